@@ -1,0 +1,1 @@
+"""flightlog: flight recorder and regression gate for tool-calling AI agents."""

@@ -1,0 +1,1 @@
+"""Files to numbers to reports: views, questions, the gate, plots."""

@@ -1,0 +1,122 @@
+"""Every exception of flightlog, each with what is wrong, where, and what to do.
+
+The command line turns an exception into its exit code in one place
+(`flightlog.cli`); nothing else knows exit codes.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit codes, the same for every command."""
+
+    OK = 0
+    DRIFT = 1
+    UNDECIDED = 2
+    STALE = 3
+    USAGE = 64
+    BUG = 70
+
+
+class FlightlogError(Exception):
+    """Base of all errors that flightlog raises on purpose.
+
+    Args:
+        what: what is wrong, with the value.
+        where: file and line, run, step, tool or column; empty when there is no place.
+        hint: what to do about it: a command or a setting.
+    """
+
+    exit_code: ExitCode = ExitCode.USAGE
+
+    def __init__(self, what: str, *, where: str = "", hint: str = "") -> None:
+        self.what = what
+        self.where = where
+        self.hint = hint
+        super().__init__(what, where, hint)
+
+    def __str__(self) -> str:
+        text = f"{self.where}: {self.what}" if self.where else self.what
+        return f"{text}\n  {self.hint}" if self.hint else text
+
+
+class UsageError(FlightlogError):
+    """A command, an argument or a Python call that cannot mean anything."""
+
+
+class ConfigError(FlightlogError):
+    """A setting that is unknown, of the wrong type, or contradictory."""
+
+
+class UnknownNameError(FlightlogError):
+    """A name (task, tool, metric, variant, run, column) that nothing carries."""
+
+    @classmethod
+    def of(
+        cls, kind: str, name: str, known: Iterable[str], *, where: str = "", hint: str = ""
+    ) -> UnknownNameError:
+        """Builds the error with the nearest valid names in its hint."""
+        near = nearest(name, known)
+        nearest_text = f"nearest: {', '.join(near)}. " if near else ""
+        return cls(f"unknown {kind} {name!r}", where=where, hint=(nearest_text + hint).strip())
+
+
+class StoreError(FlightlogError):
+    """A store that is missing, foreign, not writable, or not usable as asked."""
+
+
+class NewerFormatError(StoreError):
+    """A file that a newer flightlog wrote; this one refuses to guess at it."""
+
+
+class DamagedError(StoreError):
+    """A journal, segment, manifest or blob whose bytes are not those that were written."""
+
+
+class TraceFormatError(FlightlogError):
+    """A trace file to import that is not what its format says."""
+
+
+class RecorderError(FlightlogError):
+    """An event that could not be recorded or made durable."""
+
+
+class ToolDefinitionError(FlightlogError):
+    """A tool that cannot be declared: bad name, schema, effect or scope."""
+
+
+class PriceError(FlightlogError):
+    """A USD budget over a model that has no price."""
+
+
+class AgentError(FlightlogError):
+    """An agent definition that cannot be loaded or run."""
+
+
+class GoldenError(FlightlogError):
+    """A golden task that is missing, malformed, or cannot be pinned."""
+
+
+class StaleGoldenError(GoldenError):
+    """A golden whose recordings no longer belong to its contract."""
+
+    exit_code = ExitCode.STALE
+
+
+class NothingToCompareError(FlightlogError):
+    """A comparison that paired nothing; a gate that compared nothing fails."""
+
+    exit_code = ExitCode.UNDECIDED
+
+
+class MissingExtraError(FlightlogError):
+    """An optional dependency that the asked-for feature needs."""
+
+
+def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> list[str]:
+    """Up to `limit` of the known names that look most like `name`, best first."""
+    return difflib.get_close_matches(name, sorted(set(known)), n=limit, cutoff=0.5)

@@ -1,0 +1,1 @@
+"""Golden tasks: contract, pinned recordings, judge."""

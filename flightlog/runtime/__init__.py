@@ -1,0 +1,1 @@
+"""The bounded agent loop: budgets, default-deny tool gateway, stop reasons."""

@@ -1,0 +1,169 @@
+"""The canonical form of tool arguments and the digests of everything (canon/1).
+
+Two calls that mean the same have the same canonical text: keys sorted, white
+space gone, schema defaults filled, volatile paths dropped, integral floats
+written as integers. The recorder and the replay matcher both call
+`canonical_args`, so they cannot disagree. Text that is not clean JSON
+(duplicate keys, NaN or infinities, unparsable) is kept as it is and flagged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from flightlog.trace.versions import CANON_VERSION
+
+DIGEST_BYTES: Final = 16
+MAX_SAFE_INTEGER: Final = 2**53
+FLAG_DUPLICATE_KEYS: Final = "duplicate_keys"
+FLAG_NON_FINITE: Final = "non_finite"
+FLAG_UNPARSABLE: Final = "unparsable"
+FLAG_NOT_AN_OBJECT: Final = "not_an_object"
+
+
+@dataclass(frozen=True, slots=True)
+class CanonicalArgs:
+    """Canonical arguments of one tool call.
+
+    Attributes:
+        text: canonical JSON, or the raw text where `flag` is set.
+        digest: 32 hex digits, blake2b-128 of version and text.
+        value: the parsed object; empty where `flag` is set.
+        flag: why the text stayed raw; None for clean arguments.
+    """
+
+    text: str
+    digest: str
+    value: Mapping[str, Any]
+    flag: str | None = None
+
+
+class _UncleanError(ValueError):
+    """Parsing found something that canonical JSON cannot hold."""
+
+    def __init__(self, flag: str) -> None:
+        super().__init__(flag)
+        self.flag = flag
+
+
+def clean_text(text: str) -> str:
+    """The text with lone surrogates replaced by U+FFFD, so that it is valid UTF-8."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    return text
+
+
+def digest_of(*parts: str | bytes) -> str:
+    """blake2b-128 in hex over length-prefixed parts, so that no two lists collide by joining."""
+    state = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for part in parts:
+        raw = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        state.update(len(raw).to_bytes(8, "little"))
+        state.update(raw)
+    return state.hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """Canonical JSON of a JSON-like value.
+
+    Keys sorted by code point, no white space, integral floats up to 2^53 as
+    integers (booleans stay booleans, -0.0 becomes 0).
+
+    Raises:
+        ValueError: NaN or an infinity, a key that is not a string, or a type that JSON lacks.
+    """
+    return json.dumps(
+        _normalise(value),
+        sort_keys=True,
+        separators=(",", ":"),
+        ensure_ascii=False,
+        allow_nan=False,
+    )
+
+
+def canonical_args(
+    raw: str | Mapping[str, Any],
+    *,
+    schema: Mapping[str, Any] | None = None,
+    volatile: Sequence[str] = (),
+) -> CanonicalArgs:
+    """The canonical form of one call's arguments.
+
+    Args:
+        raw: the JSON text that the model wrote, or an object already parsed.
+        schema: the tool's input JSON Schema; top-level `default`s are filled in.
+        volatile: dotted paths that never take part in identity, such as `meta.request_id`.
+    """
+    try:
+        value = _parse(raw) if isinstance(raw, str) else dict(raw)
+        if not isinstance(value, dict):
+            raise _UncleanError(FLAG_NOT_AN_OBJECT)
+        for name, field in _properties(schema):
+            if name not in value and isinstance(field, Mapping) and "default" in field:
+                value[name] = field["default"]
+        for path in volatile:
+            _drop(value, path.split("."))
+        text = clean_text(canonical_json(value))
+    except _UncleanError as error:
+        return _raw_args(raw, error.flag)
+    except (ValueError, TypeError, RecursionError):
+        return _raw_args(raw, FLAG_NON_FINITE if not isinstance(raw, str) else FLAG_UNPARSABLE)
+    return CanonicalArgs(text, digest_of(CANON_VERSION, text), value)
+
+
+def _raw_args(raw: str | Mapping[str, Any], flag: str) -> CanonicalArgs:
+    text = clean_text(raw if isinstance(raw, str) else repr(raw))
+    return CanonicalArgs(text, digest_of(CANON_VERSION, "raw", text), {}, flag)
+
+
+def _parse(text: str) -> Any:
+    if not text.strip():
+        return {}
+    return json.loads(text, object_pairs_hook=_unique_pairs, parse_constant=_no_constant)
+
+
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise _UncleanError(FLAG_DUPLICATE_KEYS)
+    return value
+
+
+def _no_constant(name: str) -> Any:
+    raise _UncleanError(FLAG_NON_FINITE)
+
+
+def _properties(schema: Mapping[str, Any] | None) -> list[tuple[str, Any]]:
+    properties = (schema or {}).get("properties")
+    return list(properties.items()) if isinstance(properties, Mapping) else []
+
+
+def _drop(value: dict[str, Any], path: list[str]) -> None:
+    node: Any = value
+    for name in path[:-1]:
+        node = node.get(name) if isinstance(node, dict) else None
+    if isinstance(node, dict):
+        node.pop(path[-1], None)
+
+
+def _normalise(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, str, int)):
+        return value
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise _UncleanError(FLAG_NON_FINITE)
+        return int(value) if value.is_integer() and abs(value) <= MAX_SAFE_INTEGER else value
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError("keys of a JSON object are strings")
+        return {key: _normalise(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_normalise(item) for item in value]
+    raise ValueError(f"JSON has no {type(value).__name__}")

@@ -1,0 +1,135 @@
+"""One run's pen: numbers the events, stamps the times, turns prompts into differences.
+
+The bounded runtime, the context manager for foreign agents and the importers
+all write through it, so a run looks the same whoever made it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from flightlog.trace.canonical import digest_of
+from flightlog.trace.clock import Clock, SystemClock
+from flightlog.trace.events import (
+    Evaluation,
+    Event,
+    ModelCall,
+    RunStarted,
+    RunStopped,
+    StateChanged,
+    ToolCall,
+    ToolIntent,
+)
+from flightlog.trace.messages import Message, PromptDelta
+from flightlog.trace.sink import Sink
+
+
+class RunWriter:
+    """Writes the events of one run to a sink. Safe to use from several threads.
+
+    Args:
+        sink: where the events go.
+        run_id: id of the run, unique in the store.
+        clock: stamps `at` and `elapsed_ms`; None leaves both as the caller gives them
+            (imported runs, whose times are in the past).
+    """
+
+    def __init__(self, sink: Sink, run_id: str, *, clock: Clock | None = None) -> None:
+        self.run_id = run_id
+        self._sink = sink
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._seq = 0
+        self._started_ms = clock.monotonic_ms() if clock else 0.0
+        self._prompt: tuple[str, ...] = ()
+        self._prompt_seq: int | None = None
+
+    @classmethod
+    def with_system_clock(cls, sink: Sink, run_id: str) -> RunWriter:
+        """A writer on the machine's clocks."""
+        return cls(sink, run_id, clock=SystemClock())
+
+    def started(self, *, messages: Sequence[Message] = (), **fields: Any) -> bool:
+        """Writes `run_started`; fields are those of `RunStarted`."""
+        return self._write(RunStarted, fields, messages)
+
+    def model_call(
+        self,
+        *,
+        prompt: Sequence[Message] = (),
+        output: Message | None = None,
+        **fields: Any,
+    ) -> bool:
+        """Writes one model call.
+
+        Args:
+            prompt: all messages that were sent; stored as the difference to the
+                prompt of the previous call of this run.
+            output: the answer.
+            fields: those of `ModelCall`.
+        """
+        with self._lock:
+            digests = tuple(message.digest for message in prompt)
+            delta = PromptDelta.between(self._prompt, digests, base_seq=self._prompt_seq)
+            bodies = [*prompt[delta.kept :], *([output] if output else [])]
+            if digests:
+                self._prompt, self._prompt_seq = digests, self._seq
+            fields.setdefault("tool_requests", len(output.tool_requests) if output else None)
+            return self._write(
+                ModelCall,
+                {
+                    "prompt_base_seq": delta.base_seq,
+                    "prompt_kept": delta.kept,
+                    "prompt_added": delta.added,
+                    "prompt_messages": len(digests) if digests else None,
+                    "output_digest": output.digest if output else None,
+                    **fields,
+                },
+                bodies,
+            )
+
+    def tool_call(self, *, result: str | None = None, **fields: Any) -> bool:
+        """Writes one attempt or refusal; digest and size of `result` are filled in."""
+        if result is not None:
+            fields.setdefault("result_digest", digest_of(result))
+            fields.setdefault("result_bytes", len(result.encode("utf-8", "surrogatepass")))
+        return self._write(ToolCall, {"result": result, **fields})
+
+    def tool_intent(self, **fields: Any) -> bool:
+        """Writes the intent of a write, durably; False means: do not call the tool."""
+        return self._write(ToolIntent, fields, durable=True)
+
+    def state_changed(self, **fields: Any) -> bool:
+        """Writes a change of a breaker, an approval or the kill switch, durably."""
+        return self._write(StateChanged, fields, durable=True)
+
+    def stopped(self, **fields: Any) -> bool:
+        """Writes `run_stopped`, durably; fields are those of `RunStopped`."""
+        if self._clock and "duration_ms" not in fields:
+            fields["duration_ms"] = self._elapsed_ms(self._clock)
+        return self._write(RunStopped, fields, durable=True)
+
+    def evaluation(self, **fields: Any) -> bool:
+        """Writes a judgement on the run; fields are those of `Evaluation`."""
+        return self._write(Evaluation, fields)
+
+    def _elapsed_ms(self, clock: Clock) -> float:
+        return round(clock.monotonic_ms() - self._started_ms, 3)
+
+    def _write(
+        self,
+        event_type: type[Event],
+        fields: dict[str, Any],
+        messages: Sequence[Message] = (),
+        *,
+        durable: bool = False,
+    ) -> bool:
+        with self._lock:
+            if self._clock:
+                fields.setdefault("at", self._clock.wall_us())
+                fields.setdefault("elapsed_ms", self._elapsed_ms(self._clock))
+            event = event_type(run_id=self.run_id, seq=self._seq, **fields)
+            self._seq += 1
+            return self._sink.emit(event, messages=messages, durable=durable)
