@@ -1,0 +1,41 @@
+# Each target makes its own virtual environment where there is none.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+
+.PHONY: help demo test lint bench clean
+
+help:  ## Show the targets.
+	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/'
+
+$(VENV)/.main: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.main
+	$(BIN)/python -m pip install --quiet --group dev
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.main
+	$(BIN)/python -m pip install --quiet --group bench
+	touch $@
+
+demo: $(VENV)/.main  ## Install and run the demo; it must end with exit code 1: drift found.
+	$(BIN)/flightlog demo; test $$? -eq 1
+
+test: $(VENV)/.dev  ## Install and run the tests.
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: $(VENV)/.dev  ## Linter, formatter, type checker, layer contracts.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.bench  ## Run every benchmark once.
+	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
+
+clean:  ## Remove what the targets made.
+	rm -rf $(VENV) flightlog-demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
