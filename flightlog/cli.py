@@ -1,0 +1,117 @@
+"""The command line: a lazy click group, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from flightlog._version import __version__
+from flightlog.errors import ExitCode, FlightlogError, nearest
+from flightlog.trace.versions import FORMAT_VERSION
+
+COMMANDS = {
+    "demo": ("flightlog.commands.demo:demo", "Record, pin, replay and gate a small agent."),
+    "runs": ("flightlog.commands.runs:runs", "List the runs of a store."),
+    "show": ("flightlog.commands.show:show", "Show one run as a timeline."),
+    "sql": ("flightlog.commands.sql:sql", "Ask the store in SQL, read-only."),
+    "ask": ("flightlog.commands.ask:ask", "Ask one of the ready questions."),
+    "check": ("flightlog.commands.check:check", "Compare two sides; exit 1 on drift."),
+    "golden": ("flightlog.commands.golden:golden", "Pin and list golden tasks."),
+    "replay": ("flightlog.commands.replay:replay", "Replay golden tasks on an agent."),
+    "import": ("flightlog.commands.import_:import_", "Import foreign traces."),
+    "plot": ("flightlog.commands.plot:plot", "Plot budget usage."),
+    "seal": ("flightlog.commands.seal:seal", "Turn finished journals into Parquet."),
+    "verify": ("flightlog.commands.verify:verify", "Check every byte of a store."),
+    "config": ("flightlog.commands.config:config", "Check or show the settings."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command only when it runs or shows its own help."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name][0].split(":")
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = nearest(args[0], COMMANDS)
+            hint = f" Nearest: {', '.join(near)}." if near else ""
+            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(
+    __version__, message=f"flightlog %(version)s, store format {FORMAT_VERSION}"
+)
+def cli() -> None:
+    """Flight recorder and regression gate for tool-calling AI agents.
+
+    Exit codes: 0 clean, 1 drift, 2 cannot decide or cannot compare, 3 stale golden,
+    64 usage or bad input, 70 a bug of flightlog.
+    """
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Runs one command and leaves with its exit code."""
+    sys.exit(run(argv))
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and gives its exit code; errors go to stderr, escaped."""
+    try:
+        result: Any = cli.main(
+            args=None if argv is None else list(argv),
+            prog_name="flightlog",
+            standalone_mode=False,
+        )
+        return int(result) if isinstance(result, int) else ExitCode.OK
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.ClickException as error:
+        _complain(error.format_message(), usage=error)
+        return ExitCode.USAGE
+    except FlightlogError as error:
+        _complain(str(error))
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        _complain("cancelled")
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return ExitCode.OK
+    except Exception:  # noqa: BLE001  (the last resort: say that it is our fault, and leave with 70)
+        traceback.print_exc()
+        _complain("this is a bug of flightlog, please report it with the lines above")
+        return ExitCode.BUG
+
+
+def _complain(text: str, *, usage: click.ClickException | None = None) -> None:
+    from flightlog.analysis.terminal import escape_terminal
+
+    context = getattr(usage, "ctx", None)
+    if context is not None:
+        click.echo(context.get_usage(), err=True)
+    click.echo(f"error: {escape_terminal(text, keep_newlines=True)}", err=True)
+
+
+if __name__ == "__main__":
+    main()

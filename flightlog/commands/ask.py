@@ -1,0 +1,34 @@
+"""`flightlog ask`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flightlog.commands.options import key_values, stores_option
+
+
+@click.command()
+@click.argument("name", required=False, help="A question; without one, all are listed.")
+@stores_option
+@click.option("-p", "--param", "params", multiple=True, callback=key_values, help="KEY=VALUE.")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "csv", "json", "parquet"]), default="table"
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Write to a file instead.")
+def ask(
+    name: str | None, stores: tuple[Path, ...], params: dict[str, str], form: str, out: Path | None
+) -> None:
+    """Ask one of the ready questions; each is one SQL file."""
+    from flightlog.analysis.db import Traces
+    from flightlog.analysis.questions import question, questions
+    from flightlog.analysis.sandbox import write_result
+
+    if name is None:
+        for known in questions():
+            click.echo(f"{known.name:<24} {known.title}")
+        return
+    asked = question(name)
+    with Traces(*stores) as traces:
+        write_result(asked.ask(traces, **params), form=form, out=out)

@@ -1,0 +1,61 @@
+"""`flightlog check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flightlog.commands.options import stores_option
+
+_out = click.Path(path_type=Path, dir_okay=False)
+
+
+@click.command()
+@click.option("--baseline", default="baseline", show_default=True, help="Side, see below.")
+@click.option("--candidate", default="candidate", show_default=True, help="Side, see below.")
+@stores_option
+@click.option("--metric", "metrics", multiple=True, help="Gate on this metric; repeat for more.")
+@click.option("--config", "config_file", type=_out, help="Settings file: monitoring.track.")
+@click.option("--strict", is_flag=True, help="An undecided check exits 2 instead of 0.")
+@click.option("--html", type=_out, help="Write the report as one HTML page.")
+@click.option("--md", type=_out, help="Write the report as Markdown.")
+@click.option("--json", "json_", type=_out, help="Write the verdict as JSON.")
+@click.option("--junit", type=_out, help="Write the verdict as JUnit XML.")
+def check(
+    baseline: str,
+    candidate: str,
+    stores: tuple[Path, ...],
+    metrics: tuple[str, ...],
+    config_file: Path | None,
+    strict: bool,
+    html: Path | None,
+    md: Path | None,
+    json_: Path | None,
+    junit: Path | None,
+) -> int:
+    """Compare two sides, paired by task; exit 1 on drift.
+
+    A side is a variant (`candidate`), or pairs joined by commas: variant=, model=, agent=,
+    suite=, source=, store=, label:KEY=. Exit codes: 0 no drift, 1 drift, 2 cannot compare,
+    or undecided with --strict.
+    """
+    from flightlog.analysis.db import Traces
+    from flightlog.analysis.drift import compare
+    from flightlog.analysis.report import print_verdict, write_report
+
+    chosen = metrics or _tracked(config_file)
+    with Traces(*stores) as traces:
+        verdict = compare(traces, baseline, candidate, metrics=chosen or None)
+    print_verdict(verdict)
+    for form, path in (("html", html), ("md", md), ("json", json_), ("junit", junit)):
+        if path is not None:
+            write_report(verdict, path, form=form)
+            click.echo(f"wrote {path}")
+    return verdict.exit_code(strict=strict)
+
+
+def _tracked(config_file: Path | None) -> tuple[str, ...]:
+    from flightlog.config import load_config
+
+    return () if config_file is None else tuple(load_config(config_file)["monitoring.track"])

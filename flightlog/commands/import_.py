@@ -1,0 +1,44 @@
+"""`flightlog import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flightlog.commands.options import key_values, store_option
+
+
+@click.command("import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--format", "form", required=True, help="tau-bench, tau2 or run-lines.")
+@store_option
+@click.option("--suite", help="Suite of the imported tasks; from the file by default.")
+@click.option("--variant", help="Variant of the imported runs; from the file by default.")
+@click.option("--label", "labels", multiple=True, callback=key_values, help="KEY=VALUE.")
+def import_(
+    files: tuple[Path, ...],
+    form: str,
+    store: Path,
+    suite: str | None,
+    variant: str | None,
+    labels: dict[str, str],
+) -> None:
+    """Import foreign traces; each file whole or not at all, and never twice."""
+    from flightlog.analysis.terminal import escape_terminal
+    from flightlog.commands.progress import progress_bar
+    from flightlog.integrations.importing import import_files
+
+    with progress_bar("importing") as on_progress:
+        reports = import_files(
+            form,
+            files,
+            store,
+            suite=suite,
+            variant=variant,
+            labels=labels,
+            on_progress=on_progress,
+        )
+    for report in reports:
+        for line in report.lines():
+            click.echo(escape_terminal(line))

@@ -1,0 +1,33 @@
+"""`flightlog plot`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flightlog.commands.options import stores_option
+
+
+@click.group()
+def plot() -> None:
+    """Plot what a store holds."""
+
+
+@plot.command()
+@stores_option
+@click.option("--variant", "variants", multiple=True, help="Only this variant; repeat for more.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="budgets.png",
+    show_default=True,
+    help="PNG or SVG file to write.",
+)
+def budgets(stores: tuple[Path, ...], variants: tuple[str, ...], out: Path) -> None:
+    """Plot the use of each budget as a share of its limit."""
+    from flightlog.analysis.db import Traces
+    from flightlog.analysis.plots import plot_budgets
+
+    with Traces(*stores) as traces:
+        click.echo(f"wrote {plot_budgets(traces, out, variants=variants)}")

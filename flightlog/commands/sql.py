@@ -1,0 +1,48 @@
+"""`flightlog sql`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from flightlog.commands.options import stores_option
+from flightlog.errors import UsageError
+
+
+@click.command()
+@click.argument("query", required=False, help="One SELECT statement.")
+@stores_option
+@click.option(
+    "-f", "--file", "file", type=click.Path(path_type=Path), help="Read the query from a file."
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    default="table",
+    show_default=True,
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Write to a file instead.")
+@click.option("--limit", type=click.IntRange(min=1), help="At most this many rows.")
+def sql(
+    query: str | None,
+    stores: tuple[Path, ...],
+    file: Path | None,
+    form: str,
+    out: Path | None,
+    limit: int | None,
+) -> None:
+    """Ask the store in SQL: one statement, read-only.
+
+    Views: runs, steps, model_calls, tool_calls, messages, budgets, events.
+    """
+    from flightlog.analysis.sandbox import user_sql, write_result
+
+    if (query is None) == (file is None):
+        raise UsageError(
+            "give one query, as an argument or with --file",
+            hint='Example: flightlog sql "select stop_reason, count(*) from runs group by all"',
+        )
+    text = query if file is None else file.read_text(encoding="utf-8")
+    write_result(user_sql(stores, text or "", limit=limit), form=form, out=out)
