@@ -1,0 +1,234 @@
+"""Stores as DuckDB views: what `flightlog.open` gives.
+
+Sealed segments are read where they lie, unsealed events come in as Arrow
+tables, and both are one set of views (version 1): runs, steps, model_calls,
+tool_calls, messages, budgets, events. Values reach DuckDB as parameters or
+relations, never as SQL text; identifiers come from the schema alone.
+"""
+
+from __future__ import annotations
+
+import json
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pyarrow as pa
+from duckdb import ConstantExpression, StarExpression
+
+from flightlog.analysis.prompts import full_prompt
+from flightlog.analysis.questions import question
+from flightlog.analysis.sql_files import VIEW_KEYS, VIEWS_FOLDER, sql_file, sql_text
+from flightlog.errors import UsageError
+from flightlog.recorder.store import Problem, Snapshot, Store
+from flightlog.trace.messages import Message
+from flightlog.trace.schema import columns, events_schema, messages_schema
+
+if TYPE_CHECKING:
+    import polars
+
+VIEW_NAMES = tuple(VIEW_KEYS)
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    # A name in a query must never reach a Python variable or the network.
+    "python_enable_replacements": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
+
+
+class Traces:
+    """The traces of one or more stores, to be asked with SQL.
+
+    The stores are read as they were when this was opened. Use it as a context
+    manager, or call `close`. One connection is behind it: not for several threads
+    at once.
+
+    Args:
+        stores: folders; the column `store` tells which one a row came from, in
+            the words given here.
+    """
+
+    def __init__(self, *stores: str | Path) -> None:
+        if not stores:
+            raise UsageError("no store given", hint="flightlog.open('.flightlog')")
+        self._open({str(path): Store.open(path).snapshot() for path in stores})
+
+    @classmethod
+    def of_snapshots(cls, snapshots: Mapping[str, Snapshot]) -> Traces:
+        """Traces over snapshots that are already taken, by the name in column `store`."""
+        traces = cls.__new__(cls)
+        traces._open(snapshots)
+        return traces
+
+    def _open(self, snapshots: Mapping[str, Snapshot]) -> None:
+        self.stores: tuple[str, ...] = tuple(snapshots)
+        self.problems: tuple[tuple[str, Problem], ...] = tuple(
+            (store, problem) for store, one in snapshots.items() for problem in one.problems
+        )
+        self._connection = connect(snapshots)
+        self._closer = weakref.finalize(self, self._connection.close)
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The DuckDB connection with the views; in-memory, the stores are never written."""
+        return self._connection
+
+    def sql(
+        self, query: str, params: Mapping[str, Any] | Sequence[Any] | None = None
+    ) -> duckdb.DuckDBPyRelation:
+        """The relation of one query; `$name` and `?` stand for values in `params`."""
+        return self._connection.sql(query, params=params)
+
+    def table(
+        self, name_or_query: str, params: Mapping[str, Any] | Sequence[Any] | None = None
+    ) -> pa.Table:
+        """A view (ordered by its key) or the result of a query, as an Arrow table."""
+        if name_or_query in VIEW_KEYS:
+            view = self._connection.view(name_or_query)
+            return view.sort(*VIEW_KEYS[name_or_query]).to_arrow_table()
+        return self.sql(name_or_query, params).to_arrow_table()
+
+    def rows(
+        self, query: str, params: Mapping[str, Any] | Sequence[Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """The result of a query as one dict per row."""
+        rows: list[dict[str, Any]] = self.table(query, params).to_pylist()
+        return rows
+
+    def frame(
+        self, name_or_query: str, params: Mapping[str, Any] | Sequence[Any] | None = None
+    ) -> polars.DataFrame:
+        """A view or the result of a query as a polars frame, in an order that repeats.
+
+        A view is ordered by its key. A query keeps its ORDER BY; without one the
+        rows are ordered by all columns, since neither DuckDB nor polars promises
+        an order of its own.
+        """
+        if name_or_query in VIEW_KEYS or self._is_ordered(name_or_query):
+            relation = self._connection.from_arrow(self.table(name_or_query, params))
+        else:
+            relation = self.sql(name_or_query, params).order("ALL")
+        return relation.pl()
+
+    def prompt(self, run_id: str, seq: int, *, store: str | None = None) -> list[Message]:
+        """All messages that one model call sent, in order.
+
+        Args:
+            run_id: full id of the run.
+            seq: of the model call.
+            store: needed only when several stores hold that run.
+
+        Raises:
+            UnknownNameError: no such run, or it has no model call `seq`.
+            UsageError: several stores hold the run and `store` is None.
+            DamagedError: a message body is missing.
+        """
+        return full_prompt(self.rows, run_id, seq, store=store)
+
+    def ask(self, name: str, *, by: str | None = None, **values: str | None) -> pa.Table:
+        """The answer to a question of `flightlog.analysis.questions`, by its name."""
+        return question(name).ask(self, by=by, **values)
+
+    def close(self) -> None:
+        """Closes the connection; safe to call twice."""
+        self._closer()
+
+    def __enter__(self) -> Traces:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _is_ordered(self, query: str) -> bool:
+        [(text,)] = self._connection.sql(
+            "SELECT json_serialize_sql($query::VARCHAR)", params={"query": query}
+        ).fetchall()
+        parsed = json.loads(text)
+        if parsed.get("error"):
+            return True  # not a plain SELECT (SHOW, DESCRIBE): it has an order of its own
+        modifiers = parsed["statements"][0]["node"].get("modifiers", [])
+        return any(modifier["type"] == "ORDER_MODIFIER" for modifier in modifiers)
+
+
+def connect(snapshots: Mapping[str, Snapshot]) -> duckdb.DuckDBPyConnection:
+    """A fresh in-memory connection with the views over these snapshots.
+
+    Args:
+        snapshots: by the name that the column `store` shows.
+    """
+    connection = duckdb.connect(config=_CONFIG)
+    try:
+        connection.execute("SET TimeZone = 'UTC'")
+        _create_base(connection, "events", events_schema(), _event_parts(snapshots))
+        _create_base(connection, "messages", messages_schema(), _message_parts(snapshots))
+        for kind in ("model_call", "tool_call"):
+            _create_kind(connection, kind)
+        for name in VIEW_KEYS:
+            connection.sql(sql_file(VIEWS_FOLDER, name).sql).create_view(name)
+        connection.execute(sql_text("chosen_runs.sql"))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+_Part = tuple[str, Sequence[Path], pa.Table]
+
+
+def _event_parts(snapshots: Mapping[str, Snapshot]) -> list[_Part]:
+    return [(name, one.event_files, one.unsealed_events) for name, one in snapshots.items()]
+
+
+def _message_parts(snapshots: Mapping[str, Snapshot]) -> list[_Part]:
+    return [(name, one.message_files, one.unsealed_messages) for name, one in snapshots.items()]
+
+
+def _create_base(
+    connection: duckdb.DuckDBPyConnection, what: str, schema: pa.Schema, parts: list[_Part]
+) -> None:
+    """View `_events` or `_messages`: all stores, sealed and unsealed, columns as in the schema.
+
+    Columns that an older segment lacks come out null, because the unsealed
+    table always has them all.
+    """
+    pieces = []
+    for number, (store, files, unsealed) in enumerate(parts):
+        label = ConstantExpression(store).alias("store")
+        connection.register(f"_{what}_memory_{number}", unsealed)
+        found = [connection.table(f"_{what}_memory_{number}")]
+        if files:
+            paths = [_literal_path(path) for path in files]
+            found.append(connection.read_parquet(paths, union_by_name=True))
+        for kind, relation in zip(("unsealed", "sealed"), found, strict=False):
+            piece = f"_{what}_{kind}_{number}"
+            relation.select(label, StarExpression()).create_view(piece)
+            pieces.append(piece)
+    union = " UNION ALL BY NAME ".join(f"SELECT * FROM {piece}" for piece in pieces)  # noqa: S608
+    wanted = ", ".join(_projected(name) for name in schema.names)
+    query = f"SELECT store, {wanted} FROM ({union})"  # noqa: S608
+    if what == "messages":
+        # Two processes that saw the same message have each written it.
+        query = f"SELECT DISTINCT ON (store, digest) * FROM ({query})"  # noqa: S608
+    connection.sql(query).create_view(f"_{what}")
+
+
+def _projected(name: str) -> str:
+    # A plain timestamp in UTC reads the same under every session time zone and
+    # needs no time zone library in Python.
+    return 'timezone(\'UTC\', "at") AS "at"' if name == "at" else f'"{name}"'
+
+
+def _create_kind(connection: duckdb.DuckDBPyConnection, kind: str) -> None:
+    """View `_model_calls` or `_tool_calls`: the rows and columns of one kind."""
+    names = [column.name for column in columns() if kind in column.kinds and column.name != "kind"]
+    wanted = ", ".join(f'"{name}"' for name in ("store", *names))
+    connection.sql(
+        f"SELECT {wanted} FROM _events WHERE kind = '{kind}'"  # noqa: S608
+    ).create_view(f"_{kind}s")
+
+
+def _literal_path(path: Path) -> str:
+    """The path with glob characters quoted, so that it names exactly this file."""
+    return "".join(f"[{char}]" if char in "*?[" else char for char in str(path))

@@ -1,0 +1,69 @@
+"""The questions that come with flightlog: one SQL file each, values as parameters."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from flightlog.analysis.sql_files import QUESTIONS_FOLDER, SqlFile, sql_file, sql_names
+from flightlog.errors import UnknownNameError
+
+if TYPE_CHECKING:
+    from flightlog.analysis.db import Traces
+
+GROUPINGS = ("source", "suite", "model", "variant")
+
+
+class Question:
+    """One question: its text, parameters, columns, and how to ask it.
+
+    Attributes:
+        name: as in `flightlog/analysis/sql/questions/<name>.sql`.
+        file: the SQL with its header taken apart.
+    """
+
+    def __init__(self, file: SqlFile) -> None:
+        self.name = file.name
+        self.file = file
+
+    def ask(self, traces: Traces, *, by: str | None = None, **values: str | None) -> pa.Table:
+        """The answer, ordered; columns as the header of the SQL file lists them.
+
+        Args:
+            traces: the stores to ask.
+            by: comma-separated list of source, suite, model, variant to group by;
+                None for one group.
+            values: the other parameters; those left out are null, which means all.
+
+        Raises:
+            UnknownNameError: a parameter or a grouping that the question does not have.
+        """
+        known = [entry.name for entry in self.file.parameters]
+        for name in values:
+            if name not in known:
+                raise UnknownNameError.of("parameter", name, known, where=f"question {self.name}")
+        groups = [part.strip() for part in by.split(",")] if by else []
+        for group in groups:
+            if group not in GROUPINGS:
+                raise UnknownNameError.of(
+                    "grouping", group, GROUPINGS, hint=f"known: {', '.join(GROUPINGS)}"
+                )
+        filled: dict[str, str | None] = dict.fromkeys(known) | values
+        if "by" in known:
+            filled["by"] = ",".join(groups) or None
+        return traces.table(self.file.sql, filled)
+
+
+def question_names() -> tuple[str, ...]:
+    """Names of all questions, sorted."""
+    return sql_names(QUESTIONS_FOLDER)
+
+
+def question(name: str) -> Question:
+    """The question of that name.
+
+    Raises:
+        UnknownNameError: there is none; the hint names the nearest.
+    """
+    return Question(sql_file(QUESTIONS_FOLDER, name))

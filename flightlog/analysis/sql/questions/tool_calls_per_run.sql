@@ -1,0 +1,37 @@
+-- How many tool calls does the agent make per run? Attempts and refusals count.
+--
+-- Parameters:
+--   source: only runs imported from this source; null for all
+--   suite: only runs of this suite; null for all
+--   model: only runs of this model; null for all
+--   variant: only runs of this variant; null for all
+--   by: comma-separated list of source, suite, model, variant to group by; null for one group
+-- Columns:
+--   source: group; null unless grouped by
+--   suite: group; null unless grouped by
+--   model: group; null unless grouped by
+--   variant: group; null unless grouped by
+--   n [runs]: runs with a known value
+--   unknown [runs]: runs whose value is unknown; not counted as zero
+--   mean [calls]: mean over the n runs
+--   p50 [calls]: median, linear interpolation
+--   p95 [calls]: 95th percentile, linear interpolation
+--   max [calls]: largest
+--   sum [calls]: total over the n runs
+SELECT
+    by_source AS source,
+    by_suite AS suite,
+    by_model AS model,
+    by_variant AS variant,
+    count(tool_calls) AS n,
+    count(*) - count(tool_calls) AS unknown,
+    favg(tool_calls) AS mean,
+    quantile_cont(tool_calls, 0.5) AS p50,
+    quantile_cont(tool_calls, 0.95) AS p95,
+    max(tool_calls) AS max,
+    sum(tool_calls)::BIGINT AS sum
+FROM chosen_runs(
+    $source::VARCHAR, $suite::VARCHAR, $model::VARCHAR, $variant::VARCHAR, $by::VARCHAR
+)
+GROUP BY ALL
+ORDER BY ALL

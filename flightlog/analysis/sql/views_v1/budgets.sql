@@ -1,0 +1,89 @@
+-- One row per run and limit that its budget sets. A limit that is not set has no row.
+--
+-- Columns:
+--   store: store that the run was read from
+--   budget: max_steps, max_seconds, max_tool_calls, max_usd or max_tokens
+--   unit: unit of allowed and used
+--   allowed: the limit
+--   used: what was spent of it; null when unknown (no end recorded, or an unpriced call)
+--   share: used / allowed; 1 is the limit; null when used is unknown or allowed is 0
+--   is_hit: true when the run was stopped by this limit; null when the stop reason is unknown
+WITH facts AS (
+    SELECT
+        store,
+        run_id,
+        arg_min(
+            {
+                'max_steps': max_steps, 'max_seconds': max_seconds,
+                'max_tool_calls': max_tool_calls, 'max_usd': max_usd, 'max_tokens': max_tokens
+            },
+            seq
+        ) FILTER (kind = 'run_started') AS started,
+        arg_max(
+            {
+                'max_steps': max_steps, 'max_seconds': max_seconds,
+                'max_tool_calls': max_tool_calls, 'max_usd': max_usd, 'max_tokens': max_tokens,
+                'used_steps': used_steps, 'used_seconds': used_seconds,
+                'used_tool_calls': used_tool_calls, 'used_usd': used_usd,
+                'used_tokens': used_tokens
+            },
+            seq
+        ) FILTER (kind = 'run_stopped') AS stopped
+    FROM _events
+    WHERE kind IN ('run_started', 'run_stopped') AND run_id <> ''
+    GROUP BY store, run_id
+),
+listed AS (
+    SELECT
+        store,
+        run_id,
+        unnest(
+            [
+                {
+                    'budget': 'max_steps', 'unit': 'steps',
+                    'allowed': coalesce(stopped.max_steps, started.max_steps)::DOUBLE,
+                    'used': stopped.used_steps::DOUBLE
+                },
+                {
+                    'budget': 'max_seconds', 'unit': 's',
+                    'allowed': coalesce(stopped.max_seconds, started.max_seconds),
+                    'used': stopped.used_seconds
+                },
+                {
+                    'budget': 'max_tool_calls', 'unit': 'attempts',
+                    'allowed': coalesce(stopped.max_tool_calls, started.max_tool_calls)::DOUBLE,
+                    'used': stopped.used_tool_calls::DOUBLE
+                },
+                {
+                    'budget': 'max_usd', 'unit': 'USD',
+                    'allowed': coalesce(stopped.max_usd, started.max_usd),
+                    'used': stopped.used_usd
+                },
+                {
+                    'budget': 'max_tokens', 'unit': 'tokens',
+                    'allowed': coalesce(stopped.max_tokens, started.max_tokens)::DOUBLE,
+                    'used': stopped.used_tokens::DOUBLE
+                }
+            ],
+            recursive := true
+        )
+    FROM facts
+)
+SELECT
+    listed.store,
+    listed.run_id,
+    listed.budget,
+    listed.unit,
+    listed.allowed,
+    listed.used,
+    listed.used / nullif(listed.allowed, 0) AS share,
+    runs.stop_reason = listed.budget AS is_hit,
+    runs.suite,
+    runs.task_id,
+    runs.variant,
+    runs.model,
+    runs.agent,
+    runs.started_at
+FROM listed
+JOIN runs USING (store, run_id)
+WHERE listed.allowed IS NOT NULL
