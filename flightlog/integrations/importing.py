@@ -1,14 +1,14 @@
-"""Imports a file of foreign traces into a store: all of it or nothing.
+"""Imports files of foreign traces into a store: all of them or nothing.
 
 A file is read and checked to its end before the first event is written, so a
-file that turns out to be broken leaves the store as it was. Large files of run
-lines are read twice for that, line by line, in flat memory.
+file that turns out to be broken leaves the store as it was. Files of run lines
+are read twice for that, line by line, in flat memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +31,7 @@ READERS: Final[Mapping[str, Callable[[Path], Iterable[ForeignRun]]]] = {
 
 FORMATS: Final = tuple(READERS)
 PROGRESS_EVERY_RUNS: Final = 500
+Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +51,34 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
-    """What an import did.
+    """What the import of one file did.
 
     Attributes:
+        path: the file.
         runs: runs written.
         events: events written.
-        unknown: per column (`model_call.latency_ms`) the rows where the source is silent.
-        zeros: per column the rows where the source says 0 and that is taken as unknown.
+        unknown: per column (`model_call.latency_ms`) the rows where the source is silent
+            or what it says is taken as unknown.
+        zeros: per column the part of these where the source says 0.
         skipped: runs left out, by reason.
     """
 
+    path: str
     runs: int
     events: int
     unknown: Mapping[str, int]
     zeros: Mapping[str, int]
     skipped: tuple[Skipped, ...]
+
+    def lines(self) -> list[str]:
+        """The report as text lines."""
+        lines = [f"{self.path}: {self.runs} runs, {self.events} events"]
+        lines += [f"  skipped {s.runs} runs: {s.why} (first: {s.where})" for s in self.skipped]
+        for column, rows in self.unknown.items():
+            zeros = self.zeros.get(column, 0)
+            of_them = f", {zeros} of them 0 in the source" if zeros else ""
+            lines.append(f"  unknown {column}: {rows} rows{of_them}")
+        return lines
 
 
 def import_file(
@@ -76,7 +90,7 @@ def import_file(
     variant: str | None = None,
     labels: Mapping[str, str] | None = None,
     known_run_ids: Collection[str] | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> ImportReport:
     """Imports all runs of a file that the store does not have yet.
 
@@ -88,7 +102,7 @@ def import_file(
         variant: variant of all runs, in place of the one in the file.
         labels: labels that every run gets besides those from the file.
         known_run_ids: runs that are in the store already; None looks into the
-            store of the recorder. Give it (`stored_run_ids`) for several files in a row.
+            store of the recorder.
         on_progress: is called with runs done and runs in the file.
 
     Raises:
@@ -96,38 +110,46 @@ def import_file(
         TraceFormatError: the file is not of that format; nothing was written.
         RecorderError: the store took no more; the message says how far it came.
     """
-    if format_name not in READERS:
-        raise UnknownNameError.of(
-            "trace format", format_name, FORMATS, hint=f"Formats: {', '.join(FORMATS)}"
-        )
-    path = Path(path)
     if known_run_ids is None:
         known_run_ids = (
             stored_run_ids(recorder.store_path) if isinstance(recorder, Recorder) else ()
         )
-    try:
-        runs = READERS[format_name](path)
-        plan = _plan(runs, path, frozenset(known_run_ids))
-    except TraceFormatError as error:
-        raise _with_likely_format(error, path, format_name) from error
-    changes = {"suite": suite, "variant": variant}
-    started = {name: value for name, value in changes.items() if value is not None}
-    tally = Tally()
-    sink = _BulkSink(recorder, path, tally)
-    for done, run in enumerate(runs, start=1):
-        if run.run_id in plan.wanted:
-            plan.wanted.discard(run.run_id)
-            sink.is_last_run = not plan.wanted
-            write_run(_changed(run, started, labels or {}), sink, tally)
-        if on_progress and (done % PROGRESS_EVERY_RUNS == 0 or done == plan.total):
-            on_progress(done, plan.total)
-    return ImportReport(
-        tally.runs,
-        tally.events,
-        dict(sorted(tally.unknown.items())),
-        dict(sorted(tally.zeros.items())),
-        plan.skipped,
-    )
+    checked = _check(format_name, Path(path), set(known_run_ids))
+    return checked.write(recorder, _Changes.of(suite, variant, labels), on_progress)
+
+
+def import_files(
+    format_name: str,
+    paths: Iterable[str | Path],
+    store: str | Path,
+    *,
+    suite: str | None = None,
+    variant: str | None = None,
+    labels: Mapping[str, str] | None = None,
+    on_progress: Progress | None = None,
+) -> list[ImportReport]:
+    """Imports several files of one format into a store, which is made when absent.
+
+    All files are checked before the first is written.
+
+    Returns:
+        One report per file, in the order given.
+
+    Raises:
+        UnknownNameError: there is no such format.
+        TraceFormatError: a file is not of that format; nothing was written.
+        StoreError: the folder is not a store, or cannot be written to.
+        RecorderError: the store took no more; the message says how far it came.
+    """
+    folder = Path(store)
+    known = set(stored_run_ids(folder)) if folder.is_dir() and any(folder.iterdir()) else set()
+    checked = []
+    for path in paths:
+        checked.append(_check(format_name, Path(path), known))
+        known |= checked[-1].wanted
+    changes = _Changes.of(suite, variant, labels)
+    with Recorder(folder) as recorder:
+        return [one.write(recorder, changes, on_progress) for one in checked]
 
 
 def stored_run_ids(store: str | Path) -> frozenset[str]:
@@ -136,7 +158,7 @@ def stored_run_ids(store: str | Path) -> frozenset[str]:
     Raises:
         StoreError: there is no such store, or a newer flightlog wrote it.
     """
-    # Parquet is needed for this alone; an import into a fresh sink does without.
+    # Parquet is needed for this alone; an import into another sink does without.
     import pyarrow.compute as pc  # noqa: PLC0415
     import pyarrow.parquet as pq  # noqa: PLC0415
 
@@ -153,45 +175,120 @@ def stored_run_ids(store: str | Path) -> frozenset[str]:
     return frozenset(found)
 
 
+def likely_format(path: Path) -> str | None:
+    """The format that the beginning of a file looks like; None when none or unreadable."""
+    try:
+        head = read_head(path)
+    except TraceFormatError:
+        return None
+    if head.startswith(b"["):
+        return tau_bench.FORMAT if b'"traj"' in head else None
+    if b'"run_id"' in head and b'"events"' in head:
+        return run_lines.FORMAT
+    return tau2.FORMAT if b'"simulations"' in head or b'"user_info"' in head else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Changes:
+    """What the caller sets in place of, or besides, what the file says."""
+
+    started: Mapping[str, str]
+    labels: Mapping[str, str]
+
+    @classmethod
+    def of(
+        cls, suite: str | None, variant: str | None, labels: Mapping[str, str] | None
+    ) -> _Changes:
+        named = {"suite": suite, "variant": variant}
+        return cls({name: text for name, text in named.items() if text is not None}, labels or {})
+
+    def on(self, run: ForeignRun) -> ForeignRun:
+        if not self.started and not self.labels:
+            return run
+        return replace(
+            run,
+            started={**run.started, **self.started},
+            labels={**run.labels, **self.labels},
+        )
+
+
 @dataclass(slots=True)
-class _Plan:
-    """What the first reading of a file found: which runs to write, which not and why."""
+class _CheckedFile:
+    """A file that was read to its end and found good.
 
-    wanted: set[str]
-    total: int
-    skipped: tuple[Skipped, ...]
+    Attributes:
+        wanted: ids of the runs to write.
+        total: runs in the file.
+    """
 
+    path: Path
+    runs: Iterable[ForeignRun]
+    wanted: set[str] = field(default_factory=set)
+    total: int = 0
+    skipped: dict[str, Skipped] = field(default_factory=dict)
 
-def _plan(runs: Iterable[ForeignRun], path: Path, known: frozenset[str]) -> _Plan:
-    wanted: set[str] = set()
-    skipped: dict[str, Skipped] = {}
-    total = 0
-    for run in runs:
-        total += 1
-        run_id = run.run_id
-        if run_id not in known and run_id not in wanted:
-            wanted.add(run_id)
-            continue
-        why = "already imported" if run_id in known else "same id as an earlier run of the file"
-        before = skipped.get(why)
-        skipped[why] = Skipped(
-            before.where if before else run.where, why, before.runs + 1 if before else 1
+    def read(self, known: Collection[str]) -> None:
+        for run in self.runs:
+            self.total += 1
+            run_id = run.run_id
+            if run_id in known:
+                self._skip(run, "already imported")
+            elif run_id in self.wanted:
+                self._skip(run, "same id as an earlier run of the file")
+            else:
+                self.wanted.add(run_id)
+        if not self.total:
+            raise TraceFormatError(
+                "the file holds no runs", where=str(self.path), hint="Check how it was written."
+            )
+
+    def _skip(self, run: ForeignRun, why: str) -> None:
+        before = self.skipped.get(why)
+        where, runs = (before.where, before.runs) if before else (run.where, 0)
+        self.skipped[why] = Skipped(where, why, runs + 1)
+
+    def write(
+        self, recorder: Sink, changes: _Changes, on_progress: Progress | None
+    ) -> ImportReport:
+        tally = Tally()
+        sink = _BulkSink(recorder, self.path, tally)
+        left = set(self.wanted)
+        for done, run in enumerate(self.runs, start=1):
+            if run.run_id in left:
+                left.discard(run.run_id)
+                sink.is_last_run = not left
+                write_run(changes.on(run), sink, tally)
+            if on_progress and (done % PROGRESS_EVERY_RUNS == 0 or done == self.total):
+                on_progress(done, self.total)
+        return ImportReport(
+            str(self.path),
+            tally.runs,
+            tally.events,
+            dict(sorted(tally.unknown.items())),
+            dict(sorted(tally.zeros.items())),
+            tuple(self.skipped.values()),
         )
-    if not total:
-        raise TraceFormatError(
-            "the file holds no runs", where=str(path), hint="Check how it was written."
+
+
+def _check(format_name: str, path: Path, known: Collection[str]) -> _CheckedFile:
+    if format_name not in READERS:
+        raise UnknownNameError.of(
+            "trace format", format_name, FORMATS, hint=f"Formats: {', '.join(FORMATS)}"
         )
-    return _Plan(wanted, total, tuple(skipped.values()))
-
-
-def _changed(run: ForeignRun, started: Mapping[str, str], labels: Mapping[str, str]) -> ForeignRun:
-    if not started and not labels:
-        return run
-    return replace(run, started={**run.started, **started}, labels={**run.labels, **labels})
+    try:
+        checked = _CheckedFile(path, READERS[format_name](path))
+        checked.read(known)
+    except TraceFormatError as error:
+        likely = likely_format(path)
+        if likely is None or likely == format_name:
+            raise
+        hint = f"The file looks like {likely}; import it with that format. {error.hint}"
+        raise TraceFormatError(error.what, where=error.where, hint=hint) from error
+    return checked
 
 
 class _BulkSink:
-    """Passes events on; an import is redone when power fails, so only its end is synced."""
+    """Passes events on; an import can be redone when power fails, so only its end is synced."""
 
     def __init__(self, sink: Sink, path: Path, tally: Tally) -> None:
         self._sink = sink
@@ -207,27 +304,5 @@ class _BulkSink:
         raise RecorderError(
             f"the store took no more after {self._tally.runs} whole runs",
             where=str(self._path),
-            hint="Make room for the store, then import into a new one: the last run is in part "
-            "in this one.",
+            hint="Make room, then import into a new store: this one holds a part of the file.",
         )
-
-
-def _with_likely_format(error: TraceFormatError, path: Path, format_name: str) -> TraceFormatError:
-    likely = likely_format(path)
-    if likely is None or likely == format_name:
-        return error
-    hint = f"The file looks like {likely}; import it with that format. {error.hint}"
-    return TraceFormatError(error.what, where=error.where, hint=hint)
-
-
-def likely_format(path: Path) -> str | None:
-    """The format that the beginning of a file looks like; None when none or unreadable."""
-    try:
-        head = read_head(path)
-    except (OSError, TraceFormatError):
-        return None
-    if head.startswith(b"["):
-        return tau_bench.FORMAT if b'"traj"' in head else None
-    if b'"run_id"' in head and b'"events"' in head:
-        return run_lines.FORMAT
-    return tau2.FORMAT if b'"simulations"' in head or b'"user_info"' in head else None

@@ -7,7 +7,7 @@ import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, BinaryIO, TypeVar, cast
 
 import msgspec
 
@@ -110,7 +110,7 @@ def _lenient(raw: bytes, *, where: str, looks_like: str) -> Any:
         ) from error
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path) -> BinaryIO:
     try:
         if path.is_dir():
             raise TraceFormatError(
@@ -118,7 +118,7 @@ def _open(path: Path) -> IO[bytes]:
             )
         with path.open("rb") as file:
             magic = file.read(2)
-        return gzip.open(path, "rb") if magic == _GZIP_MAGIC else path.open("rb")
+        return cast("BinaryIO", gzip.open(path, "rb") if magic == _GZIP_MAGIC else path.open("rb"))
     except FileNotFoundError as error:
         raise TraceFormatError(
             "no such file", where=str(path), hint=f"Check the path. {_HINT}"
