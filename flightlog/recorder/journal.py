@@ -1,0 +1,236 @@
+"""The append-only journal of one writer: one `write` per append, no queue before the kernel.
+
+What `append` returned from survives the death of the process; what `sync`
+returned from survives the loss of power. The file lock that a living writer
+holds is how readers and sealers tell it from a dead one.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from flightlog._version import __version__
+from flightlog.recorder.frames import FILE_MAGIC, FrameType, pack
+from flightlog.recorder.ids import new_journal_id
+from flightlog.recorder.layout import Layout, sync_folder, write_all
+from flightlog.trace.versions import FORMAT_VERSION
+
+NEW_SUFFIX: Final = ".new"
+_BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
+_write = os.write
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """Who wrote a journal, and in which format.
+
+    Attributes:
+        format: FORMAT_VERSION of the writer.
+        journal_id: the journal's name.
+        pid: process id of the writer.
+        host: machine of the writer.
+        boot_id: that boot of the machine; None where the system does not tell.
+        started_us: when the journal was opened, microseconds since the epoch, UTC.
+        flightlog: version of the writer's package.
+    """
+
+    format: int
+    journal_id: str = ""
+    pid: int | None = None
+    host: str | None = None
+    boot_id: str | None = None
+    started_us: int | None = None
+    flightlog: str | None = None
+
+
+class Journal:
+    """An open journal. `append` is called under the recorder's lock, `sync` from any thread.
+
+    Args:
+        layout: the store.
+        sync_interval_s: longest time that an append stays unsynced.
+
+    Raises:
+        OSError: the journal cannot be created.
+    """
+
+    def __init__(self, layout: Layout, *, sync_interval_s: float) -> None:
+        self.journal_id = new_journal_id()
+        self.path = layout.journal_file(self.journal_id)
+        self.sync_error: OSError | None = None
+        self._descriptor, header_size = _create(self.path, self.journal_id)
+        # Size and next sequence number of what is in the file for sure, in one
+        # tuple, so that an exception out of a signal handler cannot split them.
+        self._state = (header_size, 1)
+        self._pending: tuple[int, int] | None = None
+        self._synced_size = 0
+        self._sync_lock = threading.RLock()
+        self._unsynced_files: deque[Path] = deque()
+        self._has_synced_name = False
+        self._is_closing = threading.Event()
+        self._syncer = threading.Thread(
+            target=self._sync_periodically,
+            args=(sync_interval_s,),
+            name="flightlog-sync",
+            daemon=True,
+        )
+        self._syncer.start()
+
+    @property
+    def has_records(self) -> bool:
+        """True when something was appended."""
+        return self._state[1] > 1
+
+    def append(self, records: Sequence[tuple[int, bytes]]) -> None:
+        """Appends records (type, payload) with one `write`: all of them or none.
+
+        Raises:
+            OSError: nothing of it is in the journal.
+        """
+        if self._pending is not None:
+            self._reconcile()
+        size, sequence = self._state
+        frames = [
+            pack(frame_type, number, payload)
+            for number, (frame_type, payload) in enumerate(records, sequence)
+        ]
+        content = frames[0] if len(frames) == 1 else b"".join(frames)
+        self._pending = (size + len(content), sequence + len(frames))
+        try:
+            written = _write(self._descriptor, content)
+            if written != len(content):
+                write_all(self._descriptor, content[written:])
+        except OSError:
+            self._reconcile()
+            raise
+        self._state = self._pending
+        self._pending = None
+
+    def _reconcile(self) -> None:
+        """Makes file and state agree after a write that failed or was interrupted."""
+        if self._pending is None:
+            return
+        size = os.fstat(self._descriptor).st_size
+        if size == self._pending[0]:
+            self._state = self._pending
+        elif size != self._state[0]:
+            os.ftruncate(self._descriptor, self._state[0])
+        self._pending = None
+
+    def sync_with_next(self, path: Path) -> None:
+        """Has `sync` bring this file (a blob) to the disk before the journal that names it."""
+        self._unsynced_files.append(path)
+
+    def sync(self) -> None:
+        """Returns when all that was appended before is on the disk.
+
+        Callers that wait here together share one `fdatasync`: the first does
+        it for all that was appended until then.
+
+        Raises:
+            OSError: it may not be on the disk; also when an earlier sync failed, since
+                the kernel then forgets which pages it could not write.
+        """
+        asked_size = self._state[0]
+        with self._sync_lock:
+            if self.sync_error is not None:
+                raise self.sync_error
+            if self._synced_size >= asked_size or self._descriptor < 0:
+                return
+            try:
+                while self._unsynced_files:
+                    _sync_file(self._unsynced_files[0])
+                    self._unsynced_files.popleft()
+                size = self._state[0]
+                os.fdatasync(self._descriptor)
+                if not self._has_synced_name:
+                    sync_folder(self.path.parent)
+                    self._has_synced_name = True
+            except OSError as error:
+                self.sync_error = error
+                raise
+            self._synced_size = max(self._synced_size, size)
+
+    def _sync_periodically(self, interval_s: float) -> None:
+        while not self._is_closing.wait(interval_s):
+            try:
+                self.sync()
+            except OSError:
+                return  # kept in sync_error, which the recorder looks at
+
+    def close(self) -> None:
+        """Syncs and closes; the journal then counts as its writer's last word."""
+        self._is_closing.set()
+        try:
+            self.sync()
+        except OSError:
+            pass  # kept in sync_error; the bytes are with the kernel all the same
+        finally:
+            with self._sync_lock:
+                self._close_descriptor()
+
+    def abandon(self) -> None:
+        """Lets go of the journal in a forked child; the parent goes on with it.
+
+        The lock belongs to the open file that both processes share: the child
+        closes its copy, so that the journal counts as dead when the parent is.
+        No lock of this object is taken: its holder may not exist in the child.
+        """
+        self._sync_lock = threading.RLock()
+        self._is_closing = threading.Event()
+        self._close_descriptor()
+
+    def _close_descriptor(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+def _create(path: Path, journal_id: str) -> tuple[int, int]:
+    """A new journal, locked and with its header before it gets its name; (descriptor, size)."""
+    temporary = path.with_suffix(NEW_SUFFIX)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        header = Header(
+            format=FORMAT_VERSION,
+            journal_id=journal_id,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            boot_id=_boot_id(),
+            started_us=time.time_ns() // 1000,
+            flightlog=__version__,
+        )
+        content = FILE_MAGIC + pack(FrameType.HEADER, 0, msgspec.json.encode(header))
+        write_all(descriptor, content)
+        temporary.rename(path)
+    except BaseException:
+        os.close(descriptor)
+        temporary.unlink(missing_ok=True)
+        raise
+    return descriptor, len(content)
+
+
+def _boot_id() -> str | None:
+    try:
+        return _BOOT_ID_FILE.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)

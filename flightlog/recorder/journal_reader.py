@@ -1,0 +1,67 @@
+"""Reading a journal: is its writer alive, which records does it hold, what is damaged."""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from flightlog.recorder.frames import FILE_MAGIC, Buffer, Damage, Frame, FrameType, scan
+from flightlog.recorder.journal import Header
+from flightlog.trace.versions import check_format
+
+_decode_header = msgspec.json.Decoder(Header).decode
+
+
+def is_alive(path: Path) -> bool:
+    """True while the journal's writer holds it open.
+
+    The test takes a shared lock for a moment, so that readers and sealers
+    never take each other for a writer.
+
+    Raises:
+        FileNotFoundError: the journal is gone, because it was sealed.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+@contextmanager
+def mapped(path: Path) -> Iterator[Buffer]:
+    """The bytes of a journal whose writer is dead, without loading them all."""
+    with path.open("rb") as file:
+        if os.fstat(file.fileno()).st_size == 0:
+            yield b""
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            yield data
+
+
+def read_records(data: Buffer, *, where: Path) -> Iterator[Frame | Damage]:
+    """The events and messages of a journal in order, and what is damaged between them.
+
+    Raises:
+        NewerFormatError: a newer flightlog wrote the journal.
+    """
+    size = len(FILE_MAGIC)
+    if len(data) < size:
+        yield Damage(0, len(data), None, FILE_MAGIC.startswith(data[:]))
+        return
+    if data[:size] != FILE_MAGIC:
+        yield Damage(0, size, 0, False)
+    for item in scan(data, start=size, first_sequence=0):
+        if isinstance(item, Frame) and item.type == FrameType.HEADER:
+            check_format(_decode_header(item.payload).format, where=str(where))
+        else:
+            yield item

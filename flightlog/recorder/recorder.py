@@ -1,0 +1,316 @@
+"""The recorder: the sink that puts events into a store, one `write` each."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+
+from flightlog.errors import FlightlogError, StoreError
+from flightlog.recorder.blobs import is_long, write_blob
+from flightlog.recorder.frames import FrameType
+from flightlog.recorder.journal import Journal
+from flightlog.recorder.layout import create_layout
+from flightlog.trace.canonical import clean_text
+from flightlog.trace.events import Event, Gap, ToolCall, encode_event
+from flightlog.trace.messages import Message
+
+SEEN_MESSAGES: Final = 1 << 17
+"""How many message digests are remembered as stored; one forgotten is stored again."""
+
+_EVENT: Final = int(FrameType.EVENT)
+_MESSAGE: Final = int(FrameType.MESSAGE)
+
+
+class Recorder:
+    """Records events into a store: journal first, sealed into Parquet at close.
+
+    An event is recorded when `emit` returns True: it survives the death of the
+    process. With `durable=True` it survives the loss of power too. A recorder
+    never raises out of `emit`: an event that cannot be kept is counted, and
+    the count is written as a gap before the next event that can.
+
+    Safe in threads, in signal handlers and over `fork`, where the child opens
+    a journal of its own.
+
+    Args:
+        store: folder of the store; made when absent.
+        seal_on_close: turn journals without a living writer into Parquet at `close`.
+        sync_interval_s: longest time that an event is only with the kernel, in seconds.
+
+    Raises:
+        StoreError: the folder is not a store, or cannot be written to.
+        NewerFormatError: a newer flightlog made the store.
+    """
+
+    def __init__(
+        self, store: str | Path, *, seal_on_close: bool = True, sync_interval_s: float = 1.0
+    ) -> None:
+        self._layout = create_layout(store)
+        self.store_path = self._layout.root
+        self.dropped_events = 0
+        self.last_error: str | None = None
+        self._seal_on_close = seal_on_close
+        self._sync_interval_s = sync_interval_s
+        self._is_closed = False
+        self._reset()
+        try:
+            self._open()
+        except OSError as error:
+            raise StoreError(
+                f"cannot write a journal: {error.strerror or error}",
+                where=str(self._layout.journals),
+                hint="Give a store that this user may write to.",
+            ) from error
+        _recorders.add(self)
+
+    def _reset(self) -> None:
+        self._lock = threading.RLock()
+        self._is_writing = False
+        self._parked: deque[tuple[Event, Sequence[Message], bool]] = deque()
+        self._journal: Journal | None = None
+        self._seen: set[str] = set()
+        self._unwritten_gap = 0
+        self._gap_detail = ""
+        self._gaps = 0
+
+    def _open(self) -> Journal:
+        journal = Journal(self._layout, sync_interval_s=self._sync_interval_s)
+        # Frees lock and descriptor of a recorder that was never closed.
+        weakref.finalize(self, journal.close)
+        self._journal = journal
+        self._seen.clear()
+        return journal
+
+    def emit(
+        self, event: Event, *, messages: Sequence[Message] = (), durable: bool = False
+    ) -> bool:
+        """Records one event and those of its messages that are not yet stored.
+
+        Called while this same thread is inside `emit` (a signal handler, a
+        finaliser), it parks the event; the outer call writes it before it
+        returns.
+
+        Returns:
+            True when the event is recorded (and durable where asked); False when it was
+            dropped or could not be made durable. A parked event is True, unless it was to
+            be durable: that cannot be promised from there.
+        """
+        with self._lock:
+            if self._is_writing:
+                self._parked.append((event, messages, durable))
+                return not durable
+            self._is_writing = True
+            try:
+                kept = self._write(event, messages)
+            finally:
+                self._is_writing = False
+        if self._parked:
+            self._write_parked()
+        return kept and (not durable or self._sync())
+
+    def _write_parked(self) -> None:
+        # An event parked by a handler that runs just now is either seen by the
+        # loop's next test or finds `_is_writing` unset and writes itself.
+        while self._parked:
+            with self._lock:
+                if self._is_writing:
+                    return
+                self._is_writing = True
+                is_durable = False
+                try:
+                    while self._parked:
+                        event, messages, durable = self._parked.popleft()
+                        self._write(event, messages)
+                        is_durable = is_durable or durable
+                finally:
+                    self._is_writing = False
+            if is_durable:
+                self._sync()
+
+    def _write(self, event: Event, messages: Sequence[Message]) -> bool:
+        try:
+            journal = self._journal
+            if journal is None or journal.sync_error is not None:
+                journal = self._reopen()
+            if type(event) is ToolCall and event.result is not None and is_long(event.result):
+                event = self._with_blob(event, journal)
+            records = [(_EVENT, _encode(event))]
+            new: Sequence[str] = ()
+            if messages:
+                bodies = {m.digest: m for m in messages if m.digest not in self._seen}
+                if bodies:
+                    records = [(_MESSAGE, _encode_message(m)) for m in bodies.values()] + records
+                    new = tuple(bodies)
+            if self._unwritten_gap:
+                records.insert(0, (_EVENT, encode_event(self._gap())))
+            journal.append(records)
+        except Exception as error:
+            # Whatever it is, it must not take the agent down: it is counted and told.
+            self._count_drop(error)
+            return False
+        if new:
+            self._remember(new)
+        if self._unwritten_gap:
+            self._unwritten_gap = 0
+            self._gaps += 1
+        return True
+
+    def _reopen(self) -> Journal:
+        if self._is_closed:
+            raise StoreError("the recorder is closed", where=str(self.store_path))
+        if self._journal is not None:
+            self._journal.close()
+        return self._open()
+
+    def _with_blob(self, event: ToolCall, journal: Journal) -> ToolCall:
+        digest, new_file = write_blob(self._layout, event.result or "")
+        if new_file is not None:
+            journal.sync_with_next(new_file)
+        return msgspec.structs.replace(event, result=None, result_blob=digest)
+
+    def _remember(self, digests: Sequence[str]) -> None:
+        if len(self._seen) >= SEEN_MESSAGES:
+            self._seen.clear()
+        self._seen.update(digests)
+
+    def _gap(self) -> Gap:
+        return Gap(
+            run_id="",
+            seq=self._gaps,
+            at=time.time_ns() // 1000,
+            dropped_events=self._unwritten_gap,
+            detail=self._gap_detail,
+        )
+
+    def _count_drop(self, error: Exception) -> None:
+        text = error.what if isinstance(error, FlightlogError) else str(error)
+        self.last_error = clean_text(f"{type(error).__name__}: {text}")
+        self.dropped_events += 1
+        if not self._unwritten_gap:
+            self._gap_detail = self.last_error
+        self._unwritten_gap += 1
+
+    def _sync(self) -> bool:
+        journal = self._journal
+        try:
+            if journal is None:
+                return False
+            journal.sync()
+        except OSError as error:
+            self.last_error = f"{type(error).__name__}: {error}"
+            return False
+        return True
+
+    def close(self) -> None:
+        """Ends the journal and, unless told otherwise, seals the store's finished journals.
+
+        Does not raise: a journal that cannot be sealed now stays readable and
+        is sealed by the next `flightlog seal`; `last_error` then says why.
+        """
+        with self._lock:
+            if self._is_closed:
+                return
+            if self._unwritten_gap and self._journal is not None:
+                self._write_last_gap(self._journal)
+            self._is_closed = True
+            journal, self._journal = self._journal, None
+        _recorders.discard(self)
+        if journal is not None:
+            journal.close()
+            if self._seal_on_close:
+                self._seal()
+
+    def _write_last_gap(self, journal: Journal) -> None:
+        try:
+            journal.append([(_EVENT, encode_event(self._gap()))])
+        except OSError as error:
+            self.last_error = f"{type(error).__name__}: {error}"
+        else:
+            self._unwritten_gap = 0
+
+    def _seal(self) -> None:
+        # Here, so that a process that only records never loads pyarrow.
+        from flightlog.recorder.seal import seal_after_recording  # noqa: PLC0415
+
+        self.last_error = seal_after_recording(self.store_path) or self.last_error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _after_fork_in_child(self) -> None:
+        journal = self._journal
+        self._reset()
+        self.dropped_events = 0
+        if journal is not None:
+            journal.abandon()
+
+
+class _MessageRow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One row of the messages table, as it stands in the journal."""
+
+    digest: str
+    role: str
+    text: str | None = None
+    tool_requests: str | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+_encode_row = msgspec.json.Encoder().encode
+
+
+def _encode_message(message: Message) -> bytes:
+    clean = message.cleaned
+    requests = _encode_row(clean.tool_requests).decode() if clean.tool_requests else None
+    return _encode_row(
+        _MessageRow(
+            message.digest, clean.role, clean.text, requests, clean.tool_call_id, clean.name
+        )
+    )
+
+
+def _encode(event: Event) -> bytes:
+    try:
+        return encode_event(event)
+    except UnicodeEncodeError:
+        return encode_event(_cleaned(event))
+
+
+def _cleaned(value: Any) -> Any:
+    """The value with every string in it made valid UTF-8."""
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, tuple):
+        return tuple(_cleaned(item) for item in value)
+    if isinstance(value, msgspec.Struct):
+        fields = {name: _cleaned(getattr(value, name)) for name in value.__struct_fields__}
+        return type(value)(**fields)
+    return value
+
+
+_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for recorder in list(_recorders):
+        recorder._after_fork_in_child()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

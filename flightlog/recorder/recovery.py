@@ -1,0 +1,129 @@
+"""Runs whose process died: which they are, and the end that is written for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from flightlog.recorder.layout import Layout, segment_files
+from flightlog.recorder.tables import events_table
+from flightlog.trace.events import RunStopped, encode_event
+from flightlog.trace.vocab import EventKind, StopReason
+
+CRASH_DETAIL = "The process that recorded the run ended before the run did."
+_BUDGET = ("max_steps", "max_seconds", "max_tool_calls", "max_usd", "max_tokens")
+_AFTER_A_RUN = pa.array([EventKind.EVALUATION.value, EventKind.GAP.value])
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What is known of one run so far."""
+
+    seq: int
+    at_us: int | None
+    elapsed_ms: float | None
+
+
+class OpenRuns:
+    """Follows the runs of one or several journals and knows which have not ended.
+
+    A run counts only by events that happen while it runs: a judgement written
+    later, by another process, does not make it a run of that process.
+    """
+
+    def __init__(self) -> None:
+        self.stopped: set[str] = set()
+        self._seen: dict[str, _Seen] = {}
+        self._budgets: dict[str, dict[str, Any]] = {}
+
+    def add(self, events: pa.Table) -> None:
+        """Takes note of some events, in recorded order."""
+        if not events.num_rows:
+            return
+        kind = events.column("kind")
+        self.stopped.update(_ids(events, pc.equal(kind, EventKind.RUN_STOPPED.value)))
+        started = events.filter(pc.equal(kind, EventKind.RUN_STARTED.value))
+        for row in started.select(["run_id", *_BUDGET]).to_pylist():
+            self._budgets[row.pop("run_id")] = row
+        during = events.filter(pc.invert(pc.is_in(kind, value_set=_AFTER_A_RUN)))
+        self._add_last(during)
+        for run_id in self.stopped:
+            self._seen.pop(run_id, None)
+
+    def _add_last(self, events: pa.Table) -> None:
+        rows = events.select(["run_id", "seq", "elapsed_ms"])
+        rows = rows.append_column("at_us", events.column("at").cast(pa.int64()))
+        last = rows.group_by("run_id", use_threads=False).aggregate(
+            [("seq", "max"), ("at_us", "last"), ("elapsed_ms", "last")]
+        )
+        for row in last.to_pylist():
+            before = self._seen.get(row["run_id"])
+            at_us, elapsed_ms, seq = row["at_us_last"], row["elapsed_ms_last"], row["seq_max"]
+            if before is not None:
+                at_us = before.at_us if at_us is None else at_us
+                elapsed_ms = before.elapsed_ms if elapsed_ms is None else elapsed_ms
+                seq = max(before.seq, -1 if seq is None else seq)
+            self._seen[row["run_id"]] = _Seen(-1 if seq is None else seq, at_us, elapsed_ms)
+
+    @property
+    def unfinished(self) -> set[str]:
+        """Runs with events but without an end."""
+        return set(self._seen) - self.stopped
+
+    def crashed_ends(self, run_ids: Iterable[str]) -> pa.Table:
+        """The `run_stopped` rows of runs that ended with their process, in order of run id."""
+        payloads = []
+        for run_id in sorted(run_ids):
+            seen = self._seen[run_id]
+            payloads.append(
+                encode_event(
+                    RunStopped(
+                        run_id=run_id,
+                        seq=seen.seq + 1,
+                        at=seen.at_us,
+                        elapsed_ms=seen.elapsed_ms,
+                        status=StopReason.CRASHED.status,
+                        stop_reason=StopReason.CRASHED,
+                        stop_detail=CRASH_DETAIL,
+                        duration_ms=seen.elapsed_ms,
+                        **self._budgets.get(run_id, {}),
+                    )
+                )
+            )
+        return events_table(payloads)[0]
+
+
+def stopped_in_segments(
+    layout: Layout,
+    run_ids: set[str],
+    *,
+    except_journals: set[str] = frozenset(),  # type: ignore[assignment]
+) -> set[str]:
+    """Those of the runs whose end is in a sealed segment already.
+
+    A run that goes on in a forked child, or in another process, has its events
+    in several journals; only the last one without an end tells of a crash.
+    """
+    wanted = pa.array(sorted(run_ids), pa.string())
+    found: set[str] = set()
+    for path in segment_files(layout.events) if run_ids else ():
+        if path.stem in except_journals:
+            continue
+        try:
+            rows = pq.ParquetFile(path).read(columns=["run_id", "kind"])
+        except (pa.ArrowException, OSError):
+            continue  # a damaged or foreign file is the finding of `verify` and `snapshot`
+        if rows.num_columns == 2:
+            is_stop = pc.equal(rows.column("kind"), EventKind.RUN_STOPPED.value)
+            is_wanted = pc.is_in(rows.column("run_id"), value_set=wanted)
+            found |= _ids(rows, pc.and_(is_stop, is_wanted))
+    return found
+
+
+def _ids(events: pa.Table, mask: Any) -> set[str]:
+    return set(events.filter(mask).column("run_id").to_pylist())

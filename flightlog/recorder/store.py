@@ -1,0 +1,214 @@
+"""A store of traces as readers see it: sealed segments and unsealed journals alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flightlog.errors import StoreError
+from flightlog.recorder.blobs import read_blob
+from flightlog.recorder.frames import Damage, FrameType
+from flightlog.recorder.journal_reader import is_alive, read_records
+from flightlog.recorder.layout import Layout, Problem, create_layout, open_layout, segment_files
+from flightlog.recorder.manifest import known_segments
+from flightlog.recorder.recovery import OpenRuns, stopped_in_segments
+from flightlog.recorder.tables import events_table, messages_table
+from flightlog.trace.schema import FORMAT_KEY, events_schema, messages_schema
+from flightlog.trace.versions import check_format
+
+DAMAGED_SUFFIX = ".damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a store holds at one moment; no event is in it twice and none is left out.
+
+    Attributes:
+        event_files: sealed segments of the events table.
+        message_files: sealed segments of the messages table.
+        unsealed_events: events that are still in journals (schema `events_schema()`),
+            with a `crashed` end for each run whose process is dead.
+        unsealed_messages: messages that are still in journals. A digest may be in several
+            files; equal digests are equal messages.
+        problems: damage, and files that do not belong to the store.
+    """
+
+    event_files: tuple[Path, ...]
+    message_files: tuple[Path, ...]
+    unsealed_events: pa.Table
+    unsealed_messages: pa.Table
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsealed:
+    """The contents of one journal."""
+
+    path: Path
+    is_alive: bool
+    events: list[bytes]
+    messages: list[bytes]
+    problems: list[Problem]
+
+
+class Store:
+    """A folder of traces. Build it with `Store.open` or `Store.create`."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.path = layout.root
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """An existing store.
+
+        Raises:
+            StoreError: nothing is there, or it is not a store.
+            NewerFormatError: a newer flightlog made it.
+        """
+        return cls(open_layout(path))
+
+    @classmethod
+    def create(cls, path: str | Path) -> Self:
+        """The store at `path`, made when absent.
+
+        Raises:
+            StoreError: the path cannot become a store.
+        """
+        return cls(create_layout(path))
+
+    def blob(self, digest: str) -> str:
+        """The observation of this digest, checked against it.
+
+        Raises:
+            StoreError: there is no such blob.
+            DamagedError: its bytes are not those that were written.
+        """
+        return read_blob(self.layout, digest)
+
+    def snapshot(self) -> Snapshot:
+        """All that is recorded, at this moment.
+
+        Journals are read before segments are listed: what is sealed in
+        between is then in both, and its journal is left out.
+
+        Raises:
+            StoreError: a journal cannot be read by this user.
+            NewerFormatError: a newer flightlog wrote a part of the store.
+        """
+        journals = [
+            journal
+            for path in self.layout.journal_files()
+            if not self.layout.events_segment(path.stem).exists()
+            and (journal := _read_journal(path)) is not None
+        ]
+        listed_events = segment_files(self.layout.events)
+        listed_messages = segment_files(self.layout.messages)
+        sealed = {path.stem for path in listed_events}
+        journals = [journal for journal in journals if journal.path.stem not in sealed]
+        unsealed = {journal.path.stem for journal in journals}
+        problems = [problem for journal in journals for problem in journal.problems]
+        events = self._events(journals, problems)
+        messages, notes = messages_table([row for j in journals for row in j.messages])
+        problems += [Problem(self.layout.journals, note) for note in notes]
+        known, manifest_problems = known_segments(self.layout)
+        trusted = {path: entry.bytes for path, entry in known.items()}
+        event_files = _own(self.path, listed_events, events_schema(), trusted, problems)
+        message_files = _own(self.path, listed_messages, messages_schema(), trusted, problems)
+        problems += manifest_problems + self._quarantined()
+        return Snapshot(
+            tuple(event_files),
+            # A sealing that was interrupted leaves messages whose journal is read above.
+            tuple(path for path in message_files if path.stem not in unsealed),
+            events,
+            messages,
+            tuple(problems),
+        )
+
+    def _events(self, journals: list[_Unsealed], problems: list[Problem]) -> pa.Table:
+        parts, running, ended = [], OpenRuns(), OpenRuns()
+        for is_living in (True, False):
+            payloads = [row for j in journals if j.is_alive is is_living for row in j.events]
+            table, notes = events_table(payloads)
+            problems += [Problem(self.layout.journals, note) for note in notes]
+            (running if is_living else ended).add(table)
+            parts.append(table)
+        crashed = ended.unfinished - running.unfinished - running.stopped
+        if crashed:
+            crashed -= stopped_in_segments(self.layout, crashed)
+            parts.append(ended.crashed_ends(crashed))
+        return pa.concat_tables(parts).combine_chunks()
+
+    def _quarantined(self) -> list[Problem]:
+        return [
+            Problem(path, "a damaged part of a journal, put aside when it was sealed")
+            for path in sorted(self.layout.quarantine.glob(f"*{DAMAGED_SUFFIX}"))
+        ]
+
+
+def _read_journal(path: Path) -> _Unsealed | None:
+    """The contents of a journal; None when it was sealed in the meantime."""
+    try:
+        alive = is_alive(path)
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(
+            f"cannot read the journal: {error.strerror or error}",
+            where=str(path),
+            hint="Read the store as the user that recorded it, or seal it first: flightlog seal",
+        ) from error
+    journal = _Unsealed(path, alive, [], [], [])
+    for item in read_records(data, where=path):
+        if isinstance(item, Damage):
+            # A living writer may be in the middle of its write.
+            if not (alive and item.is_torn):
+                journal.problems.append(Problem(path, item.what))
+        elif item.type == FrameType.MESSAGE:
+            journal.messages.append(item.payload)
+        else:
+            journal.events.append(item.payload)
+    return journal
+
+
+def _own(
+    root: Path,
+    paths: list[Path],
+    schema: pa.Schema,
+    trusted: dict[str, int],
+    problems: list[Problem],
+) -> list[Path]:
+    """Those files that are segments; the others become problems.
+
+    The footer is read only of files that no manifest lists at their size.
+    """
+    own = []
+    for path in paths:
+        is_trusted = trusted.get(path.relative_to(root).as_posix()) == path.stat().st_size
+        what = None if is_trusted else _why_foreign(path, schema)
+        if what is None:
+            own.append(path)
+        else:
+            problems.append(Problem(path, f"{what}; its rows are left out. Move it elsewhere."))
+    return own
+
+
+def _why_foreign(path: Path, schema: pa.Schema) -> str | None:
+    try:
+        found = pq.read_schema(path)
+    except (pa.ArrowException, OSError) as error:
+        return f"not a readable Parquet file ({str(error).splitlines()[0][:120]})"
+    version = (found.metadata or {}).get(FORMAT_KEY)
+    if version is None or not version.isdigit():
+        return "not written by flightlog (no flightlog format in its metadata)"
+    check_format(int(version), where=str(path))
+    for field in found:
+        index = schema.get_field_index(field.name)
+        if index < 0 or schema.field(index).type != field.type:
+            return f"has a column {field.name} of type {field.type}, which is not of its format"
+    return None

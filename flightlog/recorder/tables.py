@@ -1,0 +1,139 @@
+"""Journal payloads (one JSON object each) to Arrow tables of the store's schema."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pj
+
+from flightlog.trace.schema import LABELS, TIMESTAMP, columns, events_schema, messages_schema
+
+_LABEL_LIST = pa.list_(pa.struct([("key", pa.string()), ("value", pa.string())]))
+_MIN_BLOCK_BYTES = 1 << 20
+_INT64 = range(-(2**63), 2**63)
+
+
+def events_table(payloads: Sequence[bytes]) -> tuple[pa.Table, list[str]]:
+    """Events as recorded, one row per payload, defaults of each kind filled in.
+
+    Returns:
+        The table (schema `events_schema()`), and a sentence for each value
+        that does not fit its column and was left out, or row that is no event.
+    """
+    table, notes = _read(payloads, _json_schema())
+    if not table.num_rows:
+        return events_schema().empty_table(), notes
+    filled = [_finished(table, column.name, column) for column in columns()]
+    return pa.Table.from_arrays(filled, schema=events_schema()), notes
+
+
+def messages_table(payloads: Sequence[bytes]) -> tuple[pa.Table, list[str]]:
+    """Message bodies as recorded, one row per payload (schema `messages_schema()`), and notes."""
+    table, notes = _read(payloads, messages_schema())
+    return table.replace_schema_metadata(messages_schema().metadata), notes
+
+
+def _finished(table: pa.Table, name: str, column: Any) -> pa.Array:
+    values = table.column(name).combine_chunks()
+    if name == "at":
+        return values.cast(TIMESTAMP)
+    if column.arrow == LABELS:
+        return _labels_map(values)
+    if column.default is None or not values.null_count:
+        return values
+    missing = pc.and_(pc.is_null(values), _is_kind(table, column.kinds))
+    return pc.if_else(missing, pa.scalar(column.default, type=column.arrow), values)
+
+
+def _is_kind(table: pa.Table, kinds: tuple[str, ...]) -> pa.Array:
+    return pc.is_in(table.column("kind").combine_chunks(), value_set=pa.array(kinds, pa.string()))
+
+
+def _labels_map(values: pa.ListArray) -> pa.Array:
+    if values.null_count == len(values):
+        return pa.nulls(len(values), LABELS)
+    pairs = values.values
+    mask = values.is_null() if values.null_count else None
+    return pa.MapArray.from_arrays(
+        values.offsets, pairs.field("key"), pairs.field("value"), LABELS, mask=mask
+    )
+
+
+@lru_cache(maxsize=1)
+def _json_schema() -> pa.Schema:
+    as_json = {TIMESTAMP: pa.int64(), LABELS: _LABEL_LIST}
+    return pa.schema([(c.name, as_json.get(c.arrow, c.arrow)) for c in columns()])
+
+
+def _read(payloads: Sequence[bytes], schema: pa.Schema) -> tuple[pa.Table, list[str]]:
+    if not payloads:
+        return schema.empty_table(), []
+    try:
+        return _read_json(payloads, schema), []
+    except (pa.ArrowInvalid, UnicodeDecodeError):
+        # Some value does not fit its column: find out which, keep all the rest.
+        fitted = [_fitted(payload, schema) for payload in payloads]
+    notes = [note for _, found in fitted for note in found]
+    kept = [payload for payload, _ in fitted if payload is not None]
+    return (_read_json(kept, schema) if kept else schema.empty_table()), notes
+
+
+def _read_json(payloads: Sequence[bytes], schema: pa.Schema) -> pa.Table:
+    text = b"\n".join(payloads)
+    longest = max(map(len, payloads))
+    table = pj.read_json(
+        pa.BufferReader(text),
+        read_options=pj.ReadOptions(
+            use_threads=False, block_size=max(_MIN_BLOCK_BYTES, 2 * longest + 2)
+        ),
+        parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
+    )
+    if table.num_rows != len(payloads):
+        raise pa.ArrowInvalid(f"{len(payloads)} payloads gave {table.num_rows} rows")
+    return table
+
+
+def _fitted(payload: bytes, schema: pa.Schema) -> tuple[bytes | None, list[str]]:
+    """The payload with only what fits the schema, and what was left out."""
+    try:
+        row = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        return None, [f"a record that is not JSON was left out ({error})"]
+    if not isinstance(row, dict):
+        return None, ["a record that is not an object was left out"]
+    place = f"run {row.get('run_id')!r} event {row.get('seq')!r}"
+    fitted, notes = {}, []
+    for name, value in row.items():
+        index = schema.get_field_index(name)
+        if index < 0:
+            notes.append(f"{place}: unknown column {name!r} was left out")
+        elif value is None or _fits(value, schema.field(index).type):
+            fitted[name] = value
+        else:
+            notes.append(f"{place}: {name} holds {str(value)[:60]!r}, which does not fit; left out")
+    return json.dumps(fitted, ensure_ascii=False).encode("utf-8", "replace"), notes
+
+
+def _fits(value: Any, arrow: pa.DataType) -> bool:
+    if pa.types.is_string(arrow):
+        return isinstance(value, str)
+    if pa.types.is_boolean(arrow):
+        return isinstance(value, bool)
+    if pa.types.is_int64(arrow):
+        return type(value) is int and value in _INT64
+    if pa.types.is_floating(arrow):
+        return type(value) in (int, float) and math.isfinite(value)
+    if arrow == _LABEL_LIST:
+        return isinstance(value, list) and all(
+            isinstance(pair, dict)
+            and set(pair) == {"key", "value"}
+            and all(isinstance(text, str) for text in pair.values())
+            for pair in value
+        )
+    return isinstance(value, list) and all(isinstance(text, str) for text in value)

@@ -1,0 +1,73 @@
+"""Verifying a store: are all bytes still those that were written?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flightlog.recorder.blobs import is_intact
+from flightlog.recorder.layout import Layout, Problem, segment_files
+from flightlog.recorder.manifest import SegmentEntry, known_segments, sha256_of
+from flightlog.recorder.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """The state of a store's bytes.
+
+    Attributes:
+        segments: segments that were compared with the manifests.
+        events: events in the segments that are as written, and in journals.
+        ok: True when there is no problem.
+        problems: every file that is changed, missing, damaged or foreign.
+    """
+
+    segments: int
+    events: int
+    ok: bool
+    problems: tuple[Problem, ...]
+
+
+def verify_store(store: Store) -> VerifyReport:
+    """Compares every segment's sha256 with the manifests, every blob with its
+    name, and every journal record with its checksum.
+
+    Raises:
+        NewerFormatError: a newer flightlog wrote a part of the store.
+    """
+    layout = store.layout
+    snapshot = store.snapshot()
+    listed = segment_files(layout.events) + segment_files(layout.messages)
+    known, _ = known_segments(layout)
+    problems = list(snapshot.problems)
+    checked, events = 0, snapshot.unsealed_events.num_rows
+    for path in listed:
+        entry = known.pop(path.relative_to(layout.root).as_posix(), None)
+        if entry is None:
+            # Its journal is still there: it is being sealed, or will be sealed again.
+            if not layout.journal_file(path.stem).exists():
+                problems.append(
+                    Problem(path, "no manifest lists the segment: it was not sealed here")
+                )
+            continue
+        checked += 1
+        if path.stat().st_size != entry.bytes or sha256_of(path) != entry.sha256:
+            problems.append(
+                Problem(path, "the bytes are not those that were sealed: its rows may be wrong")
+            )
+        elif path.is_relative_to(layout.events):
+            events += entry.rows
+    problems += [_missing(layout, entry) for entry in known.values()]
+    problems += _damaged_blobs(layout)
+    return VerifyReport(checked, events, not problems, tuple(problems))
+
+
+def _missing(layout: Layout, entry: SegmentEntry) -> Problem:
+    return Problem(layout.root / entry.path, f"the segment is missing ({entry.rows} rows)")
+
+
+def _damaged_blobs(layout: Layout) -> list[Problem]:
+    return [
+        Problem(path, "the blob's bytes are not those that were written")
+        for path in sorted(layout.blobs.glob("*/*"))
+        if not path.name.startswith(".") and not is_intact(path.name, path.read_bytes())
+    ]
