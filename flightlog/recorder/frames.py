@@ -62,7 +62,7 @@ class Damage(NamedTuple):
     start: int
     end: int
     lost: int | None
-    is_torn: bool
+    is_torn: bool = False
 
     @property
     def what(self) -> str:
@@ -102,14 +102,14 @@ def scan(data: Buffer, *, start: int, first_sequence: int) -> Iterator[Frame | D
         if found is None:
             position = _next_frame(data, position + 1, end)
             if position == end:
-                yield Damage(bad_start, end, None, _is_torn(data, bad_start, end))
+                yield Damage(bad_start, end, None, is_torn=_is_torn(data, bad_start, end))
                 return
             found = _frame_at(data, position, end)
         frame, sequence, stop = found  # type: ignore[misc]  # a frame is at `position`
         if sequence < expected:  # seen before: copied bytes must not become rows twice
-            yield Damage(bad_start, stop, 0, False)
+            yield Damage(bad_start, stop, 0)
         else:
-            yield Damage(bad_start, position, sequence - expected, False)
+            yield Damage(bad_start, position, sequence - expected)
             expected = sequence + 1
             yield frame
         position = stop

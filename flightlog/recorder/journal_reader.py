@@ -56,10 +56,10 @@ def read_records(data: Buffer, *, where: Path) -> Iterator[Frame | Damage]:
     """
     size = len(FILE_MAGIC)
     if len(data) < size:
-        yield Damage(0, len(data), None, FILE_MAGIC.startswith(data[:]))
+        yield Damage(0, len(data), None, is_torn=FILE_MAGIC.startswith(data[:]))
         return
     if data[:size] != FILE_MAGIC:
-        yield Damage(0, size, 0, False)
+        yield Damage(0, size, 0)
     for item in scan(data, start=size, first_sequence=0):
         if isinstance(item, Frame) and item.type == FrameType.HEADER:
             check_format(_decode_header(item.payload).format, where=str(where))

@@ -22,6 +22,10 @@ FORMAT_WORD: Final = "flightlog"
 JOURNAL_SUFFIX: Final = ".journal"
 SEGMENT_SUFFIX: Final = ".parquet"
 TEMPORARY_SUFFIX: Final = ".tmp"
+DAMAGED_SUFFIX: Final = ".damaged"
+"""Suffix of a damaged part of a journal in quarantine/."""
+TORN_SUFFIX: Final = ".torn"
+"""Suffix there of a record that was cut off while it was written, so never acknowledged."""
 _FOLDERS: Final = ("journal", "events", "messages", "blobs", "manifest", "quarantine")
 
 

@@ -102,7 +102,7 @@ def stopped_in_segments(
     layout: Layout,
     run_ids: set[str],
     *,
-    except_journals: set[str] = frozenset(),  # type: ignore[assignment]
+    except_journal: str | None = None,
 ) -> set[str]:
     """Those of the runs whose end is in a sealed segment already.
 
@@ -112,7 +112,7 @@ def stopped_in_segments(
     wanted = pa.array(sorted(run_ids), pa.string())
     found: set[str] = set()
     for path in segment_files(layout.events) if run_ids else ():
-        if path.stem in except_journals:
+        if path.stem == except_journal:
             continue
         try:
             rows = pq.ParquetFile(path).read(columns=["run_id", "kind"])

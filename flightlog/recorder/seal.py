@@ -16,14 +16,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flightlog.errors import FlightlogError, NewerFormatError
 from flightlog.recorder.frames import Buffer, Damage, FrameType
 from flightlog.recorder.journal import NEW_SUFFIX
 from flightlog.recorder.journal_reader import is_alive, mapped, read_records
-from flightlog.recorder.layout import TEMPORARY_SUFFIX, Layout, Problem, sync_folder
+from flightlog.recorder.layout import (
+    DAMAGED_SUFFIX,
+    TEMPORARY_SUFFIX,
+    TORN_SUFFIX,
+    Layout,
+    Problem,
+    sync_folder,
+)
 from flightlog.recorder.manifest import (
     SegmentEntry,
     add_manifest,
@@ -32,14 +38,13 @@ from flightlog.recorder.manifest import (
     sha256_of,
 )
 from flightlog.recorder.recovery import OpenRuns, stopped_in_segments
-from flightlog.recorder.store import DAMAGED_SUFFIX, Store
+from flightlog.recorder.store import Store
 from flightlog.recorder.tables import events_table, messages_table
 from flightlog.trace.schema import events_schema, messages_schema
 
 BATCH_BYTES: Final = 16 << 20
 """Payload that becomes one row group; bounds the memory of a sealing."""
 
-TORN_SUFFIX: Final = ".torn"
 _STALE_AFTER_S: Final = 3600.0
 # Statistics of the columns that readers filter by; those of the others only grow the footer.
 _FILTERED_COLUMNS: Final = ["kind", "run_id", "seq", "at", "agent", "variant", "task_id"]
@@ -157,7 +162,7 @@ def _crashed(seal: _Pass, path: Path, runs: OpenRuns) -> set[str]:
     for other, run_ids in seal.elsewhere.items():
         if other != path and other not in seal.sealed:
             unfinished -= run_ids
-    return unfinished - stopped_in_segments(seal.layout, unfinished, except_journals={path.stem})
+    return unfinished - stopped_in_segments(seal.layout, unfinished, except_journal=path.stem)
 
 
 def _run_ids(path: Path) -> set[str]:
@@ -211,6 +216,10 @@ def _unseen(messages: pa.Table, digests: set[str]) -> pa.Table:
     return messages if all(fresh) else messages.filter(pa.array(fresh, pa.bool_()))
 
 
+def _has_values(table: pa.Table, name: str) -> bool:
+    return bool(table.column(name).null_count < table.num_rows)
+
+
 class _Segment:
     """A Parquet file in the making, under a temporary name until it is complete."""
 
@@ -232,7 +241,10 @@ class _Segment:
                 compression="zstd",
                 write_page_checksum=True,
                 write_statistics=[n for n in _FILTERED_COLUMNS if n in self._schema.names],
-                store_schema=True,
+                # An unused column costs nothing but its name: no dictionary for it, and
+                # the types stand in the Parquet schema, so not a second time beside it.
+                use_dictionary=[n for n in table.schema.names if _has_values(table, n)],
+                store_schema=False,
             )
         if table.num_rows:
             self._writer.write_table(table)

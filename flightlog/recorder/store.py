@@ -13,14 +13,21 @@ from flightlog.errors import StoreError
 from flightlog.recorder.blobs import read_blob
 from flightlog.recorder.frames import Damage, FrameType
 from flightlog.recorder.journal_reader import is_alive, read_records
-from flightlog.recorder.layout import Layout, Problem, create_layout, open_layout, segment_files
+from flightlog.recorder.layout import (
+    DAMAGED_SUFFIX,
+    Layout,
+    Problem,
+    create_layout,
+    open_layout,
+    segment_files,
+)
 from flightlog.recorder.manifest import known_segments
 from flightlog.recorder.recovery import OpenRuns, stopped_in_segments
 from flightlog.recorder.tables import events_table, messages_table
 from flightlog.trace.schema import FORMAT_KEY, events_schema, messages_schema
 from flightlog.trace.versions import check_format
 
-DAMAGED_SUFFIX = ".damaged"
+__all__ = ["Problem", "Snapshot", "Store"]
 
 
 @dataclass(frozen=True, slots=True)
