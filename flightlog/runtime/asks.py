@@ -1,0 +1,83 @@
+"""What the loop asks its driver to do: call a function, or several beside each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, TypeVar
+
+from flightlog.trace.clock import SystemClock
+
+MAX_PARALLEL: Final = 64
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Call one function.
+
+    Attributes:
+        cut_ms: give up waiting after this long; None waits for ever.
+    """
+
+    fn: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] | None = None
+    cut_ms: float | None = None
+
+    def call(self) -> Any:
+        """Calls it; the result may be awaitable."""
+        return self.fn(*self.args, **(self.kwargs or {}))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What came of an `Ask`.
+
+    Attributes:
+        value: what the function returned.
+        error: what it raised.
+        latency_ms: real time that it took.
+        is_cut: it did not answer in time; nobody waits for it any more.
+    """
+
+    value: Any = None
+    error: BaseException | None = None
+    latency_ms: float = 0.0
+    is_cut: bool = False
+
+    def settled(self) -> Asked:
+        """Itself, unless a worker thread met an interrupt: that is raised here.
+
+        A SystemExit in a worker is only a failed call: no signal is delivered there.
+        """
+        if self.error and not isinstance(self.error, (Exception, SystemExit)):
+            raise self.error
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class AskAll:
+    """Call several functions beside each other.
+
+    Attributes:
+        on_done: gets the place of an ask and what came of it, as soon as it is
+            known; never called twice at a time.
+    """
+
+    asks: tuple[Ask, ...]
+    on_done: Callable[[int, Asked], None]
+
+
+Request: TypeAlias = Ask | AskAll
+Loop: TypeAlias = Generator[Request, Any, R]
+
+
+def attempt_in_worker(ask: Ask, stopwatch: SystemClock) -> Asked:
+    """Calls the function in a worker thread, which keeps whatever it raises."""
+    started = stopwatch.monotonic_ms()
+    try:
+        value = ask.call()
+    except BaseException as error:  # judged in the waiting thread, by `settled`
+        return Asked(error=error, latency_ms=stopwatch.monotonic_ms() - started)
+    return Asked(value, latency_ms=stopwatch.monotonic_ms() - started)

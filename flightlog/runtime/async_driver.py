@@ -1,0 +1,119 @@
+"""Drives the loop from a coroutine.
+
+Coroutines are awaited; plain functions go to a worker thread, so that the event
+loop goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from contextlib import suppress
+from typing import Any, Final
+
+from flightlog.runtime.asks import MAX_PARALLEL, Ask, AskAll, Asked, Loop, R, attempt_in_worker
+from flightlog.runtime.tools import is_async
+from flightlog.runtime.workers import Workers
+from flightlog.trace.clock import SystemClock
+
+CANCEL_GRACE_S: Final = 1.0
+
+
+class AsyncDriver:
+    """Performs the requests of one run.
+
+    Args:
+        stopwatch: measures latencies in real time.
+    """
+
+    def __init__(self, stopwatch: SystemClock) -> None:
+        self._stopwatch = stopwatch
+        self._workers: Workers[Asked] = Workers()
+
+    async def drive(self, loop: Loop[R]) -> R:
+        """Runs a loop to its end; what interrupts it is thrown into it first."""
+        try:
+            request = next(loop)
+            while True:
+                try:
+                    reply = await self._perform(request)
+                except BaseException as error:  # the loop records it and raises it again
+                    request = loop.throw(error)
+                else:
+                    request = loop.send(reply)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+        finally:
+            self._workers.close()
+
+    async def _perform(self, request: Ask | AskAll) -> Asked | None:
+        if isinstance(request, Ask):
+            return await self._one(request)
+        slots = asyncio.Semaphore(MAX_PARALLEL)
+
+        async def one(place: int, ask: Ask) -> None:
+            async with slots:
+                asked = await self._one(ask)
+            request.on_done(place, asked)
+
+        tasks = [asyncio.create_task(one(*pair)) for pair in enumerate(request.asks)]
+        try:
+            await asyncio.gather(*tasks)
+        except BaseException:  # no call of a step outlives the step
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=CANCEL_GRACE_S)
+            raise
+        return None
+
+    async def _one(self, ask: Ask) -> Asked:
+        if ask.cut_ms is not None and ask.cut_ms <= 0:
+            return Asked(is_cut=True)
+        task = asyncio.ensure_future(self._work(ask))
+        try:
+            await asyncio.wait({task}, timeout=None if ask.cut_ms is None else ask.cut_ms / 1000)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if not task.done():
+            task.cancel()
+            return Asked(latency_ms=ask.cut_ms or 0.0, is_cut=True)
+        if task.cancelled():
+            return Asked(error=asyncio.CancelledError("the call cancelled itself"))
+        return task.result().settled()
+
+    async def _work(self, ask: Ask) -> Asked:
+        if not is_async(ask.fn):
+            asked = await self._in_worker(ask)
+            if not inspect.isawaitable(asked.value):
+                return asked
+            return await self._awaited(asked.value)
+        try:
+            awaitable = ask.call()
+        except Exception as error:  # arguments that do not fit the coroutine function
+            return Asked(error=error)
+        return await self._awaited(awaitable)
+
+    async def _awaited(self, awaitable: Any) -> Asked:
+        started = self._stopwatch.monotonic_ms()
+        try:
+            value = await awaitable
+        except Exception as error:  # models and tools are foreign code
+            return Asked(error=error, latency_ms=self._stopwatch.monotonic_ms() - started)
+        return Asked(value, latency_ms=self._stopwatch.monotonic_ms() - started)
+
+    async def _in_worker(self, ask: Ask) -> Asked:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Asked] = loop.create_future()
+
+        def settle(asked: Asked) -> None:
+            if not future.done():  # else it was cut or cancelled: too late an answer
+                future.set_result(asked)
+
+        def deliver(asked: Asked) -> None:
+            with suppress(RuntimeError):  # the event loop is gone, and with it who asked
+                loop.call_soon_threadsafe(settle, asked)
+
+        self._workers.submit(lambda: attempt_in_worker(ask, self._stopwatch), deliver)
+        return await future

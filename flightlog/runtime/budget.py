@@ -1,0 +1,221 @@
+"""Budgets and the ledger that keeps them: what is spent is reserved before it is used."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass
+from decimal import Decimal
+
+from flightlog.errors import ConfigError
+from flightlog.runtime.model import Usage
+from flightlog.trace.clock import Clock
+from flightlog.trace.vocab import StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The limits of one run; None is no limit.
+
+    A limit stops the next call: an answer or a result that is already paid for
+    is kept, so USD and tokens can pass their limit by one model call.
+
+    Attributes:
+        max_steps: turns of the loop.
+        max_seconds: seconds; also cuts a running model or tool call.
+        max_tool_calls: attempts, failed and invalid ones included.
+        max_usd: US dollars for model calls and for tools with a declared cost.
+        max_tokens: input and output tokens of all model calls together.
+    """
+
+    max_steps: int | None = 30
+    max_seconds: float | None = 90
+    max_tool_calls: int | None = 15
+    max_usd: float | None = None
+    max_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, limit in self.limits().items():
+            if limit is not None and not limit >= 0:
+                raise ConfigError(
+                    f"budget {name}={limit} is not a limit",
+                    hint="Give a number from 0 up, or None for no limit.",
+                )
+
+    def limits(self) -> dict[str, float | int | None]:
+        """The limits under their column names."""
+        return {
+            "max_steps": self.max_steps,
+            "max_seconds": self.max_seconds,
+            "max_tool_calls": self.max_tool_calls,
+            "max_usd": self.max_usd,
+            "max_tokens": self.max_tokens,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a run spent.
+
+    Attributes:
+        steps: turns taken.
+        seconds: on the run's clock.
+        tool_calls: attempts reserved, whatever became of them.
+        usd: None when the cost of a model call is unknown.
+        tokens: None when the tokens of a model call are unknown.
+    """
+
+    steps: int
+    seconds: float
+    tool_calls: int
+    usd: float | None
+    tokens: int | None
+
+    def spent(self) -> dict[str, float | int | None]:
+        """The spending under its column names."""
+        return {
+            "used_steps": self.steps,
+            "used_seconds": self.seconds,
+            "used_tool_calls": self.tool_calls,
+            "used_usd": self.usd,
+            "used_tokens": self.tokens,
+        }
+
+
+class Ledger:
+    """What one run has spent of its budget. Safe to use from several threads.
+
+    Args:
+        budget: the limits.
+        clock: measures `max_seconds` from now on.
+    """
+
+    def __init__(self, budget: Budget, clock: Clock) -> None:
+        self.budget = budget
+        self.step = 0
+        self._clock = clock
+        self._started_ms = clock.monotonic_ms()
+        self._lock = threading.Lock()
+        self._tool_calls = 0
+        self._usd = Decimal(0)
+        self._tokens = 0
+        self._usd_unknown_since: int | None = None
+        self._tokens_unknown_since: int | None = None
+        self._failures: Counter[str] = Counter()
+
+    def begin_step(self) -> StopReason | None:
+        """Starts a step, or says which budget does not allow one."""
+        with self._lock:
+            limit = self.budget.max_steps
+            if limit is not None and self.step >= limit:
+                return StopReason.MAX_STEPS
+            if reason := self._used_up():
+                return reason
+            self.step += 1
+            return None
+
+    def reserve_tool_call(self, cost_usd: float | None = None) -> StopReason | None:
+        """Reserves one attempt and its declared cost, or says which budget forbids it.
+
+        What is reserved is spent, also when the attempt fails or is refused later.
+        """
+        cost = Decimal(repr(cost_usd or 0))
+        with self._lock:
+            if reason := self._used_up():
+                return reason
+            limit, max_usd = self.budget.max_tool_calls, self.budget.max_usd
+            if limit is not None and self._tool_calls >= limit:
+                return StopReason.MAX_TOOL_CALLS
+            if max_usd is not None and self._usd + cost > Decimal(repr(max_usd)):
+                return StopReason.MAX_USD
+            self._tool_calls += 1
+            self._usd += cost
+            return None
+
+    def refund_cost(self, cost_usd: float | None) -> None:
+        """Gives back the declared cost of a reserved call that was refused; not the attempt."""
+        with self._lock:
+            self._usd -= Decimal(repr(cost_usd or 0))
+
+    def spend_model_call(self, usage: Usage, cost_usd: float | None) -> None:
+        """Books an answered model call; an unknown number makes its total unknown."""
+        with self._lock:
+            if cost_usd is None:
+                self._usd_unknown_since = self._usd_unknown_since or self.step
+            else:
+                self._usd += Decimal(repr(cost_usd))
+            if usage.tokens is None:
+                self._tokens_unknown_since = self._tokens_unknown_since or self.step
+            else:
+                self._tokens += usage.tokens
+
+    def book_failure(self, tool: str) -> None:
+        """Remembers a failed attempt, for the sentence that explains a stop."""
+        with self._lock:
+            self._failures[tool] += 1
+
+    def elapsed_ms(self) -> float:
+        """Milliseconds since the run started."""
+        return self._clock.monotonic_ms() - self._started_ms
+
+    def remaining_ms(self) -> float | None:
+        """Milliseconds until the deadline, at least 0; None without one."""
+        if self.budget.max_seconds is None:
+            return None
+        return max(0.0, self.budget.max_seconds * 1000 - self.elapsed_ms())
+
+    def deadline(self) -> StopReason | None:
+        """`max_seconds` once the deadline has passed."""
+        return StopReason.MAX_SECONDS if self.remaining_ms() == 0 else None
+
+    def used(self) -> Used:
+        """What is spent so far."""
+        with self._lock:
+            return Used(
+                steps=self.step,
+                seconds=round(self.elapsed_ms() / 1000, 6),
+                tool_calls=self._tool_calls,
+                usd=None if self._usd_unknown_since else float(self._usd),
+                tokens=None if self._tokens_unknown_since else self._tokens,
+            )
+
+    def explain(self, reason: StopReason) -> str:
+        """The sentence that says which budget is used up, and by what."""
+        name, limit = reason.value, self.budget.limits()[reason.value]
+        used = self.used()
+        unknown = {
+            StopReason.MAX_USD: ("cost", self._usd_unknown_since),
+            StopReason.MAX_TOKENS: ("token usage", self._tokens_unknown_since),
+        }.get(reason)
+        if unknown and unknown[1]:
+            return (
+                f"budget {name}={limit} cannot be kept: the {unknown[0]} of the model call at "
+                f"step {unknown[1]} is unknown."
+            )
+        spent = {
+            StopReason.MAX_STEPS: f"{used.tool_calls} tool calls",
+            StopReason.MAX_SECONDS: f"{used.seconds:.3f} s",
+            StopReason.MAX_TOOL_CALLS: self._attempts_text(used.tool_calls),
+            StopReason.MAX_USD: f"{used.usd} USD",
+            StopReason.MAX_TOKENS: f"{used.tokens} tokens",
+        }[reason]
+        return f"budget {name}={limit} used up at step {used.steps} ({spent})."
+
+    def _attempts_text(self, attempts: int) -> str:
+        worst = self._failures.most_common(1)
+        failed = f", {worst[0][1]} of them failed on {worst[0][0]!r}" if worst else ""
+        return f"{attempts} attempts{failed}"
+
+    def _used_up(self) -> StopReason | None:
+        budget = self.budget
+        if self.deadline():
+            return StopReason.MAX_SECONDS
+        if budget.max_usd is not None and (
+            self._usd_unknown_since or self._usd >= Decimal(repr(budget.max_usd))
+        ):
+            return StopReason.MAX_USD
+        if budget.max_tokens is not None and (
+            self._tokens_unknown_since or self._tokens >= budget.max_tokens
+        ):
+            return StopReason.MAX_TOKENS
+        return None

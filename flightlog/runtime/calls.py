@@ -1,0 +1,130 @@
+"""One tool call on its way through the gateway, and what can come of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from flightlog.runtime.tools import Tool
+from flightlog.trace.canonical import CanonicalArgs, canonical_args, canonical_json
+from flightlog.trace.messages import ToolRequest
+from flightlog.trace.vocab import Effect, Outcome, ServedHow, StopReason
+
+
+@dataclass(frozen=True, slots=True)
+class PendingCall:
+    """One tool call that a model asked for.
+
+    Attributes:
+        call_ix: position within the step, from 0.
+        request: the model's own words.
+        tool: None when the agent has no tool of that name.
+        args: canonical arguments, which identify the call.
+    """
+
+    step: int
+    call_ix: int
+    request: ToolRequest
+    tool: Tool | None
+    args: CanonicalArgs
+
+    @classmethod
+    def of(cls, request: ToolRequest, tool: Tool | None, *, step: int, call_ix: int) -> PendingCall:
+        """The call with its arguments in canonical form."""
+        args = canonical_args(
+            request.arguments,
+            schema=tool.input_schema if tool else None,
+            volatile=tool.volatile if tool else (),
+        )
+        return cls(step, call_ix, request, tool, args)
+
+    @property
+    def effect(self) -> Effect:
+        """The tool's effect; unknown without a tool."""
+        return self.tool.effect if self.tool else Effect.UNKNOWN
+
+    def values(self) -> dict[str, Any]:
+        """What the function gets: the canonical arguments, volatile ones included, as a copy."""
+        args = self.args
+        if self.tool and self.tool.volatile:
+            args = canonical_args(self.request.arguments, schema=self.tool.input_schema)
+        value: dict[str, Any] = json.loads(args.text) if args.flag is None else {}
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What came of an admitted call: from the tool itself, or from a recording.
+
+    Attributes:
+        outcome: how the call ended.
+        result: observation as text; None shows the model a typed error.
+        error: what went wrong.
+        error_type: class of the error.
+        latency_ms: duration; advances a virtual clock.
+        served_how: where the observation came from.
+        served_from: recorded run that it came from.
+        state_key: replay key.
+    """
+
+    outcome: Outcome
+    result: str | None = None
+    error: str | None = None
+    error_type: str | None = None
+    latency_ms: float | None = None
+    served_how: ServedHow | None = None
+    served_from: str | None = None
+    state_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why the gateway does not let a call through.
+
+    Attributes:
+        outcome: what the call's row says.
+        error_type: one word for the model, such as `unknown_tool`.
+        error: the reason, in one sentence.
+        stop_reason: ends the run with this reason where the outcome alone does not name it.
+        must_stop: ends the run whatever the policy's `stop_on` says.
+    """
+
+    outcome: Outcome
+    error_type: str
+    error: str
+    stop_reason: StopReason | None = None
+    must_stop: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The gateway's answer to one call: refused, served, or (neither) to be executed."""
+
+    call: PendingCall
+    refusal: Refusal | None = None
+    served: Served | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """True when the tool's function is to be called."""
+        return self.refusal is None and self.served is None
+
+
+class ToolExecutor(Protocol):
+    """Answers calls in the place of the tools' functions."""
+
+    def resolve(self, call: PendingCall) -> Served | None:
+        """The answer to a call that passed the gateway; None has the function called.
+
+        Called for the calls of a step in their order, one at a time, before any
+        tool of the step runs.
+        """
+        ...
+
+
+def error_observation(error_type: str, message: str, **more: Any) -> str:
+    """A typed error, as the model sees it."""
+    fields: Mapping[str, Any] = {"type": error_type, "message": message, **more}
+    return canonical_json({"error": fields})

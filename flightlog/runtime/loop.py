@@ -1,0 +1,135 @@
+"""`run` and `run_async`: an agent on a task, bounded and recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import uuid_utils
+
+from flightlog.errors import AgentError, PriceError
+from flightlog.runtime.agent import Agent
+from flightlog.runtime.async_driver import AsyncDriver
+from flightlog.runtime.calls import ToolExecutor
+from flightlog.runtime.prices import PriceTable
+from flightlog.runtime.result import RunContext, RunResult
+from flightlog.runtime.sync_driver import SyncDriver
+from flightlog.runtime.task import Task
+from flightlog.runtime.tools import is_async
+from flightlog.runtime.turns import Setup, Turns
+from flightlog.trace.clock import Clock, SystemClock
+from flightlog.trace.run_writer import RunWriter
+from flightlog.trace.sink import NullSink, Sink
+
+__all__ = ["RunContext", "RunResult", "run", "run_async"]
+
+
+def run(
+    agent: Agent,
+    task: Task,
+    *,
+    sink: Sink | None = None,
+    clock: Clock | None = None,
+    executor: ToolExecutor | None = None,
+    context: RunContext | None = None,
+) -> RunResult:
+    """Runs an agent on a task until it answers or a bound stops it.
+
+    A failing tool or model never raises here: it is an outcome, and the stop
+    reason says so. While `max_seconds` or a tool's `timeout_s` is set, models
+    and tools run in a worker thread, since only so can a blocked call be cut.
+
+    Args:
+        sink: where the events go; None keeps nothing.
+        clock: None is the machine's; a virtual one moves by stated latencies.
+        executor: answers tool calls in the place of their functions.
+        context: what the run belongs to.
+
+    Raises:
+        AgentError: a model, user or tool is async (use `run_async`), or an
+            allowed tool has no function and there is no executor.
+        PriceError: `max_usd` is set and the model has no price.
+        KeyboardInterrupt: as it came; the run is recorded as cancelled.
+    """
+    _refuse_async(agent, executor)
+    turns = _turns(agent, task, sink=sink, clock=clock, executor=executor, context=context)
+    return SyncDriver(SystemClock()).drive(turns.play())
+
+
+async def run_async(
+    agent: Agent,
+    task: Task,
+    *,
+    sink: Sink | None = None,
+    clock: Clock | None = None,
+    executor: ToolExecutor | None = None,
+    context: RunContext | None = None,
+) -> RunResult:
+    """The same as `run` for async callers; models, users and tools may be sync or async.
+
+    What is sync runs in a worker thread. An async function that blocks the event
+    loop cannot be cut.
+
+    Raises:
+        AgentError: an allowed tool has no function and there is no executor.
+        PriceError: `max_usd` is set and the model has no price.
+        CancelledError: as it came; the run is recorded as cancelled.
+    """
+    turns = _turns(agent, task, sink=sink, clock=clock, executor=executor, context=context)
+    return await AsyncDriver(SystemClock()).drive(turns.play())
+
+
+def _turns(
+    agent: Agent,
+    task: Task,
+    *,
+    sink: Sink | None,
+    clock: Clock | None,
+    executor: ToolExecutor | None,
+    context: RunContext | None,
+) -> Turns:
+    _refuse_unserved(agent, executor)
+    _refuse_unpriced(agent)
+    clock, context = clock or SystemClock(), context or RunContext()
+    run_id = context.run_id or str(uuid_utils.uuid7())
+    writer = RunWriter(sink or NullSink(), run_id, clock=clock)
+    return Turns(Setup(agent, task, context, writer, clock, executor))
+
+
+def _refuse_async(agent: Agent, executor: ToolExecutor | None) -> None:
+    parts: dict[str, Callable[..., Any]] = {f"model {agent.model.name!r}": agent.model.complete}
+    if agent.user:
+        parts[f"user {agent.user.name!r}"] = agent.user.reply
+    if executor is None:
+        parts |= {f"tool {tool.name!r}": tool.fn for tool in agent.tools if tool.fn}
+    for what, fn in parts.items():
+        if is_async(fn):
+            raise AgentError(
+                f"{what} is async and run() is not",
+                where=f"agent {agent.name!r}",
+                hint="Use: await flightlog.run_async(...)",
+            )
+
+
+def _refuse_unserved(agent: Agent, executor: ToolExecutor | None) -> None:
+    policy = agent.effective_policy
+    for tool in agent.tools:
+        if executor is None and tool.fn is None and policy.allows(tool.name):
+            raise AgentError(
+                f"tool {tool.name!r} is allowed and has no function",
+                where=f"agent {agent.name!r}",
+                hint="Give it fn=, or run it with an executor that answers from recordings.",
+            )
+
+
+def _refuse_unpriced(agent: Agent) -> None:
+    max_usd, model = agent.effective_policy.budget.max_usd, agent.model
+    if max_usd is None or getattr(model, "states_cost", False):
+        return
+    if not (agent.prices or PriceTable()).knows(model.name, model.provider):
+        raise PriceError(
+            f"no price for model {model.name!r} but budgets.max_usd={max_usd:.2f} is set",
+            where=f"agent {agent.name!r}",
+            hint="Add the model to the agent's PriceTable, install flightlog[prices], "
+            "or remove max_usd.",
+        )

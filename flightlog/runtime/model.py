@@ -1,0 +1,187 @@
+"""What the loop asks of a model and of a simulated user, and scripted ones."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from flightlog.errors import AgentError
+from flightlog.trace.messages import Message, ToolRequest
+
+if TYPE_CHECKING:
+    from flightlog.runtime.tools import Tool
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one model call; None is unknown, never zero.
+
+    Attributes:
+        input_tokens: prompt tokens, cached ones included.
+        output_tokens: answer tokens, reasoning included.
+        cache_read_tokens: prompt tokens read from a cache.
+        cache_write_tokens: prompt tokens put in a cache.
+        reasoning_tokens: answer tokens spent on reasoning.
+    """
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+    @property
+    def tokens(self) -> int | None:
+        """Input and output tokens together; None when one of them is unknown."""
+        if self.input_tokens is None or self.output_tokens is None:
+            return None
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRequest:
+    """What a model is asked: the conversation so far and the tools it may ask for."""
+
+    messages: tuple[Message, ...]
+    tools: tuple[Tool, ...]
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelResponse:
+    """One answer of a model.
+
+    Attributes:
+        text: what it says; None where it only asks for tools.
+        tool_requests: the tool calls that it asks for; empty ends the turn.
+        usage: tokens, as far as the provider states them.
+        model: model that answered, where it differs from the one asked for.
+        response_id: provider's id of the answer.
+        finish_reason: in the provider's own word.
+        latency_ms: duration of the call; None has the loop measure it.
+        time_to_first_token_ms: until the first token came.
+        cost_usd: cost where the provider states it; None computes it from the prices.
+    """
+
+    text: str | None = None
+    tool_requests: tuple[ToolRequest, ...] = ()
+    usage: Usage = Usage()
+    model: str | None = None
+    response_id: str | None = None
+    finish_reason: str | None = None
+    latency_ms: float | None = None
+    time_to_first_token_ms: float | None = None
+    cost_usd: float | None = None
+
+
+class Model(Protocol):
+    """A model behind any SDK.
+
+    Two more attributes are read where a model has them: `states_cost`, True
+    when every response carries `cost_usd` (then a USD budget needs no price),
+    and `context_limit`, the context window in tokens.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name that prices and traces know the model by."""
+        ...
+
+    @property
+    def provider(self) -> str | None:
+        """Provider, in the words of OpenTelemetry; None when unknown."""
+        ...
+
+    def complete(self, request: ModelRequest) -> ModelResponse | Awaitable[ModelResponse]:
+        """Answers one request. An exception is a failed call and ends the run."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class UserTurn:
+    """What a simulated user says; recorded as a model call of the actor `user`."""
+
+    text: str
+    usage: Usage = Usage()
+    cost_usd: float | None = None
+    latency_ms: float | None = None
+
+
+class User(Protocol):
+    """A simulated user, asked whenever the agent answers without tool calls."""
+
+    @property
+    def name(self) -> str:
+        """Name of the user, or of the model that plays it."""
+        ...
+
+    def reply(self, messages: Sequence[Message]) -> UserTurn | Awaitable[UserTurn | None] | None:
+        """Answers the agent; None ends the run."""
+        ...
+
+
+Script = Sequence[ModelResponse | Exception] | Callable[[ModelRequest], ModelResponse]
+
+
+class ScriptedModel:
+    """A model that answers from a list or from a function; nothing is measured.
+
+    A response without a latency takes 0 ms, so that a scripted run is the same
+    each time.
+
+    Args:
+        name: as `Model.name`.
+        answers: responses in order (an exception is raised instead of given),
+            or a function of the request.
+        provider: as `Model.provider`.
+    """
+
+    def __init__(self, name: str, answers: Script, *, provider: str | None = None) -> None:
+        self.name = name
+        self.provider = provider
+        self.requests: list[ModelRequest] = []
+        self._answers = answers
+        self._lock = threading.Lock()
+
+    def complete(self, request: ModelRequest) -> ModelResponse:
+        """The next answer of the script.
+
+        Raises:
+            AgentError: the script is exhausted.
+        """
+        with self._lock:
+            place = len(self.requests)
+            self.requests.append(request)
+        answer = self._answers(request) if callable(self._answers) else self._at(place)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if answer.latency_ms is not None else replace(answer, latency_ms=0.0)
+
+    def _at(self, place: int) -> ModelResponse | Exception:
+        assert not callable(self._answers)
+        if place >= len(self._answers):
+            raise AgentError(
+                f"the script of model {self.name!r} has {len(self._answers)} answers and was "
+                f"asked for answer {place + 1}",
+                hint="Add an answer without tool calls, which ends the run.",
+            )
+        return self._answers[place]
+
+
+class ScriptedUser:
+    """A user that says the given turns and then ends the run."""
+
+    def __init__(self, turns: Sequence[UserTurn | str], *, name: str = "scripted_user") -> None:
+        self.name = name
+        self._turns = [UserTurn(turn) if isinstance(turn, str) else turn for turn in turns]
+        self._place = 0
+
+    def reply(self, messages: Sequence[Message]) -> UserTurn | None:
+        """The next turn; None after the last one."""
+        if self._place >= len(self._turns):
+            return None
+        turn = self._turns[self._place]
+        self._place += 1
+        return turn if turn.latency_ms is not None else replace(turn, latency_ms=0.0)

@@ -1,0 +1,168 @@
+"""Tools: a declaration that the model and the gateway see, and perhaps a function."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, overload
+
+from flightlog.errors import ToolDefinitionError
+from flightlog.runtime.schemas import check_schema
+from flightlog.runtime.signature import description_of, schema_of
+from flightlog.trace.canonical import canonical_json
+from flightlog.trace.messages import Message
+from flightlog.trace.vocab import Effect
+
+OPEN_SCHEMA: Mapping[str, Any] = {"type": "object"}
+_NAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,128}")
+_DECLARED = (
+    "name",
+    "description",
+    "effect",
+    "scopes",
+    "input_schema",
+    "output_schema",
+    "timeout_s",
+    "volatile",
+    "is_consuming",
+    "cost_usd",
+)
+
+
+@dataclass(frozen=True)
+class Tool:
+    """One tool that an agent may ask for.
+
+    Attributes:
+        name: as the model calls it.
+        fn: what is called with the arguments by name; None where the tool can
+            only be served from recordings.
+        description: for the model.
+        effect: what it does to the world; unknown counts as write.
+        scopes: state that it reads or writes, such as `order:{order_id}`.
+        input_schema: JSON Schema of the arguments; None takes any object.
+        output_schema: JSON Schema of the result; None takes anything.
+        timeout_s: longest duration of one attempt, seconds; None leaves the
+            run's deadline.
+        volatile: dotted paths of arguments that never take part in identity.
+        is_consuming: a read that takes what it reads, such as a queue.
+        cost_usd: cost of one attempt; None where it costs nothing or nobody knows.
+    """
+
+    name: str
+    fn: Callable[..., Any] | None = field(default=None, compare=False)
+    description: str = ""
+    effect: Effect = Effect.UNKNOWN
+    scopes: tuple[str, ...] = ()
+    input_schema: Mapping[str, Any] | None = None
+    output_schema: Mapping[str, Any] | None = None
+    timeout_s: float | None = None
+    volatile: tuple[str, ...] = ()
+    is_consuming: bool = False
+    cost_usd: float | None = None
+
+    def __post_init__(self) -> None:
+        where = f"tool {self.name!r}"
+        if not _NAME.fullmatch(self.name):
+            raise ToolDefinitionError(
+                "a tool name has 1 to 128 characters and no white space",
+                where=where,
+                hint="Give a name such as get_order.",
+            )
+        if self.effect not in list(Effect):
+            raise ToolDefinitionError(
+                f"unknown effect {self.effect!r}",
+                where=where,
+                hint=f"Use one of: {', '.join(Effect)}.",
+            )
+        object.__setattr__(self, "effect", Effect(self.effect))
+        object.__setattr__(self, "scopes", tuple(self.scopes))
+        object.__setattr__(self, "volatile", tuple(self.volatile))
+        for name, number in (("timeout_s", self.timeout_s), ("cost_usd", self.cost_usd)):
+            if number is not None and not number >= 0:
+                raise ToolDefinitionError(
+                    f"{name}={number} is below 0", where=where, hint="Give 0 or more, or None."
+                )
+        for schema, of in ((self.input_schema, "input"), (self.output_schema, "output")):
+            if schema is not None:
+                check_schema(schema, where=f"{where}, {of} schema")
+
+    def declaration(self) -> dict[str, Any]:
+        """The tool as plain JSON, without its function; what is at its default is left out."""
+        declared = {name: getattr(self, name) for name in _DECLARED}
+        declared["effect"] = self.effect.value
+        declared["scopes"] = list(self.scopes)
+        declared["volatile"] = list(self.volatile)
+        return {
+            name: value
+            for name, value in declared.items()
+            if name in ("name", "effect") or value not in (None, "", [], False)
+        }
+
+    @classmethod
+    def from_declaration(
+        cls, declared: Mapping[str, Any], fn: Callable[..., Any] | None = None
+    ) -> Tool:
+        """The tool that `declaration` described.
+
+        Raises:
+            ToolDefinitionError: a field is missing, unknown or malformed.
+        """
+        unknown = sorted(set(declared) - set(_DECLARED))
+        if unknown or "name" not in declared:
+            raise ToolDefinitionError(
+                f"unknown fields {unknown}" if unknown else "a declaration without a name",
+                where=f"tool {declared.get('name')!r}",
+                hint=f"The fields are: {', '.join(_DECLARED)}.",
+            )
+        return cls(fn=fn, **declared)
+
+
+@overload
+def tool(fn: Callable[..., Any], /) -> Tool: ...
+@overload
+def tool(fn: None = None, /, **declared: Any) -> Callable[[Callable[..., Any]], Tool]: ...
+def tool(
+    fn: Callable[..., Any] | None = None, /, **declared: Any
+) -> Tool | Callable[[Callable[..., Any]], Tool]:
+    """Makes a tool of a function; name, description and input schema come from it.
+
+    Args:
+        fn: the function, where the decorator is written without arguments.
+        declared: fields of `Tool`; each overrides what the function says.
+
+    Raises:
+        ToolDefinitionError: a field is unknown, or the signature has no JSON form.
+    """
+
+    def declare(function: Callable[..., Any]) -> Tool:
+        unknown = sorted(set(declared) - set(_DECLARED))
+        if unknown:
+            raise ToolDefinitionError(
+                f"unknown fields {unknown}",
+                where=f"@tool on {function.__name__!r}",
+                hint=f"The fields are: {', '.join(_DECLARED)}.",
+            )
+        fields: dict[str, Any] = {
+            "name": function.__name__,
+            "description": description_of(function),
+            **declared,
+        }
+        if "input_schema" not in declared:
+            fields["input_schema"] = schema_of(function)
+        return Tool(fn=function, **fields)
+
+    return declare if fn is None else declare(fn)
+
+
+def is_async(fn: Callable[..., Any] | None) -> bool:
+    """True when calling `fn` gives a coroutine, as far as can be seen without calling it."""
+    call = getattr(fn, "__call__", None)  # noqa: B004  - an object with an async __call__
+    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(call)
+
+
+def toolset_message(tools: Sequence[Tool]) -> Message:
+    """The declarations as one message; its digest tells one set of tools from another."""
+    return Message(role="toolset", text=canonical_json([one.declaration() for one in tools]))
