@@ -40,7 +40,8 @@ from flightlog.recorder.manifest import (
 from flightlog.recorder.recovery import OpenRuns, stopped_in_segments
 from flightlog.recorder.store import Store
 from flightlog.recorder.tables import events_table, messages_table
-from flightlog.trace.schema import events_schema, messages_schema
+from flightlog.trace.schema import FORMAT_KEY, events_schema, messages_schema
+from flightlog.trace.versions import FORMAT_VERSION
 
 BATCH_BYTES: Final = 16 << 20
 """Payload that becomes one row group; bounds the memory of a sealing."""
@@ -72,14 +73,19 @@ class _Pass:
     """One sealing in progress."""
 
     layout: Layout
+    batch_bytes: int
     sealed: list[Path] = field(default_factory=list)
     segments: list[SegmentEntry] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     elsewhere: dict[Path, set[str]] | None = None
 
 
-def seal_store(store: Store) -> SealReport:
+def seal_store(store: Store, *, batch_bytes: int = BATCH_BYTES) -> SealReport:
     """Seals every journal whose writer is dead; those of living writers are left alone.
+
+    Args:
+        store: the store.
+        batch_bytes: payload that becomes one row group; bounds the memory.
 
     Raises:
         StoreError: the store cannot be written to.
@@ -87,7 +93,7 @@ def seal_store(store: Store) -> SealReport:
     """
     layout = store.layout
     with sealing_lock(layout):
-        seal = _Pass(layout)
+        seal = _Pass(layout, batch_bytes)
         for path in layout.journal_files():
             if is_alive(path):
                 continue
@@ -193,7 +199,7 @@ def _batches(seal: _Pass, path: Path, data: Buffer) -> Iterator[_Batch]:
         rows = batch.messages if record.type == FrameType.MESSAGE else batch.events
         rows.append(record.payload)
         batch.size += len(record.payload)
-        if batch.size >= BATCH_BYTES:
+        if batch.size >= seal.batch_bytes:
             yield batch
             batch = _Batch()
     yield batch
@@ -252,6 +258,7 @@ class _Segment:
 
     def publish(self, root: Path) -> SegmentEntry:
         """Gives the complete file its name; from here on readers see it."""
+        self._writer.add_key_value_metadata({FORMAT_KEY: str(FORMAT_VERSION)})
         self._writer.close()
         self._writer = None
         descriptor = os.open(self._temporary, os.O_RDONLY)
