@@ -110,7 +110,8 @@ class Traces:
             relation = self._connection.from_arrow(self.table(name_or_query, params))
         else:
             relation = self.sql(name_or_query, params).order("ALL")
-        return relation.pl()
+        frame: polars.DataFrame = relation.pl()
+        return frame
 
     def prompt(self, run_id: str, seq: int, *, store: str | None = None) -> list[Message]:
         """All messages that one model call sent, in order.
@@ -152,6 +153,16 @@ class Traces:
         return any(modifier["type"] == "ORDER_MODIFIER" for modifier in modifiers)
 
 
+def open_traces(*stores: str | Path) -> Traces:
+    """Opens the traces of one or more stores, to be asked with SQL: `flightlog.open(...)`.
+
+    Raises:
+        StoreError: a store is missing or is not one.
+        NewerFormatError: a newer flightlog wrote it.
+    """
+    return Traces(*stores)
+
+
 def connect(snapshots: Mapping[str, Snapshot]) -> duckdb.DuckDBPyConnection:
     """A fresh in-memory connection with the views over these snapshots.
 
@@ -161,10 +172,14 @@ def connect(snapshots: Mapping[str, Snapshot]) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(config=_CONFIG)
     try:
         connection.execute("SET TimeZone = 'UTC'")
+        # What the views are built on stays out of SHOW TABLES and of unqualified names.
+        connection.execute("CREATE SCHEMA base")
+        connection.execute("SET schema = 'base'")
         _create_base(connection, "events", events_schema(), _event_parts(snapshots))
         _create_base(connection, "messages", messages_schema(), _message_parts(snapshots))
         for kind in ("model_call", "tool_call"):
             _create_kind(connection, kind)
+        connection.execute("SET schema = 'main'")
         for name in VIEW_KEYS:
             connection.sql(sql_file(VIEWS_FOLDER, name).sql).create_view(name)
         connection.execute(sql_text("chosen_runs.sql"))
@@ -188,7 +203,7 @@ def _message_parts(snapshots: Mapping[str, Snapshot]) -> list[_Part]:
 def _create_base(
     connection: duckdb.DuckDBPyConnection, what: str, schema: pa.Schema, parts: list[_Part]
 ) -> None:
-    """View `_events` or `_messages`: all stores, sealed and unsealed, columns as in the schema.
+    """View `base.events` or `base.messages`: all stores, sealed and unsealed, as in the schema.
 
     Columns that an older segment lacks come out null, because the unsealed
     table always has them all.
@@ -196,22 +211,22 @@ def _create_base(
     pieces = []
     for number, (store, files, unsealed) in enumerate(parts):
         label = ConstantExpression(store).alias("store")
-        connection.register(f"_{what}_memory_{number}", unsealed)
-        found = [connection.table(f"_{what}_memory_{number}")]
+        connection.register(f"_unsealed_{what}_{number}", unsealed)
+        found = {"unsealed": connection.table(f"_unsealed_{what}_{number}")}
         if files:
             paths = [_literal_path(path) for path in files]
-            found.append(connection.read_parquet(paths, union_by_name=True))
-        for kind, relation in zip(("unsealed", "sealed"), found, strict=False):
-            piece = f"_{what}_{kind}_{number}"
+            found["sealed"] = connection.read_parquet(paths, union_by_name=True)
+        for kind, relation in found.items():
+            piece = f"{what}_{kind}_{number}"
             relation.select(label, StarExpression()).create_view(piece)
             pieces.append(piece)
-    union = " UNION ALL BY NAME ".join(f"SELECT * FROM {piece}" for piece in pieces)  # noqa: S608
+    union = " UNION ALL BY NAME ".join(f"SELECT * FROM base.{piece}" for piece in pieces)  # noqa: S608
     wanted = ", ".join(_projected(name) for name in schema.names)
     query = f"SELECT store, {wanted} FROM ({union})"  # noqa: S608
     if what == "messages":
         # Two processes that saw the same message have each written it.
         query = f"SELECT DISTINCT ON (store, digest) * FROM ({query})"  # noqa: S608
-    connection.sql(query).create_view(f"_{what}")
+    connection.sql(query).create_view(what)
 
 
 def _projected(name: str) -> str:
@@ -221,12 +236,12 @@ def _projected(name: str) -> str:
 
 
 def _create_kind(connection: duckdb.DuckDBPyConnection, kind: str) -> None:
-    """View `_model_calls` or `_tool_calls`: the rows and columns of one kind."""
+    """View `base.model_calls` or `base.tool_calls`: the rows and columns of one kind."""
     names = [column.name for column in columns() if kind in column.kinds and column.name != "kind"]
     wanted = ", ".join(f'"{name}"' for name in ("store", *names))
     connection.sql(
-        f"SELECT {wanted} FROM _events WHERE kind = '{kind}'"  # noqa: S608
-    ).create_view(f"_{kind}s")
+        f"SELECT {wanted} FROM base.events WHERE kind = '{kind}'"  # noqa: S608
+    ).create_view(f"{kind}s")
 
 
 def _literal_path(path: Path) -> str:

@@ -14,13 +14,13 @@ Rows = Callable[[str, Mapping[str, Any]], list[dict[str, Any]]]
 
 _CALLS = """
 SELECT store, seq, prompt_base_seq, prompt_kept, prompt_added
-FROM _model_calls
+FROM base.model_calls
 WHERE run_id = $run_id AND seq <= $seq AND ($store::VARCHAR IS NULL OR store = $store)
 ORDER BY store, seq
 """
 _BODIES = """
 SELECT digest, role, text, tool_requests, tool_call_id, name
-FROM _messages
+FROM base.messages
 WHERE store = $store AND list_contains($digests::VARCHAR[], digest)
 """
 

@@ -20,11 +20,13 @@ class Question:
 
     Attributes:
         name: as in `flightlog/analysis/sql/questions/<name>.sql`.
+        title: the question in words.
         file: the SQL with its header taken apart.
     """
 
     def __init__(self, file: SqlFile) -> None:
         self.name = file.name
+        self.title = file.title
         self.file = file
 
     def ask(self, traces: Traces, *, by: str | None = None, **values: str | None) -> pa.Table:
@@ -58,6 +60,11 @@ class Question:
 def question_names() -> tuple[str, ...]:
     """Names of all questions, sorted."""
     return sql_names(QUESTIONS_FOLDER)
+
+
+def questions() -> tuple[Question, ...]:
+    """All questions, by name."""
+    return tuple(question(name) for name in question_names())
 
 
 def question(name: str) -> Question:

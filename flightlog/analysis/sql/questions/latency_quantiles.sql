@@ -35,7 +35,7 @@ measured AS (
     SELECT
         by_source, by_suite, by_model, by_variant, calls.kind AS measure, calls.latency_ms AS value
     FROM chosen
-    JOIN _events AS calls USING (store, run_id)
+    JOIN base.events AS calls USING (store, run_id)
     WHERE calls.kind IN ('model_call', 'tool_call') AND calls.actor = 'agent'
 )
 SELECT

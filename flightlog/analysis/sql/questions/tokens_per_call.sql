@@ -33,7 +33,7 @@ WITH measured AS (
     FROM chosen_runs(
         $source::VARCHAR, $suite::VARCHAR, $model::VARCHAR, $variant::VARCHAR, $by::VARCHAR
     ) AS chosen
-    JOIN _model_calls AS calls USING (store, run_id)
+    JOIN base.model_calls AS calls USING (store, run_id)
     WHERE calls.actor = 'agent'
 )
 SELECT

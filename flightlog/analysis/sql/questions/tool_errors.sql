@@ -34,7 +34,7 @@ WITH counted AS (
     FROM chosen_runs(
         $source::VARCHAR, $suite::VARCHAR, $model::VARCHAR, $variant::VARCHAR, $by::VARCHAR
     ) AS chosen
-    JOIN _tool_calls AS calls USING (store, run_id)
+    JOIN base.tool_calls AS calls USING (store, run_id)
     WHERE calls.actor = 'agent'
     GROUP BY ALL
 )

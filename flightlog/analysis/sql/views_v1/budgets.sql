@@ -29,7 +29,7 @@ WITH facts AS (
             },
             seq
         ) FILTER (kind = 'run_stopped') AS stopped
-    FROM _events
+    FROM base.events
     WHERE kind IN ('run_started', 'run_stopped') AND run_id <> ''
     GROUP BY store, run_id
 ),

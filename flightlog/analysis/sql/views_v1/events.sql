@@ -2,4 +2,4 @@
 --
 -- Columns:
 --   store: store that the event was read from
-SELECT * FROM _events
+SELECT * FROM base.events

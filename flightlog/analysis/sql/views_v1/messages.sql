@@ -23,7 +23,7 @@ WITH sent AS (
         unnest(prompt_added) AS digest,
         prompt_kept + unnest(range(len(prompt_added))) AS position,
         'input' AS direction
-    FROM _model_calls
+    FROM base.model_calls
 ),
 answered AS (
     SELECT
@@ -35,7 +35,7 @@ answered AS (
         output_digest AS digest,
         prompt_messages AS position,
         'output' AS direction
-    FROM _model_calls
+    FROM base.model_calls
     WHERE output_digest IS NOT NULL
 ),
 first_answers AS (
@@ -70,5 +70,5 @@ SELECT
     bodies.tool_call_id,
     bodies.name AS tool_name
 FROM listed
-LEFT JOIN _messages AS bodies
+LEFT JOIN base.messages AS bodies
     ON bodies.store = listed.store AND bodies.digest = listed.digest

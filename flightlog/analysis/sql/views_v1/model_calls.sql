@@ -12,5 +12,5 @@ SELECT
     runs.model,
     runs.agent,
     runs.source
-FROM _model_calls AS calls
+FROM base.model_calls AS calls
 JOIN runs USING (store, run_id)

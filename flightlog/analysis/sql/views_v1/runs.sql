@@ -51,8 +51,10 @@ WITH facts AS (
             },
             seq
         ) FILTER (kind = 'run_stopped') AS stopped,
-        arg_max({'passed': passed, 'score': score}, seq)
-            FILTER (kind = 'evaluation' AND name = 'success') AS judged,
+        -- A judge of a later process numbers its events from 0 again, so time goes first.
+        arg_max(
+            {'passed': passed, 'score': score}, (coalesce("at", TIMESTAMP 'epoch'), seq)
+        ) FILTER (kind = 'evaluation' AND name = 'success') AS judged,
         arg_min(request_model, seq)
             FILTER (kind = 'model_call' AND actor = 'agent') AS first_model,
         max(step) FILTER (kind IN ('model_call', 'tool_call') AND actor = 'agent') AS last_step,
@@ -92,7 +94,7 @@ WITH facts AS (
         sum(input_tokens + output_tokens) FILTER (
             kind = 'model_call' AND actor = 'agent' AND outcome = 'ok'
         ) AS answered_tokens
-    FROM _events
+    FROM base.events
     WHERE run_id <> ''
     GROUP BY store, run_id
 ),

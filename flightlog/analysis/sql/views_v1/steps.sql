@@ -53,7 +53,7 @@ WITH facts AS (
         ) AS answered_without_cost,
         arg_max(finish_reason, seq) FILTER (kind = 'model_call') AS finish_reason,
         list(tool_name ORDER BY seq) FILTER (kind = 'tool_call') AS tools
-    FROM _events
+    FROM base.events
     WHERE kind IN ('model_call', 'tool_call') AND actor = 'agent' AND step IS NOT NULL
     GROUP BY store, run_id, step
 )

@@ -12,5 +12,5 @@ SELECT
     runs.model,
     runs.agent,
     runs.source
-FROM _tool_calls AS calls
+FROM base.tool_calls AS calls
 JOIN runs USING (store, run_id)

@@ -1,0 +1,179 @@
+"""Results as a table on the terminal, CSV, JSON and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import sys
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flightlog.analysis.tables import console, result_table
+from flightlog.errors import UnknownNameError, UsageError
+
+FORMS = ("table", "csv", "json", "parquet")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """What a query gave.
+
+    Attributes:
+        table: the rows, at most as many as the limit.
+        is_cut: True when the query has more rows than the limit.
+    """
+
+    table: pa.Table
+    is_cut: bool
+
+
+def write_result(
+    result: QueryResult | pa.Table,
+    *,
+    form: str = "table",
+    out: Path | None = None,
+    stream: IO[str] | None = None,
+) -> None:
+    """Writes a result to the terminal or to a file.
+
+    Args:
+        result: of a query or a question.
+        form: table, csv, json or parquet; parquet needs `out`.
+        out: a new file; None writes to `stream`.
+        stream: where to without `out`; None is standard output. A cut result says so
+            on standard error.
+
+    Raises:
+        UsageError: parquet without `out`, or `out` exists already or has no folder.
+    """
+    whole = result if isinstance(result, QueryResult) else QueryResult(result, is_cut=False)
+    if form not in FORMS:
+        raise UnknownNameError.of("format", form, FORMS, hint=f"known: {', '.join(FORMS)}")
+    if form == "parquet":
+        if out is None:
+            raise UsageError("Parquet is not for a terminal", hint="add --out FILE.parquet")
+        write_parquet(whole.table, out)
+    elif out is None:
+        _write_text(whole.table, form, stream or sys.stdout)
+    else:
+        _require_new(out)
+        with out.open("x", encoding="utf-8", newline="") as file:
+            _write_text(whole.table, form, file)
+    if whole.is_cut:
+        print(f"cut after {whole.table.num_rows} rows; there are more", file=sys.stderr)
+
+
+def _write_text(table: pa.Table, form: str, stream: IO[str]) -> None:
+    if form == "csv":
+        write_csv(table, stream)
+    elif form == "json":
+        write_json(table, stream)
+    else:
+        console(file=stream).print(result_table(table))
+
+
+def write_csv(table: pa.Table, stream: IO[str]) -> None:
+    """Writes a result as CSV (RFC 4180), header first, nulls as empty cells.
+
+    A text cell that a spreadsheet would take for a formula gets a leading apostrophe;
+    numbers are left alone. Lists and maps are JSON.
+    """
+    writer = csv.writer(stream)
+    writer.writerow([defused(name) for name in table.column_names])
+    for batch in table.to_batches():
+        columns = [column.to_pylist() for column in batch.columns]
+        for row in zip(*columns, strict=True):
+            writer.writerow([_csv_cell(value) for value in row])
+
+
+def write_json(table: pa.Table, stream: IO[str]) -> None:
+    """Writes a result as one JSON array of objects, one per row.
+
+    Times are ISO 8601 in UTC, maps are objects, NaN and infinities are the strings
+    `NaN`, `Infinity` and `-Infinity`, which JSON has no numbers for.
+    """
+    names = unique_names(table.column_names)
+    rows = [
+        dict(zip(names, map(_json_value, row, table.schema.types), strict=True))
+        for batch in table.to_batches()
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    ]
+    json.dump(rows, stream, ensure_ascii=False, indent=1, allow_nan=False)
+    stream.write("\n")
+
+
+def write_parquet(table: pa.Table, path: Path) -> None:
+    """Writes a result as one Parquet file with zstd.
+
+    Raises:
+        UsageError: the file exists already, or its folder does not.
+    """
+    _require_new(path)
+    named = table.rename_columns(unique_names(table.column_names))
+    pq.write_table(named, path, compression="zstd", write_page_checksum=True)
+
+
+def _require_new(path: Path) -> None:
+    if path.exists():
+        raise UsageError(f"{path} exists already", hint="name a new file")
+    if not path.parent.is_dir():
+        raise UsageError(f"folder {path.parent} does not exist", hint="create it first")
+
+
+def defused(text: str) -> str:
+    """The text with a leading apostrophe where a spreadsheet would run it as a formula."""
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def unique_names(names: list[str]) -> list[str]:
+    """The names with `_1`, `_2` and so on added to repeats."""
+    found: list[str] = []
+    for name in names:
+        number, unique = 0, name
+        while unique in found:
+            number += 1
+            unique = f"{name}_{number}"
+        found.append(unique)
+    return found
+
+
+def _csv_cell(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float, Decimal)):
+        return value
+    if isinstance(value, str):
+        return defused(value)
+    plain = _plain(value)
+    return defused(plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False))
+
+
+def _json_value(value: Any, arrow: pa.DataType) -> Any:
+    if pa.types.is_map(arrow) and value is not None:
+        return {str(_plain(key)): _plain(item) for key, item in value}
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """The value with only what JSON has."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else ("Infinity" if value > 0 else "-Infinity")
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (datetime, date, time)):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (Decimal, timedelta)):
+        return str(value)
+    return str(value)

@@ -1,0 +1,151 @@
+"""An analyst's own SQL, run where it can read the views and nothing else.
+
+A fresh connection per query: the views are made, then file access is limited to
+the segments of the stores, the configuration is locked, and one SELECT is run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from flightlog.analysis.db import VIEW_NAMES, connect
+from flightlog.analysis.export import QueryResult, write_result
+from flightlog.errors import UsageError, nearest
+from flightlog.recorder.store import Snapshot, Store
+
+__all__ = ["QueryResult", "user_sql", "user_sql_on", "write_result"]
+
+_BATCH_ROWS = 10_000
+_UNKNOWN_COLUMN = re.compile(r'(?:Referenced column|column named) "([^"]+)"')
+_BARE_AT = re.compile(r'(?<!")\bat\b(?!")', re.IGNORECASE)
+_UNKNOWN_TABLE = re.compile(r"Table with name (\S+) does not exist")
+
+
+def user_sql(
+    stores: Sequence[str | Path],
+    query: str,
+    *,
+    params: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+) -> QueryResult:
+    """Runs one SELECT of an analyst on the views of the stores.
+
+    Args:
+        stores: folders; column `store` tells them apart.
+        query: a single SELECT (also FROM, VALUES, WITH, DESCRIBE, SUMMARIZE, SHOW).
+        params: values for `$name` in the query.
+        limit: stop after this many rows; None for all.
+
+    Raises:
+        UsageError: another kind of statement, more than one, an error in the SQL
+            (with the nearest names for an unknown table or column), or an attempt to
+            reach files or settings.
+    """
+    return user_sql_on(
+        {str(path): Store.open(path).snapshot() for path in stores},
+        query,
+        params=params,
+        limit=limit,
+    )
+
+
+def user_sql_on(
+    snapshots: Mapping[str, Snapshot],
+    query: str,
+    *,
+    params: Mapping[str, Any] | None = None,
+    limit: int | None = None,
+) -> QueryResult:
+    """The same as `user_sql`, on snapshots that are already taken."""
+    with connect(snapshots) as connection:
+        _lock(connection, snapshots)
+        try:
+            _require_one_select(connection, query)
+            relation = connection.sql(query, params=params)
+            return _fetched(relation.to_arrow_reader(_BATCH_ROWS), limit)
+        except (duckdb.Error, pa.ArrowException) as error:
+            raise _usage_error(connection, query, error) from error
+
+
+def _lock(connection: duckdb.DuckDBPyConnection, snapshots: Mapping[str, Snapshot]) -> None:
+    files = [
+        str(path) for one in snapshots.values() for path in (*one.event_files, *one.message_files)
+    ]
+    connection.execute("SET allowed_paths = $files", {"files": files})
+    # Spilling to disk would write beside the analyst's files.
+    connection.execute("SET temp_directory = ''")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def _require_one_select(connection: duckdb.DuckDBPyConnection, query: str) -> None:
+    try:
+        statements = connection.extract_statements(query)
+    except ValueError as error:  # a statement type that DuckDB's own client does not know
+        raise UsageError("only a single SELECT can be run here") from error
+    if not statements:
+        raise UsageError("the query is empty", hint="try: SELECT * FROM runs LIMIT 5")
+    if len(statements) > 1:
+        raise UsageError(f"one statement at a time, not {len(statements)}")
+    kind = statements[0].type
+    if kind != duckdb.StatementType.SELECT:
+        is_open_pivot = kind == duckdb.StatementType.MULTI
+        raise UsageError(
+            f"only a single SELECT can be run here, not {kind.name}",
+            hint="a pivot needs its values listed: PIVOT ... ON column IN (...)"
+            if is_open_pivot
+            else "the stores are read-only",
+        )
+
+
+def _fetched(reader: pa.RecordBatchReader, limit: int | None) -> QueryResult:
+    batches: list[pa.RecordBatch] = []
+    rows = 0
+    for batch in reader:
+        batches.append(batch)
+        rows += batch.num_rows
+        if limit is not None and rows > limit:
+            break
+    table = pa.Table.from_batches(batches, schema=reader.schema)
+    is_cut = limit is not None and rows > limit
+    return QueryResult(table.slice(0, limit) if is_cut else table, is_cut)
+
+
+def _usage_error(connection: duckdb.DuckDBPyConnection, query: str, error: Exception) -> UsageError:
+    text = str(error)
+    if found := _UNKNOWN_TABLE.search(text):
+        name = found[1].strip('"')
+        near = nearest(name, VIEW_NAMES)
+        return UsageError(
+            f"unknown table {name!r}",
+            hint=_near_text(near) + f"tables: {', '.join(VIEW_NAMES)}",
+        )
+    if found := _UNKNOWN_COLUMN.search(text):
+        near = nearest(found[1], _column_names(connection))
+        return UsageError(
+            f"unknown column {found[1]!r}",
+            hint=_near_text(near) + "columns: DESCRIBE runs",
+        )
+    if isinstance(error, duckdb.PermissionException):
+        return UsageError(
+            f"files and settings are out of reach here: {text.splitlines()[0]}",
+            hint=f"tables: {', '.join(VIEW_NAMES)}",
+        )
+    is_bare_at = isinstance(error, duckdb.ParserException) and _BARE_AT.search(query)
+    return UsageError(
+        text, hint='the column "at" has to be quoted, AT is a word of SQL' if is_bare_at else ""
+    )
+
+
+def _near_text(near: Sequence[str]) -> str:
+    return f"nearest: {', '.join(near)}. " if near else ""
+
+
+def _column_names(connection: duckdb.DuckDBPyConnection) -> set[str]:
+    return {name for view in VIEW_NAMES for name in connection.view(view).columns}
