@@ -1,0 +1,223 @@
+"""Recordings and declarations of golden tasks as files: reviewable, sorted, one fact per line."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from flightlog.errors import GoldenError, ToolDefinitionError
+from flightlog.golden.task import BLOBS_FOLDER
+from flightlog.golden.yaml_files import Fields, dump_yaml, read_yaml
+from flightlog.replay.cassette import Recording
+from flightlog.replay.matching import ToolRule
+from flightlog.runtime.tools import Tool
+from flightlog.trace.canonical import canonical_json, clean_text, digest_of
+from flightlog.trace.events import Event, decode_event, encode_event
+from flightlog.trace.messages import Message
+
+RECORDING_SUFFIX: Final = ".jsonl"
+MAX_INLINE_CHARS: Final = 4096
+"""Longest message text that stays in a recording; longer ones (system prompts) are blobs."""
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{32,128}")
+_MESSAGE_KIND: Final = "message"
+
+
+def recording_files(folder: Path) -> list[Path]:
+    """The recordings of a golden task, oldest first: `1.jsonl`, `2.jsonl`, ..."""
+    found = [path for path in folder.glob(f"*{RECORDING_SUFFIX}") if path.stem.isdecimal()]
+    return sorted(found, key=lambda path: int(path.stem))
+
+
+def recording_lines(recording: Recording) -> tuple[list[str], dict[str, str]]:
+    """A recording as canonical JSON lines, and the blobs that they name.
+
+    A message stands before the first event that names it. Tool messages are
+    left out: their text is the result of the tool call.
+    """
+    lines: list[str] = []
+    blobs: dict[str, str] = {}
+    told: set[str] = set()
+    for event in recording.events:
+        for digest in _named(event):
+            message = recording.messages.get(digest)
+            if message is not None and digest not in told and message.role != "tool":
+                told.add(digest)
+                lines.append(_message_line(message, digest, blobs))
+        lines.append(canonical_json(json.loads(encode_event(event))))
+        blob = getattr(event, "result_blob", None)
+        if blob and recording.blob:
+            blobs[blob] = recording.blob(blob)
+    return lines, blobs
+
+
+def load_recording(path: Path) -> Recording:
+    """A recording of a golden task.
+
+    Raises:
+        GoldenError: a line that is no event or message, or an empty file.
+    """
+    events: list[Event] = []
+    messages: dict[str, Message] = {}
+    blob = _blob_reader(path.parent.parent / BLOBS_FOLDER, where=str(path))
+    for number, line in enumerate(_lines_of(path), 1):
+        if not line.strip():
+            continue
+        try:
+            plain = json.loads(line)
+            if isinstance(plain, dict) and plain.get("kind") == _MESSAGE_KIND:
+                messages[plain["digest"]] = _message_of(plain, blob)
+            else:
+                events.append(decode_event(line))
+        except (ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
+            raise GoldenError(
+                f"not an event of a recording: {error}",
+                where=f"{path}:{number}",
+                hint="Restore the file from version control, or pin the run again.",
+            ) from error
+    if not events:
+        raise GoldenError("the recording is empty", where=str(path), hint="Pin the run again.")
+    return Recording(tuple(sorted(events, key=lambda event: event.seq)), messages, blob)
+
+
+def load_tools(path: Path) -> dict[str, Tool]:
+    """The declarations of a `tools.yaml`, by name.
+
+    Raises:
+        GoldenError: missing, malformed, an unknown key, effect or scope.
+    """
+    value, lines = read_yaml(path)
+    top = Fields(value, lines, path)
+    top.allow_only("tools")
+    declared = top.fields("tools")
+    found: dict[str, Tool] = {}
+    for name, given in top.mapping("tools").items():
+        fields = given or {}
+        where = declared.where(name)
+        if not isinstance(fields, dict):
+            raise declared.wrong(name, "keys and values")
+        Fields(fields, lines, path, keys=("tools", name)).allow_only(*_TOOL_KEYS)
+        try:
+            found[name] = Tool.from_declaration({**fields, "name": name})
+            ToolRule.of(found[name], where=where)
+        except (ToolDefinitionError, TypeError, ValueError) as error:
+            what = error.what if isinstance(error, ToolDefinitionError) else str(error)
+            hint = error.hint if isinstance(error, ToolDefinitionError) else ""
+            raise GoldenError(f"tool {name!r}: {what}", where=where, hint=hint) from error
+    return found
+
+
+def tools_text(tools: Mapping[str, Tool], *, where: str) -> str:
+    """Declarations as the text of a `tools.yaml`, in order of their names."""
+    plain = {name: _declared(tools[name]) for name in sorted(tools)}
+    return _TOOLS_HEADER + dump_yaml({"tools": plain}, where=where)
+
+
+def parse_toolset(text: str | None, *, where: str) -> dict[str, Tool]:
+    """The tools of a recorded toolset message, by name.
+
+    Raises:
+        GoldenError: the message is not a toolset, or a scope in it cannot be used.
+    """
+    try:
+        tools = [Tool.from_declaration(declared) for declared in json.loads(text or "[]")]
+        for tool in tools:
+            ToolRule.of(tool)
+    except ToolDefinitionError as error:
+        hint = "Correct the declaration in a tools file and pin with --tools FILE."
+        raise GoldenError(error.what, where=f"{where}, {error.where}", hint=hint) from error
+    except (ValueError, TypeError, AttributeError) as error:
+        raise GoldenError(f"the recorded toolset cannot be read: {error}", where=where) from error
+    return {tool.name: tool for tool in tools}
+
+
+_TOOL_KEYS: Final = (
+    "description",
+    "effect",
+    "scopes",
+    "input_schema",
+    "output_schema",
+    "timeout_s",
+    "volatile",
+    "is_consuming",
+    "cost_usd",
+)
+_TOOLS_HEADER: Final = (
+    "# What each tool does to the world; replay matches by it. effect: pure, read, write or\n"
+    "# unknown. scopes: what it touches, such as order:{order_id}. See docs/goldens.md.\n"
+)
+
+
+def _declared(tool: Tool) -> dict[str, Any]:
+    plain = tool.declaration()
+    del plain["name"]
+    value: dict[str, Any] = json.loads(canonical_json(plain))
+    return {key: value[key] for key in _TOOL_KEYS if key in value}
+
+
+def _named(event: Event) -> Iterable[str]:
+    names = ("task_digest", "toolset_digest", "system_digest")
+    yield from (digest for name in names if (digest := getattr(event, name, None)))
+    yield from getattr(event, "prompt_added", ())
+    if output := getattr(event, "output_digest", None):
+        yield output
+
+
+def _message_line(message: Message, digest: str, blobs: dict[str, str]) -> str:
+    plain: dict[str, Any] = {"kind": _MESSAGE_KIND, "digest": digest, "role": message.role}
+    if message.text is not None and len(message.text) > MAX_INLINE_CHARS:
+        plain["text_blob"] = digest_of(message.text)
+        blobs[plain["text_blob"]] = message.text
+    elif message.text is not None:
+        plain["text"] = message.text
+    if message.tool_requests:
+        plain["tool_requests"] = msgspec.to_builtins(message.tool_requests)
+    if message.name is not None:
+        plain["name"] = message.name
+    return clean_text(canonical_json(plain))
+
+
+def _message_of(plain: Mapping[str, Any], blob: Callable[[str], str]) -> Message:
+    fields = {
+        name: plain[name] for name in ("role", "text", "tool_requests", "name") if name in plain
+    }
+    message = msgspec.convert(fields, Message)
+    if "text_blob" in plain:
+        return msgspec.structs.replace(message, text=blob(plain["text_blob"]))
+    return message
+
+
+def _lines_of(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise GoldenError(f"cannot read it: {error.strerror}", where=str(path)) from error
+
+
+def _blob_reader(folder: Path, *, where: str) -> Callable[[str], str]:
+    def read(digest: str) -> str:
+        if not _DIGEST.fullmatch(digest):
+            raise GoldenError(f"{digest!r} is not the digest of a blob", where=where)
+        path = folder / digest
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise GoldenError(
+                f"blob {digest} cannot be read: {error.strerror}",
+                where=where,
+                hint=f"Restore {path} from version control, or pin the run again.",
+            ) from error
+        if digest_of(content) != digest:
+            raise GoldenError(
+                "the blob's bytes have another digest than its name",
+                where=str(path),
+                hint="Restore it from version control, or pin the run again.",
+            )
+        return content.decode("utf-8", "replace")
+
+    return read

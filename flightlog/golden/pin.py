@@ -1,0 +1,394 @@
+"""Pins recorded runs as golden tasks: the contract, the recordings, the declarations."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+from flightlog.errors import GoldenError, NothingToCompareError
+from flightlog.golden.files import (
+    RECORDING_SUFFIX,
+    load_recording,
+    load_tools,
+    parse_toolset,
+    recording_files,
+    recording_lines,
+    tools_text,
+)
+from flightlog.golden.task import (
+    BLOBS_FOLDER,
+    TASK_FILE,
+    TOOLS_FILE,
+    GoldenTask,
+    JudgeRules,
+    folder_name,
+    load_task,
+    save_task,
+)
+from flightlog.recorder.store import Store
+from flightlog.replay.cassette import Cassette, Recording
+from flightlog.replay.matching import Rules
+from flightlog.replay.recordings import read_recordings
+from flightlog.runtime.budget import Budget
+from flightlog.runtime.task import Task
+from flightlog.runtime.tools import Tool
+from flightlog.trace.events import Evaluation, ModelCall, RunStarted
+from flightlog.trace.vocab import Actor, Effect, StopReason
+
+_LIMITS: Final = tuple(Budget().limits())
+_Key = tuple[str | None, str]
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedTask:
+    """What pinning did to one golden task.
+
+    Attributes:
+        folder: name of its folder.
+        task_id: the task.
+        added: run ids that became recordings.
+        kept: run ids that were recordings of it already.
+    """
+
+    folder: str
+    task_id: str
+    added: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PinReport:
+    """What was pinned, and what a reviewer should look at.
+
+    Attributes:
+        goldens: the folder.
+        tasks: one entry per golden task that a run belongs to.
+        undeclared_tools: called tools without a declared effect: unknown, so each call of
+            one may change everything and little can be served.
+        notes: conflicts, racing calls and other doubts, one sentence each.
+    """
+
+    goldens: Path
+    tasks: tuple[PinnedTask, ...]
+    undeclared_tools: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def lines(self) -> list[str]:
+        """The report as text."""
+        added = sum(len(task.added) for task in self.tasks)
+        found = [f"pinned {added} runs as {len(self.tasks)} golden tasks in {self.goldens}"]
+        for task in self.tasks:
+            text = f"  {task.task_id}: {len(task.added)} recordings added"
+            found.append(f"{text}, {len(task.kept)} were there" if task.kept else text)
+        if self.undeclared_tools:
+            names = ", ".join(self.undeclared_tools)
+            found.append(
+                f"undeclared tools: {names}. Their effect is unknown, so each call counts as a "
+                f"write to everything. Declare effect and scopes in {self.goldens / TOOLS_FILE}"
+            )
+        return [*found, *(f"note: {note}" for note in self.notes)]
+
+
+@dataclass
+class _Plan:
+    """One golden task to be written."""
+
+    folder: str
+    golden: GoldenTask
+    old: list[Recording]
+    new: list[Recording] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+
+
+def pin_runs(
+    store: Store, run_ids: Sequence[str], goldens: Path, *, tools_file: Path | None = None
+) -> PinReport:
+    """Makes golden tasks of recorded runs; runs of one task share its golden.
+
+    Declarations come from `tools_file`, else from the golden folder's `tools.yaml`,
+    else from what the run recorded of its tools. A failing pin changes nothing.
+
+    Args:
+        store: where the runs are.
+        run_ids: finished runs; a run that is pinned already stays as it is.
+        goldens: folder of golden tasks; made when absent.
+        tools_file: declarations in the form of `tools.yaml`.
+
+    Raises:
+        UnknownNameError: a run that the store does not have.
+        GoldenError: a run that is unfinished or of no task, or a malformed file.
+        NothingToCompareError: no run was given.
+    """
+    if not run_ids:
+        raise NothingToCompareError("no run to pin", hint="Give at least one run id.")
+    recordings = read_recordings(store, run_ids)
+    for recording in recordings:
+        _check_finished(recording)
+    given = load_tools(tools_file) if tools_file else {}
+    existing = load_tools(goldens / TOOLS_FILE) if (goldens / TOOLS_FILE).exists() else {}
+    tools, notes = _declarations(recordings, given, existing)
+    plans = _plans(recordings, goldens, given)
+    called = {c.tool_name for r in recordings for c in r.tool_calls if not c.outcome.is_refusal}
+    for name in sorted(called - set(tools)):
+        tools[name] = Tool(name)
+    rules = Rules(tools.values())
+    for plan in plans:
+        notes += _lint(plan, rules)
+    _write(goldens, plans, tools)
+    unknown = sorted(n for n in called if tools[n].effect is Effect.UNKNOWN)
+    pinned = tuple(
+        PinnedTask(
+            plan.folder,
+            plan.golden.task.task_id,
+            tuple(recording.run_id for recording in plan.new),
+            tuple(plan.kept),
+        )
+        for plan in plans
+    )
+    return PinReport(goldens, pinned, tuple(unknown), tuple(notes))
+
+
+def _check_finished(recording: Recording) -> RunStarted:
+    started, stopped = recording.started, recording.stopped
+    where = f"run {recording.run_id}"
+    if started is None or not started.task_id:
+        raise GoldenError(
+            "the run names no task, so it cannot be a golden task",
+            where=where,
+            hint="Record it with a task_id.",
+        )
+    if stopped is None or stopped.stop_reason is StopReason.CRASHED:
+        raise GoldenError(
+            "the run is still going on" if stopped is None else "the run crashed",
+            where=where,
+            hint="Pin runs that came to an end.",
+        )
+    return started
+
+
+def _declarations(
+    recordings: Iterable[Recording], given: Mapping[str, Tool], existing: Mapping[str, Tool]
+) -> tuple[dict[str, Tool], list[str]]:
+    recorded: dict[str, Tool] = {}
+    for recording in recordings:
+        recorded.update(_toolset(recording))
+    notes = [
+        f"tool {name!r} is declared in {TOOLS_FILE} otherwise than its run declared it; "
+        f"{TOOLS_FILE} holds"
+        for name in sorted(existing.keys() & recorded.keys() - given.keys())
+        if existing[name].declaration() != recorded[name].declaration()
+        and recorded[name].effect is not Effect.UNKNOWN
+    ]
+    merged = {**recorded, **existing, **given}
+    for name, tool in existing.items():
+        better = recorded.get(name)
+        if name not in given and tool.effect is Effect.UNKNOWN and better is not None:
+            merged[name] = better
+    return merged, notes
+
+
+def _toolset(recording: Recording) -> dict[str, Tool]:
+    started = recording.started
+    message = recording.messages.get(started.toolset_digest or "") if started else None
+    if message is None:
+        return {}
+    return parse_toolset(message.text, where=f"run {recording.run_id}")
+
+
+def _plans(
+    recordings: Sequence[Recording], goldens: Path, given: Mapping[str, Tool]
+) -> list[_Plan]:
+    existing = {path.parent.name: load_task(path) for path in goldens.glob(f"*/{TASK_FILE}")}
+    folders: dict[_Key, str] = {golden.key: name for name, golden in existing.items()}
+    by_key: defaultdict[_Key, list[Recording]] = defaultdict(list)
+    for recording in recordings:
+        started = _check_finished(recording)
+        by_key[(started.suite, started.task_id or "")].append(recording)
+    plans: list[_Plan] = []
+    for key, runs in by_key.items():
+        folder = folders.get(key) or _free_folder(key, set(folders.values()))
+        folders[key] = folder
+        old = [load_recording(path) for path in recording_files(goldens / folder)]
+        golden = existing.get(folder) or _golden_of(runs[0], given)
+        plan = _Plan(folder, golden, old)
+        known = {recording.run_id for recording in old}
+        for run in runs:
+            _check_same_task(run, golden)
+            if run.run_id in known:
+                plan.kept.append(run.run_id)
+            else:
+                plan.new.append(run)
+        reasons = [r.stopped.stop_reason or StopReason.OK for r in plan.new if r.stopped]
+        plan.golden = _widened(golden, plan.new, reasons, is_new=folder not in existing)
+        plans.append(plan)
+    return plans
+
+
+def _free_folder(key: _Key, taken: set[str]) -> str:
+    suite, task_id = key
+    name = folder_name(task_id, suite=suite)
+    return folder_name(task_id, suite=suite, is_unique=False) if name in taken else name
+
+
+def _check_same_task(recording: Recording, golden: GoldenTask) -> None:
+    started = _check_finished(recording)
+    if golden.task.content_digest and started.task_digest != golden.task.content_digest:
+        raise GoldenError(
+            f"its task {golden.task.task_id!r} has other content (digest {started.task_digest}) "
+            f"than the golden task (digest {golden.task.content_digest})",
+            where=f"run {recording.run_id}",
+            hint="Pin it into another folder, or remove the golden task first.",
+        )
+
+
+def _golden_of(recording: Recording, given: Mapping[str, Tool]) -> GoldenTask:
+    started = _check_finished(recording)
+    content = _task_content(recording)
+    called = {call.tool_name for call in recording.tool_calls if not call.outcome.is_refusal}
+    names = {*(_toolset(recording) or given), *called}
+    task = Task(
+        task_id=started.task_id or "",
+        prompt=content.get("prompt", _prompt_of(recording)),
+        suite=started.suite,
+        inputs=content.get("inputs", {}),
+        content_digest=started.task_digest,
+    )
+    budgets = {n: limit for n in _LIMITS if (limit := getattr(started, n)) is not None}
+    return GoldenTask(task, tuple(sorted(names)), JudgeRules(stop_reasons=()), budgets)
+
+
+def _widened(
+    golden: GoldenTask, new: Sequence[Recording], reasons: Sequence[StopReason], *, is_new: bool
+) -> GoldenTask:
+    if not new:
+        return golden
+    accepted = tuple(dict.fromkeys((*golden.judge.stop_reasons, *reasons)))
+    tools = golden.tools
+    if is_new:
+        called = {c.tool_name for r in new for c in r.tool_calls if not c.outcome.is_refusal}
+        tools = tuple(sorted({*tools, *called}))
+    return replace(golden, tools=tools, judge=replace(golden.judge, stop_reasons=accepted))
+
+
+def _task_content(recording: Recording) -> dict[str, Any]:
+    """What the runtime recorded of the task: prompt and inputs; empty for imported runs."""
+    started = recording.started
+    message = recording.messages.get(started.task_digest or "") if started else None
+    if message is None or message.role != "task":
+        return {}
+    content = json.loads(message.text or "{}")
+    return content if isinstance(content, dict) else {}
+
+
+def _prompt_of(recording: Recording) -> str:
+    """The first user message that no simulated user said; empty where one spoke first."""
+    for event in recording.events:
+        if isinstance(event, ModelCall):
+            if event.actor is Actor.USER:
+                return ""
+            for digest in event.prompt_added:
+                message = recording.messages.get(digest)
+                if message is not None and message.role == "user":
+                    return message.text or ""
+            return ""
+    return ""
+
+
+def _lint(plan: _Plan, rules: Rules) -> list[str]:
+    cassette = Cassette([*plan.old, *plan.new], rules)
+    task = plan.golden.task.task_id
+    notes = [f"task {task!r}: {conflict}" for conflict in cassette.conflicts()]
+    if cassette.racy_calls:
+        racy = sorted({call.tool_name for call in cassette.racy_calls})
+        notes.append(
+            f"task {task!r}: {len(cassette.racy_calls)} calls ({', '.join(racy)}) raced a write in "
+            "one step; their answers are never served"
+        )
+    failed = [r.run_id for r in plan.new if _success_of(r) is False]
+    if failed:
+        notes.append(
+            f"task {task!r}: {len(failed)} pinned runs were judged unsuccessful ({failed[0]}); "
+            "their writes count as accepted"
+        )
+    return notes
+
+
+def _success_of(recording: Recording) -> bool | None:
+    judged = [e for e in recording.events if isinstance(e, Evaluation) and e.name == "success"]
+    return judged[-1].passed if judged else None
+
+
+def _write(goldens: Path, plans: Sequence[_Plan], tools: Mapping[str, Tool]) -> None:
+    """Writes everything aside first and then moves it in, so that a failure leaves no trace."""
+    goldens.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{goldens.name}-", dir=goldens.parent))
+    try:
+        files = _written_aside(aside, goldens, plans, tools)
+        if not goldens.exists():
+            aside.chmod(0o755)
+            aside.rename(goldens)
+            return
+        _move_in(aside, goldens, files)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _written_aside(
+    aside: Path, goldens: Path, plans: Sequence[_Plan], tools: Mapping[str, Tool]
+) -> list[Path]:
+    files: list[Path] = []
+
+    def put(relative: Path, content: str) -> None:
+        path = aside / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8", newline="\n")
+        files.append(relative)
+
+    for plan in plans:
+        if not plan.new:
+            continue
+        taken = [int(path.stem) for path in recording_files(goldens / plan.folder)]
+        for number, recording in enumerate(plan.new, max(taken, default=0) + 1):
+            lines, blobs = recording_lines(recording)
+            for digest, text in blobs.items():
+                put(Path(BLOBS_FOLDER, digest), text)
+            put(Path(plan.folder, f"{number}{RECORDING_SUFFIX}"), "\n".join(lines) + "\n")
+        (aside / plan.folder).mkdir(exist_ok=True)
+        save_task(plan.golden, aside / plan.folder / TASK_FILE)
+        files.append(Path(plan.folder, TASK_FILE))
+    put(Path(TOOLS_FILE), tools_text(tools, where=str(goldens / TOOLS_FILE)))
+    return files
+
+
+def _move_in(aside: Path, goldens: Path, files: Sequence[Path]) -> None:
+    """Replaces or adds each file; puts the old ones back when one cannot be moved."""
+    saved = aside / ".old"
+    done: list[Path] = []
+    try:
+        for relative in files:
+            target = goldens / relative
+            target.parent.mkdir(exist_ok=True)
+            if target.exists():
+                (saved / relative).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(target, saved / relative)
+            done.append(relative)
+            os.replace(aside / relative, target)  # noqa: PTH105  (its name says what it does)
+    except OSError as error:
+        for relative in done:
+            old, target = saved / relative, goldens / relative
+            if old.exists():
+                shutil.copy2(old, target)
+            else:
+                target.unlink(missing_ok=True)
+        raise GoldenError(
+            f"cannot write the golden tasks: {error.strerror or error}",
+            where=str(goldens),
+            hint="Give a folder that this user may write to.",
+        ) from error

@@ -1,0 +1,394 @@
+"""Replays a folder of golden tasks on a candidate and judges every run."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from flightlog.errors import (
+    AgentError,
+    ExitCode,
+    GoldenError,
+    StaleGoldenError,
+    UnknownNameError,
+)
+from flightlog.golden.factory import load_factory as load_factory
+from flightlog.golden.files import load_recording, load_tools, recording_files
+from flightlog.golden.judge import Judgement, Level, judge
+from flightlog.golden.task import TOOLS_FILE, GoldenTask, load_task, task_files
+from flightlog.recorder.recorder import Recorder
+from flightlog.replay.cassette import Cassette, Recording
+from flightlog.replay.divergence import Divergence
+from flightlog.replay.matching import Rules
+from flightlog.replay.replayer import Replayed, replay
+from flightlog.replay.serve import Miss, StateAwareExecutor
+from flightlog.runtime.agent import Agent
+from flightlog.runtime.result import RunContext
+from flightlog.runtime.task import Task
+from flightlog.runtime.tools import Tool
+from flightlog.trace.clock import SystemClock, VirtualClock
+from flightlog.trace.vocab import Origin, Outcome, ServedHow, stop_text
+
+ACCEPT_HINT: Final = (
+    "To accept it, record a live run that makes this call and pin it: "
+    "flightlog golden pin RUN --store STORE --goldens {goldens}"
+)
+
+
+@dataclass(frozen=True)
+class GoldenEntry:
+    """One golden task of a suite with all that a replay needs of it.
+
+    Attributes:
+        golden: the contract.
+        folder: where it stands.
+        tools: its tools as declared, without functions.
+        cassette: its recordings, indexed.
+    """
+
+    golden: GoldenTask
+    folder: Path
+    tools: tuple[Tool, ...]
+    cassette: Cassette
+
+    @property
+    def name(self) -> str:
+        """Name of its folder, unique in the suite."""
+        return self.folder.name
+
+    @property
+    def task(self) -> Task:
+        """What the agent is run on."""
+        return self.golden.task
+
+    @property
+    def recordings(self) -> tuple[Recording, ...]:
+        """The accepted recordings, oldest first."""
+        return self.cassette.recordings
+
+    def summary(self) -> str:
+        """One line: task, recordings, writes, tools."""
+        writes = {
+            tuple(sorted((c.tool_name, c.args.digest) for c in calls if c.is_write and _ok(c)))
+            for calls in self.cassette.calls
+        }
+        sizes = sorted({len(accepted) for accepted in writes})
+        counts = " or ".join(map(str, sizes))
+        return (
+            f"{self.task.task_id}: {len(self.recordings)} recordings, {len(self.cassette)} calls, "
+            f"{len(writes)} accepted sets of writes ({counts} writes), "
+            f"tools: {', '.join(tool.name for tool in self.tools) or 'none'}"
+        )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One repeat of a golden task, for which a factory makes an agent.
+
+    Attributes:
+        task: what the agent is run on.
+        number: from 0.
+        variant: name of the side that is replayed.
+        tools: declared tools without functions; a factory adds the functions of pure ones.
+        recordings: the accepted recordings, oldest first.
+    """
+
+    task: Task
+    number: int
+    variant: str
+    tools: tuple[Tool, ...] = ()
+    recordings: tuple[Recording, ...] = ()
+
+
+Factory: TypeAlias = Callable[[Trial], Agent]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialReport:
+    """What came of one replayed trial.
+
+    Attributes:
+        task_id: the task.
+        number: trial, from 0.
+        run_id: the run in the store.
+        judgement: passed, level and why.
+        stop: stop reason and tool.
+        served: calls answered, by how.
+        misses: calls that nothing answered.
+        divergence: where it left its nearest recording.
+        live_tool_calls: always 0.
+    """
+
+    task_id: str
+    number: int
+    run_id: str
+    judgement: Judgement
+    stop: str
+    served: Mapping[ServedHow, int]
+    misses: tuple[Miss, ...]
+    divergence: Divergence | None
+    live_tool_calls: int
+
+    @property
+    def passed(self) -> bool | None:
+        """None when the replay missed a call."""
+        return self.judgement.passed
+
+    @property
+    def level(self) -> Level:
+        """How much the run is like its nearest recording."""
+        return self.judgement.level
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of the calls that were served; None when there were none."""
+        calls = sum(self.served.values()) + len(self.misses)
+        return sum(self.served.values()) / calls if calls else None
+
+
+@dataclass(frozen=True)
+class ReplayReport:
+    """What came of a replayed suite.
+
+    Attributes:
+        variant: the side that was replayed.
+        session_id: shared by all its runs.
+        trials: one entry per task and trial.
+    """
+
+    variant: str
+    session_id: str
+    trials: tuple[TrialReport, ...]
+
+    @cached_property
+    def passed(self) -> int:
+        """Trials that passed."""
+        return sum(trial.passed is True for trial in self.trials)
+
+    @cached_property
+    def failed(self) -> int:
+        """Trials that failed."""
+        return sum(trial.passed is False for trial in self.trials)
+
+    @cached_property
+    def inconclusive(self) -> int:
+        """Trials that missed a call, so that nobody can say."""
+        return sum(trial.passed is None for trial in self.trials)
+
+    @property
+    def live_tool_calls(self) -> int:
+        """Tool calls that ran live: always 0."""
+        return sum(trial.live_tool_calls for trial in self.trials)
+
+    @cached_property
+    def served(self) -> Counter[ServedHow]:
+        """Calls answered over all trials, by how."""
+        total: Counter[ServedHow] = Counter()
+        for trial in self.trials:
+            total.update(trial.served)
+        return total
+
+    @property
+    def misses(self) -> int:
+        """Calls that nothing answered, over all trials."""
+        return sum(len(trial.misses) for trial in self.trials)
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of the calls that were served; None when there were none."""
+        calls = self.served.total() + self.misses
+        return self.served.total() / calls if calls else None
+
+    @property
+    def exit_code(self) -> int:
+        """0 when all passed, 1 when one failed, 2 when one could not be judged."""
+        if self.failed:
+            return int(ExitCode.DRIFT)
+        return int(ExitCode.UNDECIDED if self.inconclusive else ExitCode.OK)
+
+    def sentence(self) -> str:
+        """The report in one sentence."""
+        how = ", ".join(f"{count} {how.value}" for how, count in sorted(self.served.items()))
+        share = "no tool calls" if self.coverage is None else f"{self.coverage:.1%} of calls served"
+        return (
+            f"{self.passed} of {len(self.trials)} replays passed, {self.failed} failed, "
+            f"{self.inconclusive} inconclusive; {share}{f' ({how})' if how else ''}; "
+            f"live tool calls: {self.live_tool_calls}"
+        )
+
+    def lines(self) -> list[str]:
+        """The report as text: what did not pass first, then the totals."""
+        found: list[str] = []
+        for trial in self.trials:
+            if trial.passed is True:
+                continue
+            word = "inconclusive" if trial.passed is None else "FAILED"
+            found.append(
+                f"{word} {trial.task_id} trial {trial.number} (run {trial.run_id}): "
+                f"{trial.judgement.detail}"
+            )
+            if trial.divergence is not None:
+                found.append(f"    first divergence: {trial.divergence}")
+        return [*found, f"variant {self.variant!r}: {self.sentence()}"]
+
+
+def load_suite(goldens: Path) -> list[GoldenEntry]:
+    """All golden tasks of a folder.
+
+    Raises:
+        GoldenError: the folder is missing or empty, or a file in it is malformed.
+        StaleGoldenError: a task without recordings, or with a tool that is not declared.
+    """
+    files = task_files(goldens)
+    tools_path = goldens / TOOLS_FILE
+    tools = load_tools(tools_path) if tools_path.exists() else {}
+    rules = Rules(tools.values())
+    return [_entry(path, tools, rules) for path in files]
+
+
+def replay_suite(
+    goldens: Path | str,
+    factory: Factory,
+    *,
+    recorder: Recorder,
+    variant: str = "candidate",
+    trials: int = 1,
+    tasks: Sequence[str] | None = None,
+    session_id: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> ReplayReport:
+    """Replays golden tasks on a candidate; tools answer from the recordings, nothing runs live.
+
+    Args:
+        goldens: folder of golden tasks.
+        factory: makes a fresh agent for each trial.
+        recorder: where the candidate's runs are recorded.
+        variant: name of the side.
+        trials: repeats of each task.
+        tasks: task ids or folder names; None replays all.
+        session_id: shared by all runs; None makes one.
+        on_progress: called with trials done and trials in all.
+
+    Raises:
+        GoldenError: the folder is missing, empty or malformed.
+        UnknownNameError: a task that the folder does not hold.
+        AgentError: the factory fails or gives no agent.
+    """
+    if trials < 1:
+        raise GoldenError(f"{trials} trials of each task", hint="Give 1 or more.")
+    entries = _chosen(load_suite(Path(goldens)), tasks)
+    session_id = session_id or str(uuid.uuid4())
+    todo = [(entry, number) for number in range(trials) for entry in entries]
+    done: list[TrialReport] = []
+    hint = ACCEPT_HINT.format(goldens=goldens)
+    for entry, number in todo:
+        trial = Trial(entry.task, number, variant, entry.tools, entry.recordings)
+        context = RunContext(
+            variant=variant,
+            trial=number,
+            session_id=session_id,
+            origin=Origin.REPLAY,
+            golden=entry.name,
+        )
+        executor = StateAwareExecutor(entry.cassette, golden=entry.name, accept_hint=hint)
+        replayed = replay(
+            make_agent(factory, trial),
+            entry.task,
+            executor,
+            sink=recorder,
+            context=context,
+            clock=VirtualClock(SystemClock().wall_us()),
+        )
+        done.append(_judged(entry, number, replayed))
+        if on_progress:
+            on_progress(len(done), len(todo))
+    return ReplayReport(variant, session_id, tuple(done))
+
+
+def make_agent(factory: Factory, trial: Trial) -> Agent:
+    """The candidate's agent for one trial.
+
+    Raises:
+        AgentError: the factory raises, or gives no agent.
+    """
+    where = f"task {trial.task.task_id!r}, trial {trial.number}"
+    try:
+        agent = factory(trial)
+    except AgentError:
+        raise
+    except Exception as error:
+        raise AgentError(
+            f"the agent factory failed: {type(error).__name__}: {error}",
+            where=where,
+            hint="It is called with one Trial and returns an Agent.",
+        ) from error
+    if not isinstance(agent, Agent):
+        raise AgentError(
+            f"the agent factory gave a {type(agent).__name__}, not an Agent",
+            where=where,
+            hint="Return flightlog.Agent(...) from it.",
+        )
+    return agent
+
+
+def _judged(entry: GoldenEntry, number: int, replayed: Replayed) -> TrialReport:
+    judgement = judge(entry.golden, entry.cassette, replayed.result, replayed.calls)
+    replayed.result.writer.evaluation(
+        name="success",
+        passed=judgement.passed,
+        detail=f"{judgement.level.value}: {judgement.detail}",
+    )
+    return TrialReport(
+        task_id=entry.task.task_id,
+        number=number,
+        run_id=replayed.result.run_id,
+        judgement=judgement,
+        stop=stop_text(replayed.result.stop_reason, replayed.result.stop_tool),
+        served=dict(replayed.executor.served),
+        misses=tuple(replayed.executor.misses),
+        divergence=replayed.divergence,
+        live_tool_calls=replayed.executor.live_tool_calls,
+    )
+
+
+def _entry(path: Path, tools: Mapping[str, Tool], rules: Rules) -> GoldenEntry:
+    golden = load_task(path)
+    for name in golden.tools:
+        if name not in tools:
+            known = ", ".join(sorted(tools)) or "none"
+            raise StaleGoldenError(
+                f"tool {name!r} of the golden task is not declared",
+                where=str(path),
+                hint=f"Declare it in {path.parent.parent / TOOLS_FILE} (declared: {known}).",
+            )
+    recordings = [load_recording(file) for file in recording_files(path.parent)]
+    if not recordings:
+        raise StaleGoldenError(
+            "the golden task has no recording",
+            where=str(path.parent),
+            hint="Pin a run of it: flightlog golden pin RUN --store STORE --goldens GOLDENS",
+        )
+    declared = tuple(tools[name] for name in golden.tools)
+    return GoldenEntry(golden, path.parent, declared, Cassette(recordings, rules))
+
+
+def _chosen(entries: list[GoldenEntry], tasks: Sequence[str] | None) -> list[GoldenEntry]:
+    if tasks is None:
+        return entries
+    chosen: dict[str, GoldenEntry] = {}
+    for name in tasks:
+        found = [e for e in entries if name in (e.task.task_id, e.name)]
+        if not found:
+            known = [entry.task.task_id for entry in entries]
+            raise UnknownNameError.of("golden task", name, known)
+        chosen.update((entry.name, entry) for entry in found)
+    return list(chosen.values())
+
+
+def _ok(call: object) -> bool:
+    return getattr(call, "outcome", None) is Outcome.OK

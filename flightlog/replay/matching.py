@@ -1,0 +1,208 @@
+"""The key by which a replayed call finds its recorded one.
+
+    key = H(tool, canonical arguments, versions of the scopes that the call reads)
+
+The same walk makes the keys of a recording and of a candidate, so the two
+cannot disagree. A call id or a time is never part of a key.
+
+* A pure tool has no state in its key.
+* A read, and a write, has the versions of its scopes. A scope over the result
+  cannot be known before the call: it is left out of a write's key, and widened
+  to its collection for a read.
+* A tool that declares no scopes, or that nobody declared, reads everything; a
+  write among them also writes everything.
+* A write or a consuming read that is repeated in the same state is told apart
+  by what the earlier calls answered. A consuming read that succeeds changes its
+  scopes as a write does: whoever reads the queue next sees another queue.
+* Where a write of unknown outcome touched a scope there is no key at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Protocol
+
+from flightlog.replay.state import (
+    EVERYTHING,
+    ScopeTemplate,
+    WorldState,
+    parse_result,
+    resolve_scopes,
+)
+from flightlog.trace.canonical import CanonicalArgs, canonical_args, digest_of
+from flightlog.trace.vocab import Effect, Outcome
+
+KEY_VERSION: Final = "key/1"
+_IN_DOUBT: Final = frozenset({Outcome.TIMED_OUT, Outcome.INVALID_OUTPUT})
+
+
+class Declared(Protocol):
+    """What matching needs to know of a tool; `flightlog.runtime.tools.Tool` has it."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def effect(self) -> Effect: ...
+    @property
+    def scopes(self) -> Sequence[str]: ...
+    @property
+    def volatile(self) -> Sequence[str]: ...
+    @property
+    def is_consuming(self) -> bool: ...
+    @property
+    def input_schema(self) -> Mapping[str, Any] | None: ...
+
+
+class Answer(Protocol):
+    """How a call was answered; recorded calls and served ones have it."""
+
+    @property
+    def outcome(self) -> Outcome: ...
+    @property
+    def result(self) -> str | None: ...
+    @property
+    def error(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ToolRule:
+    """How the calls of one tool are keyed.
+
+    Attributes:
+        name: the tool.
+        effect: as declared.
+        templates: its scopes; `*` where none are declared.
+        key_templates: those that take part in its key.
+        changes_state: True for writes and consuming reads.
+        schema: input schema whose defaults are filled in.
+        volatile: argument paths that never take part in identity.
+    """
+
+    name: str
+    effect: Effect
+    templates: tuple[ScopeTemplate, ...]
+    key_templates: tuple[ScopeTemplate, ...]
+    changes_state: bool
+    schema: Mapping[str, Any] | None
+    volatile: tuple[str, ...]
+
+    @classmethod
+    def of(cls, tool: Declared, *, where: str = "") -> ToolRule:
+        """The rule of a declared tool.
+
+        Raises:
+            ToolDefinitionError: a scope that cannot be used.
+        """
+        place = where or f"tool {tool.name!r}"
+        templates = tuple(ScopeTemplate.parse(text, where=place) for text in tool.scopes)
+        if not templates or tool.effect is Effect.UNKNOWN:
+            templates = (ScopeTemplate.parse(EVERYTHING),)
+        own = tuple(t for t in templates if not (tool.effect.is_write and t.needs_result))
+        return cls(
+            name=tool.name,
+            effect=tool.effect,
+            templates=() if tool.effect is Effect.PURE else templates,
+            key_templates=() if tool.effect is Effect.PURE else own,
+            changes_state=tool.effect.is_write or tool.is_consuming,
+            schema=tool.input_schema,
+            volatile=tuple(tool.volatile),
+        )
+
+    @classmethod
+    def undeclared(cls, name: str) -> ToolRule:
+        """The rule of a tool that nobody declared: it may read and write everything."""
+        everything = (ScopeTemplate.parse(EVERYTHING),)
+        return cls(name, Effect.UNKNOWN, everything, everything, True, None, ())  # noqa: FBT003
+
+    def args_of(self, raw: str) -> CanonicalArgs:
+        """Canonical arguments under this rule."""
+        return canonical_args(raw, schema=self.schema, volatile=self.volatile)
+
+
+class CallKey(NamedTuple):
+    """The identity of one call in one state.
+
+    Attributes:
+        key: 32 hex digits; None when a write of unknown outcome made the state unknown.
+        signature: the scopes that the call reads with their versions, one per line.
+        is_repeat: True when the run made the same call in the same state before.
+    """
+
+    key: str | None
+    signature: str | None
+    is_repeat: bool = False
+
+
+class Rules:
+    """The rules of a set of tools, by name.
+
+    Args:
+        tools: declarations; a name that is not among them is undeclared.
+    """
+
+    def __init__(self, tools: Iterable[Declared]) -> None:
+        self._by_name = {tool.name: ToolRule.of(tool) for tool in tools}
+        self.declared: frozenset[str] = frozenset(self._by_name)
+
+    def __getitem__(self, name: str) -> ToolRule:
+        rule = self._by_name.get(name)
+        if rule is None:
+            rule = self._by_name[name] = ToolRule.undeclared(name)
+        return rule
+
+
+class KeyWalk:
+    """Goes through the calls of one run in order and gives each its key."""
+
+    def __init__(self) -> None:
+        self._state = WorldState()
+        self._answers: dict[str, str] = {}
+
+    def key_of(self, rule: ToolRule, args: CanonicalArgs) -> CallKey:
+        """The key of the next call."""
+        plain = self._plain_key(rule, args)
+        earlier = self._answers.get(plain.key) if plain.key and rule.changes_state else None
+        if plain.key and earlier:
+            return CallKey(digest_of(plain.key, earlier), plain.signature, is_repeat=True)
+        return plain
+
+    def happened(self, rule: ToolRule, args: CanonicalArgs, answer: Answer) -> None:
+        """Moves the state on by a call and its answer; refusals change nothing."""
+        if not rule.changes_state or answer.outcome.is_refusal:
+            return
+        text = "" if answer.result is None else answer.result
+        key = self._plain_key(rule, args).key
+        if key:
+            told = digest_of(str(answer.outcome), text, answer.error or "")
+            self._answers[key] = digest_of(self._answers.get(key, ""), told)
+        is_ok = answer.outcome is Outcome.OK
+        scopes = self.touched(rule, args, answer.result if is_ok else None)
+        if is_ok:
+            self._state.apply(scopes, content=digest_of(rule.name, args.digest, text))
+        elif answer.outcome in _IN_DOUBT:
+            self._state.taint(scopes)
+
+    def taint(self, scopes: Sequence[str]) -> None:
+        """Gives up on scopes whose state cannot be known."""
+        self._state.taint(scopes)
+
+    @staticmethod
+    def touched(rule: ToolRule, args: CanonicalArgs, result: str | None) -> list[str]:
+        """All scopes of a call, those over its result too (widened where it is unknown)."""
+        return resolve_scopes(rule.templates, _values(rule.templates, args, result))
+
+    def _plain_key(self, rule: ToolRule, args: CanonicalArgs) -> CallKey:
+        scopes = resolve_scopes(rule.key_templates, _values(rule.key_templates, args, None))
+        signature = self._state.signature(scopes)
+        if signature is None:
+            return CallKey(None, None)
+        return CallKey(digest_of(KEY_VERSION, rule.name, args.digest, signature), signature)
+
+
+def _values(
+    templates: Iterable[ScopeTemplate], args: CanonicalArgs, result: str | None
+) -> Mapping[str, Any]:
+    if any(template.needs_result for template in templates):
+        return {**args.value, "result": parse_result(result)}
+    return args.value

@@ -1,0 +1,81 @@
+"""One candidate run against a cassette, on a virtual clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from flightlog.replay.divergence import Divergence, first_divergence
+from flightlog.replay.serve import StateAwareExecutor
+from flightlog.runtime.agent import Agent
+from flightlog.runtime.loop import RunContext, RunResult, run, run_async
+from flightlog.runtime.task import Task
+from flightlog.runtime.tools import is_async
+from flightlog.trace.clock import Clock, VirtualClock
+from flightlog.trace.events import Event, ToolCall
+from flightlog.trace.messages import Message
+from flightlog.trace.sink import Sink
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What came of one replay.
+
+    Attributes:
+        result: how the run ended.
+        calls: its tool calls, as recorded.
+        executor: what was served, and how.
+        divergence: where it left its nearest recording; None when it did not.
+    """
+
+    result: RunResult
+    calls: tuple[ToolCall, ...]
+    executor: StateAwareExecutor
+    divergence: Divergence | None
+
+
+class _CallsOf:
+    """A sink that passes everything on and remembers the tool calls."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.calls: list[ToolCall] = []
+        self._sink = sink
+
+    def emit(
+        self, event: Event, *, messages: Sequence[Message] = (), durable: bool = False
+    ) -> bool:
+        if isinstance(event, ToolCall):
+            self.calls.append(event)
+        return self._sink.emit(event, messages=messages, durable=durable)
+
+
+def replay(
+    agent: Agent,
+    task: Task,
+    executor: StateAwareExecutor,
+    *,
+    sink: Sink,
+    context: RunContext,
+    clock: Clock | None = None,
+) -> Replayed:
+    """Runs an agent whose tools answer from recordings; nothing runs live, nothing waits.
+
+    Args:
+        agent: the candidate; an async one runs in an event loop of its own.
+        task: the golden task.
+        executor: a fresh one; it keeps the state of this run.
+        sink: where the events go.
+        context: variant, trial and session of the run.
+        clock: None is a virtual clock, moved by recorded durations.
+    """
+    calls = _CallsOf(sink)
+    clock = clock or VirtualClock()
+    if is_async(agent.model.complete) or (agent.user and is_async(agent.user.reply)):
+        result = asyncio.run(
+            run_async(agent, task, sink=calls, clock=clock, executor=executor, context=context)
+        )
+    else:
+        result = run(agent, task, sink=calls, clock=clock, executor=executor, context=context)
+    made = tuple(calls.calls)
+    return Replayed(result, made, executor, first_divergence(executor.cassette, made))
