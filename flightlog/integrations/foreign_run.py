@@ -12,7 +12,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
+
+from msgspec import Meta
 
 from flightlog.trace.canonical import canonical_args, canonical_json, clean_text, digest_of
 from flightlog.trace.events import Label
@@ -21,7 +23,6 @@ from flightlog.trace.run_writer import RunWriter
 from flightlog.trace.sink import Sink
 from flightlog.trace.vocab import (
     Actor,
-    FinishReason,
     Origin,
     Outcome,
     RunStatus,
@@ -49,6 +50,7 @@ STOP_REASONS: Final[Mapping[str, StopReason]] = {
 """What a source's word for the end of a run is called here; the word itself is kept too."""
 
 _ID_VERSION: Final = "import/1"
+_LAST_US: Final = 253_402_300_799_999_999  # the end of the year 9999
 _ERROR_TYPE: Final = re.compile(r"([A-Za-z_]\w*(?:Error|Exception)): ")
 
 
@@ -65,6 +67,7 @@ class ModelTurn:
     output_tokens: int | None = None
     cost_usd: float | None = None
     finish_reason: str | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,9 @@ class ToolTurn:
     at_us: int | None = None
     latency_ms: float | None = None
 
+
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+"""A number that a column of counts can hold."""
 
 Turn: TypeAlias = Message | ModelTurn | ToolTurn
 """A bare message is one that the agent was shown and that no recorded call produced."""
@@ -156,7 +162,7 @@ def write_run(run: ForeignRun, sink: Sink, tally: Tally) -> None:
     step = call_ix = 0
     for turn in run.turns:
         if isinstance(turn, Message):
-            prompt.append(turn)
+            prompt.append(turn.cleaned)
             continue
         if isinstance(turn, ToolTurn):
             is_agent = turn.actor is Actor.AGENT
@@ -172,7 +178,7 @@ def write_run(run: ForeignRun, sink: Sink, tally: Tally) -> None:
         _write_model(run, turn, writer, tally, prompt=prompt, step=step or None)
         # The agent sees what the user says, not which tools the user calls.
         if turn.actor is Actor.AGENT or not turn.output.tool_requests:
-            prompt.append(turn.output)
+            prompt.append(turn.output.cleaned)
     _write_end(run, writer, tally)
     tally.runs += 1
 
@@ -217,7 +223,8 @@ def _write_model(
         "cost_usd": _unless_zero(turn.cost_usd, "model_call.cost_usd", tally),
         "latency_ms": turn.latency_ms,
         "finish_reason": finish,
-        "outcome": Outcome.FAILED if finish is FinishReason.ERROR else Outcome.OK,
+        "outcome": Outcome.OK if turn.error is None else Outcome.FAILED,
+        "error": turn.error,
     }
     # What the user simulator was sent is not in any of the formats.
     writer.model_call(
@@ -359,6 +366,22 @@ def request(call_id: str | None, name: str, arguments: Any) -> ToolRequest:
     """A tool request whose arguments are text as the model wrote it, or an object."""
     text = arguments if isinstance(arguments, str) else canonical_args(arguments or {}).text
     return ToolRequest(call_id or "", name, text)
+
+
+def content_digest(value: Any) -> str:
+    """Digest of a JSON value that does not depend on the order of its keys."""
+    try:
+        return digest_of(canonical_json(value))
+    except (ValueError, RecursionError):
+        return digest_of(repr(value))
+
+
+def after(start_us: int | None, duration_ms: float | None) -> int | None:
+    """The time so long after a start, in microseconds; None beyond what a calendar holds."""
+    if start_us is None or duration_ms is None:
+        return None
+    end_us = start_us + duration_ms * 1000
+    return round(end_us) if end_us <= _LAST_US else None
 
 
 def finite(value: float | None) -> float | None:

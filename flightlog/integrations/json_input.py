@@ -82,7 +82,7 @@ def decode(raw: bytes, shape: type[T], *, where: str, looks_like: str) -> T:
         return msgspec.json.decode(raw, type=shape)
     except msgspec.ValidationError as error:
         raise _shape_error(error, where, looks_like) from error
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         value = _lenient(raw, where=where, looks_like=looks_like)
     try:
         return msgspec.convert(value, type=shape)

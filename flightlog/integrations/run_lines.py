@@ -14,10 +14,12 @@ import msgspec
 
 from flightlog.errors import TraceFormatError
 from flightlog.integrations.foreign_run import (
+    Count,
     ForeignRun,
     ModelTurn,
     ToolTurn,
     Turn,
+    after,
     finite,
     microseconds,
     request,
@@ -43,8 +45,8 @@ class _Event(msgspec.Struct):
     requestor: str | None = None
     executed: bool = True
     canned: bool | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
     cost_usd: float | None = None
     latency_ms: float | None = None
     ts: str | None = None
@@ -67,7 +69,7 @@ class _Row(msgspec.Struct):
     task_digest: str | None = None
     model: str | None = None
     variant: str | None = None
-    trial: int | str | None = None
+    trial: Count | str | None = None
     success: bool | None = None
     score: float | None = None
     stop_reason: str | None = None
@@ -114,8 +116,6 @@ def _run(row: _Row, where: str) -> ForeignRun:
     duration = finite(row.duration_ms)
     try:
         started_us, ended_us = microseconds(row.started_at), microseconds(row.ended_at)
-        if ended_us is None and started_us is not None and duration is not None:
-            ended_us = started_us + round(duration * 1000)
         return ForeignRun(
             format=FORMAT,
             source=row.source,
@@ -132,7 +132,7 @@ def _run(row: _Row, where: str) -> ForeignRun:
                 "variant": row.variant,
             },
             started_us=started_us,
-            ended_us=ended_us,
+            ended_us=after(started_us, duration) if ended_us is None else ended_us,
             duration_ms=duration,
             stop_reason=row.stop_reason,
             stop_detail=row.run_error,
@@ -204,7 +204,8 @@ def _model_turn(event: _Event, output: Message, actor: Actor) -> ModelTurn:
         input_tokens=event.input_tokens,
         output_tokens=event.output_tokens,
         cost_usd=finite(event.cost_usd),
-        finish_reason="error" if event.error is not None else event.finish_reason,
+        finish_reason=event.finish_reason,
+        error=event.error,
     )
 
 

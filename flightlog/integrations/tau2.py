@@ -13,17 +13,18 @@ import msgspec
 
 from flightlog.errors import TraceFormatError
 from flightlog.integrations.foreign_run import (
+    Count,
     ForeignRun,
     ModelTurn,
     ToolTurn,
     Turn,
+    content_digest,
     finite,
     microseconds,
     plain_text,
     request,
 )
 from flightlog.integrations.json_input import read_document
-from flightlog.trace.canonical import canonical_json, digest_of
 from flightlog.trace.messages import Message
 from flightlog.trace.vocab import Actor
 
@@ -33,8 +34,8 @@ _SUCCESS_TOLERANCE = 1e-6
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: Count | None = None
+    completion_tokens: Count | None = None
 
 
 class _ToolCall(msgspec.Struct):
@@ -65,7 +66,7 @@ class _Simulation(msgspec.Struct):
     task_id: int | str
     messages: list[_Message]
     termination_reason: str | None = None
-    trial: int | None = None
+    trial: Count | None = None
     seed: int | None = None
     start_time: str | None = None
     end_time: str | None = None
@@ -105,9 +106,7 @@ def read(path: Path) -> list[ForeignRun]:
         TraceFormatError: the file is not a tau2 simulation file.
     """
     file = read_document(path, _File, looks_like=LOOKS_LIKE)
-    tasks = {
-        str(task["id"]): digest_of(canonical_json(task)) for task in file.tasks if "id" in task
-    }
+    tasks = {str(task["id"]): content_digest(task) for task in file.tasks if "id" in task}
     return [
         _run(simulation, file.info, tasks, path, ix)
         for ix, simulation in enumerate(file.simulations)
@@ -145,7 +144,7 @@ def _run(
             },
             started_us=microseconds(simulation.start_time),
             ended_us=microseconds(simulation.end_time),
-            duration_ms=None if duration is None else duration * 1000,
+            duration_ms=None if duration is None else finite(duration * 1000),
             stop_reason=simulation.termination_reason,
             passed=None if reward is None else abs(reward - 1) <= _SUCCESS_TOLERANCE,
             score=reward,

@@ -13,16 +13,18 @@ import msgspec
 
 from flightlog.errors import TraceFormatError
 from flightlog.integrations.foreign_run import (
+    Count,
     ForeignRun,
     ModelTurn,
     ToolTurn,
     Turn,
+    content_digest,
     finite,
     plain_text,
     request,
 )
 from flightlog.integrations.json_input import read_document
-from flightlog.trace.canonical import canonical_json, digest_of
+from flightlog.trace.canonical import digest_of
 from flightlog.trace.messages import Message
 from flightlog.trace.vocab import Actor
 
@@ -57,7 +59,7 @@ class _Result(msgspec.Struct):
     reward: float | None
     info: dict[str, Any]
     traj: list[_Message]
-    trial: int | None = None
+    trial: Count | None = None
 
 
 def read(path: Path) -> list[ForeignRun]:
@@ -103,13 +105,13 @@ def _run(result: _Result, path: Path, ix: int, model: str | None, suite: str | N
             "model": model,
             "suite": suite,
             "task_id": str(result.task_id),
-            "task_digest": digest_of(canonical_json(task)) if task is not None else None,
+            "task_digest": None if task is None else content_digest(task),
             "trial": result.trial,
         },
         stop_reason=_stop_reason(result),
         passed=None if reward is None else abs(reward - 1) <= _SUCCESS_TOLERANCE,
         score=reward,
-        labels={"user_cost_usd": repr(user_cost)} if isinstance(user_cost, float) else {},
+        labels={} if user_cost is None else {"user_cost_usd": str(user_cost)},
     )
 
 
