@@ -162,7 +162,8 @@ class Ledger:
         """Milliseconds until the deadline, at least 0; None without one."""
         if self.budget.max_seconds is None:
             return None
-        return max(0.0, self.budget.max_seconds * 1000 - self.elapsed_ms())
+        # Rounded to picoseconds: a virtual clock that was moved to the deadline is at it.
+        return max(0.0, round(self.budget.max_seconds * 1000 - self.elapsed_ms(), 9))
 
     def deadline(self) -> StopReason | None:
         """`max_seconds` once the deadline has passed."""

@@ -80,6 +80,27 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """What came of a call after the cut and the checks of its observation.
+
+    Attributes:
+        hit_deadline: the run's own deadline cut it, which ends the run.
+    """
+
+    served: Served
+    hit_deadline: bool = False
+
+    @property
+    def observation(self) -> str:
+        """What the model sees: the result, or a typed error."""
+        served = self.served
+        if served.result is not None and served.outcome is not Outcome.INVALID_OUTPUT:
+            return served.result
+        kind = served.error_type or served.outcome.value
+        return error_observation(kind, served.error or f"the call ended as {served.outcome.value}")
+
+
+@dataclass(frozen=True, slots=True)
 class Refusal:
     """Why the gateway does not let a call through.
 

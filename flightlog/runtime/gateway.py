@@ -10,8 +10,8 @@ from flightlog.runtime.calls import (
     PendingCall,
     Refusal,
     Served,
+    Settled,
     ToolExecutor,
-    error_observation,
 )
 from flightlog.runtime.checks import CHECKS, Check, Gate, check_budget
 from flightlog.runtime.policy import approve_all
@@ -19,7 +19,16 @@ from flightlog.runtime.schemas import problem_of_text
 from flightlog.trace.messages import ToolRequest
 from flightlog.trace.vocab import Outcome, StopReason
 
-__all__ = ["Admission", "Cut", "Gateway", "PendingCall", "Refusal", "Served", "ToolExecutor"]
+__all__ = [
+    "Admission",
+    "Cut",
+    "Gateway",
+    "PendingCall",
+    "Refusal",
+    "Served",
+    "Settled",
+    "ToolExecutor",
+]
 
 _NO_FUNCTION = Refusal(
     Outcome.FAILED, "no_function", "the tool has no function here and no recording answered"
@@ -111,29 +120,30 @@ class Gateway:
             return Cut(timeout_s * 1000, is_deadline=False)
         return Cut(remaining, is_deadline=remaining is not None)
 
-    def settle(self, call: PendingCall, served: Served, cut: Cut) -> Served:
+    def settle(self, call: PendingCall, served: Served, cut: Cut) -> Settled:
         """Cuts what took too long and checks size and schema of the observation."""
         late = cut.after_ms is not None and (served.latency_ms or 0.0) > cut.after_ms
         if late and (cut.is_deadline or served.outcome is not Outcome.TIMED_OUT):
             timed_out = cut.timed_out(call.request.name)
-            return replace(
+            timed_out = replace(
                 timed_out,
                 served_how=served.served_how,
                 served_from=served.served_from,
                 state_key=served.state_key,
             )
+            return Settled(timed_out, hit_deadline=cut.is_deadline)
         if served.result is None or served.outcome not in _CHECKED_OUTCOMES:
-            return served
+            return Settled(served)
         limit = self._gate.policy.max_result_bytes
         size = len(served.result.encode("utf-8", "surrogatepass"))
         if limit is not None and size > limit:  # not kept either: nobody asked for that much
             error = f"the result has {size} bytes, above max_result_bytes={limit}"
-            return replace(_invalid(served, error), result=None)
+            return Settled(replace(_invalid(served, error), result=None))
         schema = call.tool.output_schema if call.tool else None
         problem = problem_of_text(served.result, schema) if schema is not None else None
         if problem:
-            return _invalid(served, problem)
-        return replace(served, outcome=Outcome.OK, error=None, error_type=None)
+            return Settled(_invalid(served, problem))
+        return Settled(replace(served, outcome=Outcome.OK, error=None, error_type=None))
 
     def _intend(self, call: PendingCall) -> bool:
         return self._gate.writer.tool_intent(
@@ -149,11 +159,3 @@ class Gateway:
 
 def _invalid(served: Served, error: str) -> Served:
     return replace(served, outcome=Outcome.INVALID_OUTPUT, error=error, error_type="invalid_output")
-
-
-def observation_of(served: Served) -> str:
-    """What the model sees: the result, or a typed error."""
-    if served.result is not None and served.outcome is not Outcome.INVALID_OUTPUT:
-        return served.result
-    kind = served.error_type or served.outcome.value
-    return error_observation(kind, served.error or f"the call ended as {served.outcome.value}")

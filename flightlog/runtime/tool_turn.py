@@ -8,8 +8,15 @@ from typing import Any
 
 from flightlog.runtime.asks import Ask, AskAll, Asked
 from flightlog.runtime.budget import Ledger
-from flightlog.runtime.calls import Admission, PendingCall, Refusal, Served, error_observation
-from flightlog.runtime.gateway import Cut, Gateway, observation_of
+from flightlog.runtime.calls import (
+    Admission,
+    PendingCall,
+    Refusal,
+    Served,
+    Settled,
+    error_observation,
+)
+from flightlog.runtime.gateway import Cut, Gateway
 from flightlog.runtime.policy import Policy
 from flightlog.trace.canonical import canonical_json, clean_text
 from flightlog.trace.clock import Clock
@@ -112,25 +119,30 @@ class ToolTurn:
             elif asked.is_cut:
                 self._clock.advance_ms(asked.latency_ms)
             served = replace(_served_of(call, asked, cut), served_how=ServedHow.LIVE)
-            if not self._clock.is_virtual:
-                cut = replace(cut, after_ms=None)  # real time has already cut what was late
-            self._end(call, self._gateway.settle(call, served, cut), endings[live[which]])
+            if asked.is_cut:
+                settled = Settled(served, hit_deadline=cut.is_deadline)
+            elif self._clock.is_virtual:
+                settled = self._gateway.settle(call, served, cut)
+            else:  # real time has already cut what was late
+                settled = self._gateway.settle(call, served, replace(cut, after_ms=None))
+            self._end(call, settled, endings[live[which]])
 
         if live:
             asks = [_ask_of(call, cut) for call, cut in zip(calls, cuts, strict=True)]
             yield AskAll(tuple(asks), on_done)
 
     def _end_served(self, admissions: Sequence[Admission], endings: Sequence[_Ending]) -> None:
-        settled: list[tuple[PendingCall, Served, _Ending]] = []
+        ended: list[tuple[PendingCall, Settled, _Ending]] = []
         for admission, ending in zip(admissions, endings, strict=True):
             if admission.served:
                 call = admission.call
                 cut = self._gateway.cut_of(call)
-                settled.append((call, self._gateway.settle(call, admission.served, cut), ending))
-        if settled:
-            self._clock.advance_ms(max(served.latency_ms or 0.0 for _, served, _ in settled))
-        for call, served, ending in settled:
-            self._end(call, served, ending)
+                settled = self._gateway.settle(call, admission.served, cut)
+                ended.append((call, settled, ending))
+        if ended:
+            self._clock.advance_ms(max(one.served.latency_ms or 0.0 for _, one, _ in ended))
+        for call, settled, ending in ended:
+            self._end(call, settled, ending)
 
     def _end_refused(self, call: PendingCall, refusal: Refusal, ending: _Ending) -> None:
         self._write(
@@ -143,7 +155,8 @@ class ToolTurn:
         if refusal.must_stop or refusal.outcome in self._policy.stop_on:
             ending.stop = self._stop(call, refusal.outcome, refusal.error, refusal.stop_reason)
 
-    def _end(self, call: PendingCall, served: Served, ending: _Ending) -> None:
+    def _end(self, call: PendingCall, settled: Settled, ending: _Ending) -> None:
+        served = settled.served
         is_miss = served.outcome is Outcome.REPLAY_MISS
         self._write(
             call,
@@ -157,11 +170,11 @@ class ToolTurn:
             served_from=served.served_from,
             state_key=served.state_key,
         )
-        ending.observation = observation_of(served)
+        ending.observation = settled.observation
         if served.outcome is Outcome.OK:
             return
         self._ledger.book_failure(call.request.name)
-        if served.error_type == "deadline":
+        if settled.hit_deadline:
             detail = self._ledger.explain(StopReason.MAX_SECONDS)
             ending.stop = Stop(StopReason.MAX_SECONDS, detail=detail)
         elif served.outcome in self._policy.stop_on:
