@@ -1,0 +1,173 @@
+"""The drift check: two sides of a store, paired by task, judged metric by metric."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from flightlog.analysis.contributions import task_changes
+from flightlog.analysis.db import Traces
+from flightlog.analysis.metrics import select_metrics
+from flightlog.analysis.pairing import Pairs, pair
+from flightlog.analysis.selection import Side
+from flightlog.analysis.stats.decide import Settings
+from flightlog.analysis.stats.gate import Judgement, judge
+from flightlog.analysis.stats.sample import UNKNOWN, Sample
+from flightlog.analysis.verdict import Decision, MetricVerdict, Spike, Verdict
+from flightlog.analysis.wording import headline
+
+_RANK = {Decision.DRIFT: 0, Decision.INCONCLUSIVE: 1, Decision.OK: 2, Decision.IMPROVED: 3}
+STORM_METRIC = "tool_calls_per_run"
+
+
+def compare(
+    traces: Traces,
+    baseline: str | Side = "baseline",
+    candidate: str | Side = "candidate",
+    *,
+    metrics: Iterable[str] | None = None,
+    alpha: float = 0.05,
+    shuffles: int = 4_999,
+    interleaved: bool = False,
+) -> Verdict:
+    """Compares two sides and says what drifted.
+
+    Runs pair by suite, task and task content, one row per started run. Void
+    replays (stop reason replay_miss) and runs that still go on are listed and
+    not compared. The same data give the same verdict, byte for byte.
+
+    Args:
+        traces: open stores.
+        baseline: a side such as `variant=baseline`; a bare word is a variant.
+        candidate: the other side.
+        metrics: names of metrics; None for all.
+        alpha: share of false alarms over all gated metrics together.
+        shuffles: labellings drawn, at least 999.
+        interleaved: take it as given that both sides ran together, in turn.
+            Without it, and without a session that holds both sides, latency
+            and cost are advisory: they follow the day as much as the agent.
+
+    Raises:
+        NothingToCompareError: no task has runs on both sides.
+        UnknownNameError: a metric, a field or a value that nothing carries.
+        UsageError: a run is on both sides.
+    """
+    sides = [s if isinstance(s, Side) else Side.parse(s) for s in (baseline, candidate)]
+    chosen = select_metrics(metrics)
+    pairs = pair(traces, *sides)
+    sample = pairs.sample
+    if interleaved:
+        sample = replace(sample, session=np.zeros(sample.task.size, np.int64))
+    settings = Settings(alpha=alpha, shuffles=shuffles)
+    judged = judge(sample, chosen, settings, unknown_calls=pairs.unknown_calls)
+    decision = _overall(judged, pairs)
+    worst = worst_metric(judged.metrics)
+    unavailable = worst.decision is Decision.UNAVAILABLE
+    verdict = Verdict(
+        decision=decision,
+        headline="",
+        baseline=sides[0].text,
+        candidate=sides[1].text,
+        baseline_runs=int((~sample.is_candidate).sum()),
+        candidate_runs=int(sample.is_candidate.sum()),
+        task_count=sample.task_count,
+        metrics=judged.metrics,
+        worst_metric=worst.name,
+        tasks=() if unavailable else task_changes(sample, worst, pairs.tasks),
+        lost_tasks=pairs.lost_tasks,
+        skipped_runs=pairs.skipped_runs,
+        spikes=_spikes(judged, pairs),
+        is_confounded=judged.sessions.is_confounded,
+        notes=_notes(judged, sample, traces, alpha),
+        method=judged.method,
+    )
+    return replace(verdict, headline=headline(verdict))
+
+
+def worst_metric(metrics: tuple[MetricVerdict, ...]) -> MetricVerdict:
+    """The metric that decides: gated before advisory, DRIFT before open, then by p-value."""
+
+    def weight(metric: MetricVerdict) -> tuple[int, bool, float]:
+        p = 1.0 if metric.p_worse is None else metric.p_worse
+        return _RANK.get(metric.decision, len(_RANK)), not metric.is_gated, p
+
+    gated = [m for m in metrics if m.is_gated and m.decision is not Decision.UNAVAILABLE]
+    return min(gated or metrics, key=weight)
+
+
+def _overall(judged: Judgement, pairs: Pairs) -> Decision:
+    """DRIFT on any gated DRIFT; OK when all gated metrics are, and nothing was lost."""
+    gated = [m.decision for m in judged.metrics if m.is_gated]
+    if Decision.DRIFT in gated:
+        return Decision.DRIFT
+    is_whole = not pairs.lost_tasks and not pairs.skipped_runs
+    is_available = all(m.decision is not Decision.UNAVAILABLE for m in judged.metrics)
+    all_fine = all(d in (Decision.OK, Decision.IMPROVED) for d in gated)
+    fine = gated and all_fine and is_whole and is_available
+    return Decision.OK if fine else Decision.INCONCLUSIVE
+
+
+def _spikes(judged: Judgement, pairs: Pairs) -> tuple[Spike, ...]:
+    if judged.storms is None:
+        return ()
+    sample, calls = pairs.sample, pairs.sample.values[STORM_METRIC]
+    return tuple(
+        Spike(
+            run_id=pairs.run_ids[row].as_py(),
+            suite=pairs.tasks[sample.task[row]][0],
+            task_id=pairs.tasks[sample.task[row]][1],
+            tool_calls=int(calls[row]),
+            threshold=float(threshold),
+        )
+        for row, threshold in zip(
+            judged.storms.rows.tolist(), judged.storms.thresholds.tolist(), strict=True
+        )
+    )
+
+
+def _notes(judged: Judgement, sample: Sample, traces: Traces, alpha: float) -> tuple[str, ...]:
+    notes = []
+    if judged.sessions.is_confounded:
+        notes.append(
+            "CONFOUNDED: no session holds runs of both sides, so a difference may be the day's "
+            "and not the agent's. Latency is advisory, and cost too unless the baseline has 3 "
+            "sessions. Run both sides in turn, under one session id."
+        )
+    elif sample.session is not None:
+        alone = _runs_apart(sample)
+        if alone:
+            notes.append(
+                f"{alone} runs are in sessions that hold only one side; they enter the "
+                "estimates, not the tests."
+            )
+    if judged.mix_p is not None and judged.mix_p <= alpha:
+        notes.append(
+            f"The mix of stop reasons differs (p = {judged.mix_p:.3f}, advisory): {_mix(sample)}."
+        )
+    for store, problem in traces.problems:
+        notes.append(f"Store {store}: {problem.path}: {problem.what}")
+    return tuple(notes)
+
+
+def _runs_apart(sample: Sample) -> int:
+    """Runs whose session holds runs of one side only, or is unknown."""
+    assert sample.session is not None
+    arms = sample.is_candidate
+    shared = np.intersect1d(sample.session[arms], sample.session[~arms])
+    shared = shared[shared != UNKNOWN]
+    return int((~np.isin(sample.session, shared)).sum())
+
+
+def _mix(sample: Sample) -> str:
+    """Counts of every stop reason on both sides, the most moved first."""
+    assert sample.stop is not None
+    counts = []
+    for number, name in enumerate(sample.stop_reasons):
+        rows = sample.stop == number
+        cand = int((rows & sample.is_candidate).sum())
+        base = int(rows.sum()) - cand
+        if base or cand:
+            counts.append((-abs(cand - base), name, f"{name} {base} -> {cand}"))
+    return ", ".join(text for _, _, text in sorted(counts))

@@ -1,0 +1,299 @@
+"""Pairs the runs of two sides by task, and says what could not be paired.
+
+A task is its suite, its id and the digest of its content: equal ids in
+different suites are different tasks, and a task whose text changed is not
+compared with its old self. Runs without a digest pair by suite and id, as
+long as the other runs of that task agree on one digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flightlog.analysis.db import Traces
+from flightlog.analysis.selection import Side
+from flightlog.analysis.sql_files import sql_text
+from flightlog.analysis.stats.sample import UNKNOWN, Bools, Floats, Ints, Sample
+from flightlog.analysis.verdict import LostTask, SkippedRun
+from flightlog.errors import NothingToCompareError, UsageError
+from flightlog.trace.vocab import StopReason
+
+RUNNING = "running"
+SEED_BYTES = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """The compared runs, and what was left out.
+
+    Attributes:
+        sample: one row per compared run.
+        run_ids: run of each row.
+        tasks: suite and task id by task number of the sample.
+        lost_tasks: tasks (or versions of one) without runs on both sides.
+        skipped_runs: void replays and runs that still go on.
+        unknown_calls: share of model calls without a latency, by `is candidate`.
+    """
+
+    sample: Sample
+    run_ids: pa.Array
+    tasks: tuple[tuple[str, str], ...]
+    lost_tasks: tuple[LostTask, ...]
+    skipped_runs: tuple[SkippedRun, ...]
+    unknown_calls: dict[bool, float]
+
+
+def pair(traces: Traces, baseline: Side, candidate: Side) -> Pairs:
+    """Pairs the runs of the two sides.
+
+    Raises:
+        UnknownNameError: a side asks for a value that no run carries.
+        UsageError: a run is on both sides, or in several stores.
+        NothingToCompareError: no task has runs on both sides.
+    """
+    table = _selected(traces, baseline, candidate)
+    arms = _bools(table, "is_candidate")
+    keys = _TaskKeys(table)
+    is_void = _equals(table, "stop_reason", StopReason.REPLAY_MISS)
+    is_running = _equals(table, "status", RUNNING)
+    eligible = ~is_void & ~is_running & keys.is_clear
+    base = np.bincount(keys.of_run[eligible & ~arms], minlength=keys.count)
+    cand = np.bincount(keys.of_run[eligible & arms], minlength=keys.count)
+    paired = (base > 0) & (cand > 0)
+    if not paired.any():
+        raise _nothing(keys, arms, baseline, candidate)
+    rows = np.flatnonzero(eligible & paired[keys.of_run])
+    compared, task = np.unique(keys.of_run[rows], return_inverse=True)
+    run_ids = table.column("run_id").combine_chunks()
+    calls = _calls(traces, table, rows)
+    stop, stop_reasons = _stops(table, rows)
+    sample = Sample(
+        task=task.astype(np.int64),
+        is_candidate=arms[rows],
+        values={
+            "tool_calls_per_run": _floats(table, "tool_calls")[rows],
+            "tokens_per_request": _floats(table, "tokens_per_request")[rows],
+            "cost_usd": _floats(table, "cost_usd")[rows],
+            "success": _floats(table, "success")[rows],
+        },
+        session=_sessions(table, rows),
+        stop=stop,
+        stop_reasons=stop_reasons,
+        call_run=calls.run,
+        call_latency_ms=calls.latency_ms,
+        seed=_seed([keys.names[k] for k in compared], base[compared], cand[compared]),
+    )
+    return Pairs(
+        sample=sample,
+        run_ids=run_ids.take(pa.array(rows)),
+        tasks=tuple(keys.names[k][:2] for k in compared),
+        lost_tasks=_lost(keys, arms, paired),
+        skipped_runs=_skipped(keys, arms, run_ids, is_void, is_running),
+        unknown_calls=calls.unknown_share(arms[rows]),
+    )
+
+
+def _selected(traces: Traces, baseline: Side, candidate: Side) -> pa.Table:
+    base_text, base_values = baseline.condition("b")
+    cand_text, cand_values = candidate.condition("c")
+    query = sql_text("gate", "runs.sql")
+    body = query[query.index("WITH") :]
+    body = body.replace("$BASELINE", f"({base_text})").replace("$CANDIDATE", f"({cand_text})")
+    table = traces.table(body, {**base_values, **cand_values})
+    on_baseline, on_candidate = _bools(table, "is_baseline"), _bools(table, "is_candidate")
+    for side, found in ((baseline, on_baseline), (candidate, on_candidate)):
+        if not found.any():
+            side.check_known(traces)
+            raise NothingToCompareError(
+                f"no run is {side.text}", hint="list what there is with: flightlog runs"
+            )
+    both = on_baseline & on_candidate
+    if both.any():
+        run_id = table.column("run_id")[int(np.flatnonzero(both)[0])].as_py()
+        raise UsageError(
+            f"{int(both.sum())} runs are on both sides, such as {run_id}",
+            where=f"{baseline.text!r} against {candidate.text!r}",
+            hint="narrow a side: FIELD=VALUE parts joined by commas",
+        )
+    ids = table.column("run_id")
+    if len(traces.stores) > 1 and pc.count_distinct(ids).as_py() < len(ids):
+        raise UsageError("a run is in more than one of the stores", hint="give each store once")
+    return table
+
+
+class _TaskKeys:
+    """The task of every selected run, as a number and as a name."""
+
+    def __init__(self, table: pa.Table) -> None:
+        suite, suites = _coded(table, "suite")
+        task, tasks = _coded(table, "task_id")
+        digest, digests = _coded(table, "task_digest")
+        _, pair_of = np.unique(np.column_stack([suite, task]), axis=0, return_inverse=True)
+        pair_of = pair_of.ravel()
+        known = digest != UNKNOWN
+        versions = np.unique(np.column_stack([pair_of, digest])[known], axis=0)
+        version_count = np.bincount(versions[:, 0], minlength=pair_of.max() + 1)
+        only_version = np.full(version_count.size, UNKNOWN)
+        only_version[versions[:, 0]] = versions[:, 1]
+        fits = ~known & (version_count[pair_of] == 1)
+        filled = np.where(fits, only_version[pair_of], digest)
+        rows = np.column_stack([suite, task, filled])
+        keys, self.of_run = np.unique(rows, axis=0, return_inverse=True)
+        self.of_run = self.of_run.ravel()
+        self.count = len(keys)
+        self.names = [
+            (suites[s], tasks[t], "" if d == UNKNOWN else digests[d]) for s, t, d in keys.tolist()
+        ]
+        has_task = np.array([bool(name[1]) for name in self.names])
+        self.is_clear: Bools = has_task[self.of_run] & ~(~known & (version_count[pair_of] > 1))
+
+
+@dataclass(frozen=True, eq=False)
+class _Calls:
+    """Model calls of the compared runs: those with a latency, and how many lack one."""
+
+    run: Ints
+    latency_ms: Floats
+    unknown_run: Ints
+
+    def unknown_share(self, arms: Bools) -> dict[bool, float]:
+        shares = {}
+        for side in (False, True):
+            unknown = int((arms[self.unknown_run] == side).sum())
+            total = unknown + int((arms[self.run] == side).sum())
+            shares[side] = unknown / total if total else 0.0
+        return shares
+
+
+def _calls(traces: Traces, table: pa.Table, rows: Ints) -> _Calls:
+    calls = traces.table(sql_text("gate", "calls.sql"))
+    several = len(traces.stores) > 1
+    place = pc.index_in(
+        _run_key(calls, several), value_set=_run_key(table, several).combine_chunks()
+    )
+    row_of = np.full(len(table) + 1, UNKNOWN)
+    row_of[rows] = np.arange(len(rows))
+    run = row_of[place.fill_null(len(table)).to_numpy()]
+    latency = calls.column("latency_ms").to_numpy()
+    known = ~np.isnan(latency)
+    chosen, unknown = (run != UNKNOWN) & known, (run != UNKNOWN) & ~known
+    order = np.lexsort((latency[chosen], run[chosen]))
+    return _Calls(run[chosen][order], latency[chosen][order], run[unknown])
+
+
+def _run_key(table: pa.Table, several: bool) -> pa.ChunkedArray:  # noqa: FBT001
+    if not several:
+        return table.column("run_id")
+    return pc.binary_join_element_wise(table.column("store"), table.column("run_id"), "\n")
+
+
+def _stops(table: pa.Table, rows: Ints) -> tuple[Ints, tuple[str, ...]]:
+    """Stop reasons as numbers, `ok` being 0, the others in the order of their names."""
+    codes, names = _coded(table, "stop_reason")
+    bad = sorted(set(names) - {StopReason.OK})
+    place = {name: number for number, name in enumerate([StopReason.OK.value, *bad])}
+    renumber = np.array([*(place[name] for name in names), UNKNOWN])
+    return renumber[codes][rows], tuple(place)
+
+
+def _sessions(table: pa.Table, rows: Ints) -> Ints | None:
+    codes, _ = _coded(table, "session_id")
+    return codes[rows] if (codes[rows] != UNKNOWN).any() else None
+
+
+def _seed(names: Sequence[tuple[str, str, str]], base: Ints, cand: Ints) -> int:
+    """First 48 bits of a hash of the sorted list of tasks and arms."""
+    counted = sorted((*name, int(b), int(c)) for name, b, c in zip(names, base, cand, strict=True))
+    text = json.dumps(counted, ensure_ascii=True, separators=(",", ":"))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:SEED_BYTES], "big")
+
+
+def _lost(keys: _TaskKeys, arms: Bools, paired: Bools) -> tuple[LostTask, ...]:
+    """Tasks without runs on both sides, each with why."""
+    base = np.bincount(keys.of_run[~arms], minlength=keys.count)
+    cand = np.bincount(keys.of_run[arms], minlength=keys.count)
+    unclear = np.bincount(keys.of_run[~keys.is_clear], minlength=keys.count)
+    sides: dict[tuple[str, str], set[str]] = {}
+    for key, name in enumerate(keys.names):
+        found = sides.setdefault(name[:2], set())
+        found.update(side for side, n in (("baseline", base[key]), ("candidate", cand[key])) if n)
+    lost = []
+    for key in np.flatnonzero(~paired).tolist():
+        name, here = keys.names[key], (base[key] > 0, cand[key] > 0)
+        if not name[1]:
+            why = "runs without a task"
+        elif unclear[key]:
+            why = "no task digest, while the task has several versions"
+        elif all(here):
+            why = "no finished, valid run on one side"
+        elif len(sides[name[:2]]) > 1:
+            why = "task content differs between the sides"
+        else:
+            why = "only in the candidate" if here[1] else "only in the baseline"
+        lost.append(LostTask(name[0], name[1], why, int(base[key] + cand[key])))
+    return tuple(sorted(lost, key=lambda t: (t.why, t.suite, t.task_id)))
+
+
+def _skipped(
+    keys: _TaskKeys, arms: Bools, run_ids: pa.Array, is_void: Bools, is_running: Bools
+) -> tuple[SkippedRun, ...]:
+    skipped = []
+    for row in np.flatnonzero(is_void | is_running).tolist():
+        suite, task_id, _ = keys.names[keys.of_run[row]]
+        skipped.append(
+            SkippedRun(
+                run_id=run_ids[row].as_py(),
+                side="candidate" if arms[row] else "baseline",
+                suite=suite,
+                task_id=task_id,
+                why="still running" if is_running[row] else "void replay",
+            )
+        )
+    return tuple(skipped)
+
+
+def _nothing(
+    keys: _TaskKeys, arms: Bools, baseline: Side, candidate: Side
+) -> NothingToCompareError:
+    held = []
+    for side, rows in ((baseline, ~arms), (candidate, arms)):
+        names = sorted({keys.names[k][:2] for k in np.unique(keys.of_run[rows])})
+        shown = ", ".join(
+            "/".join(part for part in name if part) or "no task" for name in names[:3]
+        )
+        more = ", ..." if len(names) > 3 else ""
+        held.append(f"{side.text} has {int(rows.sum())} runs of {len(names)} tasks ({shown}{more})")
+    return NothingToCompareError(
+        f"no task has finished runs on both sides: {'; '.join(held)}",
+        hint="Sides pair by suite, task id and task content; run the same tasks on both.",
+    )
+
+
+def _coded(table: pa.Table, name: str) -> tuple[Ints, list[str]]:
+    """A text column as numbers into its sorted distinct values; UNKNOWN for null."""
+    column = table.column(name).combine_chunks()
+    names = sorted(pc.unique(column.drop_null()).to_pylist())
+    codes = pc.index_in(column, value_set=pa.array(names, column.type)).fill_null(UNKNOWN)
+    return codes.to_numpy(zero_copy_only=False).astype(np.int64), names
+
+
+def _floats(table: pa.Table, name: str) -> Floats:
+    values: Floats = table.column(name).to_numpy().astype(np.float64)
+    return values
+
+
+def _bools(table: pa.Table, name: str) -> Bools:
+    values: Bools = table.column(name).to_numpy().astype(np.bool_)
+    return values
+
+
+def _equals(table: pa.Table, name: str, value: str) -> Bools:
+    is_it: Bools = pc.is_in(table.column(name), value_set=pa.array([value])).to_numpy()
+    return is_it

@@ -1,0 +1,1 @@
+"""The statistics of the gate, in numpy alone: labellings, scores, tests, bounds, decisions."""

@@ -1,0 +1,204 @@
+"""From evidence to a decision on one metric, with its reason in words."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from flightlog.analysis.metrics import Kind
+from flightlog.analysis.stats.measures import Evidence
+from flightlog.analysis.stats.sample import Sample
+from flightlog.analysis.stats.storms import Storms
+from flightlog.analysis.stats.trials import standard_error, trials_for_any_test, trials_needed
+from flightlog.analysis.verdict import Decision, MetricVerdict, Strength
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the gate is asked to guard.
+
+    Attributes:
+        alpha: share of false alarms over all gated metrics together.
+        shuffles: labellings drawn beside the observed one.
+        min_tasks: tasks below which nothing is OK.
+        min_runs: candidate runs below which nothing is OK.
+    """
+
+    alpha: float = 0.05
+    shuffles: int = 4_999
+    min_tasks: int = 6
+    min_runs: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What else bears on a metric's decision.
+
+    Attributes:
+        p_worse: p-value for the worse, adjusted over the gated metrics.
+        p_better: p-value for the better, adjusted over the gated metrics.
+        min_p: smallest p-value the comparison can give.
+        is_gated: the metric can fail the check.
+        within_sessions: the rise is no larger than what the stored baseline's
+            sessions differ by.
+        storms: of tool calls; None for other metrics.
+    """
+
+    p_worse: float
+    p_better: float
+    min_p: float
+    is_gated: bool
+    within_sessions: bool = False
+    storms: Storms | None = None
+
+
+def decide(
+    evidence: Evidence, around: Circumstances, sample: Sample, settings: Settings
+) -> MetricVerdict:
+    """The verdict on one metric: the first rule that fits decides."""
+    decision, strength, reason = _first_rule(evidence, around, settings)
+    is_open = decision is Decision.INCONCLUSIVE
+    metric, flip = evidence.metric, not evidence.metric.higher_is_worse
+    bounds = evidence.bounds
+    lower, upper = (None, None) if bounds is None else bounds
+    if flip:
+        lower, upper = (None, None) if bounds is None else (-bounds[1], -bounds[0])
+    return MetricVerdict(
+        name=metric.name,
+        unit=metric.unit,
+        kind=metric.kind,
+        higher_is_worse=metric.higher_is_worse,
+        tolerance=metric.tolerance,
+        is_gated=around.is_gated,
+        decision=decision,
+        strength=strength,
+        reason=reason,
+        baseline=1 - evidence.baseline if flip else evidence.baseline,
+        candidate=1 - evidence.candidate if flip else evidence.candidate,
+        change=0.0 - evidence.change if flip else evidence.change,
+        typical_change=evidence.typical,
+        lower=lower,
+        upper=upper,
+        p_worse=around.p_worse,
+        p_better=around.p_better,
+        advice=_advice(evidence, around, sample, settings) if is_open else "",
+        baseline_runs=evidence.baseline_runs,
+        candidate_runs=evidence.candidate_runs,
+    )
+
+
+def _first_rule(
+    evidence: Evidence, around: Circumstances, settings: Settings
+) -> tuple[Decision, Strength | None, str]:
+    limit = worst_allowed(evidence)
+    storms = around.storms
+    if around.min_p > settings.alpha:
+        return Decision.INCONCLUSIVE, None, "too few runs for any test"
+    beyond = evidence.change > limit or (evidence.typical or 0.0) > limit
+    if around.p_worse <= settings.alpha and beyond and not around.within_sessions:
+        confirmed = evidence.bounds is not None and evidence.bounds[0] > limit
+        strength = Strength.CONFIRMED if confirmed else Strength.LIKELY
+        return Decision.DRIFT, strength, _change_in_words(evidence)
+    if storms and storms.is_storm:
+        reason = f"storm: {len(storms.rows)} candidate runs above 5 x their task's baseline"
+        return Decision.DRIFT, Strength.LIKELY, reason
+    if storms and storms.is_suspicious:
+        reason = f"{len(storms.rows)} candidate runs above 5 x their task's baseline"
+        return Decision.INCONCLUSIVE, None, reason
+    if around.p_better <= settings.alpha and evidence.change < no_change(evidence):
+        return Decision.IMPROVED, None, _change_in_words(evidence)
+    enough = (
+        evidence.task_count >= settings.min_tasks and evidence.candidate_runs >= settings.min_runs
+    )
+    if evidence.bounds is not None and evidence.bounds[1] < limit and enough:
+        return Decision.OK, None, "shown to lie within the tolerance"
+    return Decision.INCONCLUSIVE, None, _open_in_words(evidence, around, settings, limit)
+
+
+def worst_allowed(evidence: Evidence) -> float:
+    """The largest harmless change, on the scale of `Evidence.change`."""
+    tolerance = evidence.metric.tolerance
+    return tolerance if evidence.metric.kind is Kind.POINTS else 1 + tolerance
+
+
+def no_change(evidence: Evidence) -> float:
+    """The value of `Evidence.change` that means that nothing changed."""
+    return 0.0 if evidence.metric.kind is Kind.POINTS else 1.0
+
+
+def _change_in_words(evidence: Evidence) -> str:
+    """`rose 31 %`, `fell 12 points`, `rose from 0`; a typical change only when it decides."""
+    metric = evidence.metric
+    if metric.kind is Kind.POINTS:
+        points = evidence.change if metric.higher_is_worse else -evidence.change
+        return f"{'rose' if points > 0 else 'fell'} {abs(points) * 100:.1f} points"
+    if math.isinf(evidence.change):
+        return "rose from 0"
+    shown, whose = evidence.change, ""
+    limit = 1 + metric.tolerance
+    if evidence.typical is not None and shown <= limit < evidence.typical:
+        shown, whose = evidence.typical, " in the typical task"
+    return f"{'rose' if shown > 1 else 'fell'} {abs(shown - 1) * 100:.1f} %{whose}"
+
+
+def _open_in_words(
+    evidence: Evidence, around: Circumstances, settings: Settings, limit: float
+) -> str:
+    if around.within_sessions:
+        return "the rise is no larger than what sessions of the stored baseline differ by"
+    if evidence.bounds is not None and evidence.bounds[1] < limit:
+        if evidence.task_count < settings.min_tasks:
+            return (
+                f"{evidence.task_count} tasks are fewer than the {settings.min_tasks} that OK needs"
+            )
+        return (
+            f"{evidence.candidate_runs} candidate runs are fewer than the "
+            f"{settings.min_runs} that OK needs"
+        )
+    if around.p_worse <= settings.alpha:
+        return "a change for the worse, but not shown to be within or beyond the tolerance"
+    return "not shown to lie within the tolerance"
+
+
+def _advice(evidence: Evidence, around: Circumstances, sample: Sample, settings: Settings) -> str:
+    """What would settle an inconclusive metric; empty when nothing can be said."""
+    tasks = sample.task_count
+    if around.min_p > settings.alpha:
+        fewest = trials_for_any_test(tasks, settings.alpha)
+        return f"needs at least {fewest} trials per task on both sides for any test"
+    if tasks < settings.min_tasks:
+        return f"needs at least {settings.min_tasks} tasks"
+    fewest = math.ceil(settings.min_runs / tasks)
+    needed = None if evidence.bounds is None else _trials(evidence, sample, settings)
+    if needed is None:
+        if evidence.candidate_runs < settings.min_runs:
+            return f"needs at least {fewest} trials per task"
+        return ""
+    both, one = needed
+    if both is None:
+        return "no feasible number of trials would settle it; more tasks would"
+    text = f"about {max(both, fewest)} trials per task on both sides would settle it"
+    return f"{text}, or {max(one, fewest)} of the candidate alone" if one else text
+
+
+def _trials(
+    evidence: Evidence, sample: Sample, settings: Settings
+) -> tuple[int | None, int | None] | None:
+    if evidence.bounds is None:
+        return None
+    lower, upper = evidence.bounds
+    estimate, tolerance = evidence.change, evidence.metric.tolerance
+    if evidence.metric.kind is not Kind.POINTS:
+        if not (lower > 0 and upper < math.inf and 0 < estimate < math.inf):
+            return None
+        lower, upper, estimate = math.log(lower), math.log(upper), math.log(estimate)
+        tolerance = math.log1p(tolerance)
+    error = standard_error(lower, upper, settings.alpha)
+    needed = trials_needed(
+        sample,
+        estimate=estimate,
+        tolerance=tolerance,
+        standard_error=error,
+        alpha=settings.alpha,
+    )
+    return None if needed is None else (needed.both, needed.candidate_only)

@@ -1,0 +1,217 @@
+"""The gate: every metric of one comparison under one set of labellings.
+
+The procedure, step by step: strata; labellings; scores; the largest
+standardised score difference per metric; min-P over the gated metrics; bounds
+by inversion; a decision per metric. One pass over the labellings serves all
+metrics, so their dependence is in the joint correction by construction.
+
+Source: permutation tests within strata (Pesarin and Salmaso 2010); Westfall
+and Young 1993; Miller 2024, Adding Error Bars to Evals (pairing by task).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from flightlog.analysis.metrics import Kind, Metric
+from flightlog.analysis.stats.decide import Circumstances, Settings, decide
+from flightlog.analysis.stats.family import adjusted, tail_shares
+from flightlog.analysis.stats.labellings import Labellings, Sessions, sessions_of
+from flightlog.analysis.stats.measures import (
+    Evidence,
+    LatencyMeasure,
+    Measure,
+    PointsMeasure,
+    RatioMeasure,
+)
+from flightlog.analysis.stats.sample import UNKNOWN, Bools, Floats, Sample
+from flightlog.analysis.stats.sessions import FEWEST_SESSIONS, exceeds_sessions
+from flightlog.analysis.stats.storms import Storms, storms_of
+from flightlog.analysis.verdict import Decision, Method, MetricVerdict
+
+HALF = 0.5
+STORM_METRIC = "tool_calls_per_run"
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What the statistics say about one sample.
+
+    Attributes:
+        metrics: one verdict per metric asked for, in their order.
+        sessions: how the arms share sessions.
+        storms: spikes of tool calls; None when these were not compared.
+        mix_p: p-value of a change in the mix of stop reasons; None when not compared.
+        method: how the numbers were made.
+    """
+
+    metrics: tuple[MetricVerdict, ...]
+    sessions: Sessions
+    storms: Storms | None
+    mix_p: float | None
+    method: Method
+
+
+def judge(
+    sample: Sample,
+    metrics: Sequence[Metric],
+    settings: Settings,
+    *,
+    unknown_calls: Mapping[bool, float] | None = None,
+) -> Judgement:
+    """Judges every metric on one sample.
+
+    Args:
+        sample: the compared runs; at least one task.
+        metrics: what to judge.
+        settings: error rate and sizes.
+        unknown_calls: share of model calls without a latency, by `is candidate`.
+    """
+    sessions = sessions_of(sample)
+    labellings = Labellings(
+        sessions.strata, sample.is_candidate, shuffles=settings.shuffles, seed=sample.seed
+    )
+    missing = {m.name: _why_unavailable(m, sample, unknown_calls or {}) for m in metrics}
+    measures = [_measure(m, sample, labellings) for m in metrics if not missing[m.name]]
+    evidence = _evidence(measures, labellings, settings.alpha)
+    gated = {m.name: _gates(m, sessions) for m in metrics}
+    p_worse = _p_values(evidence, gated, tail=1)
+    p_better = _p_values(evidence, gated, tail=-1)
+    calls = sample.values.get(STORM_METRIC)
+    compared = {e.metric.name for e in evidence}
+    storms = storms_of(sample, calls) if calls is not None and STORM_METRIC in compared else None
+    verdicts = {}
+    for measure, found in zip(measures, evidence, strict=True):
+        name = found.metric.name
+        around = Circumstances(
+            p_worse=p_worse[name],
+            p_better=p_better[name],
+            min_p=labellings.min_p,
+            is_gated=gated[name],
+            within_sessions=_is_within_sessions(measure, sample, sessions),
+            storms=storms if name == STORM_METRIC else None,
+        )
+        verdicts[name] = decide(found, around, sample, settings)
+    for metric in metrics:
+        if missing[metric.name]:
+            verdicts[metric.name] = _unavailable(metric, missing[metric.name], gated[metric.name])
+    return Judgement(
+        metrics=tuple(verdicts[metric.name] for metric in metrics),
+        sessions=sessions,
+        storms=storms,
+        mix_p=next((e.mix_p for e in evidence if e.mix_p is not None), None),
+        method=Method(
+            alpha=settings.alpha,
+            labellings=labellings.row_count,
+            is_exact=labellings.is_exact,
+            seed=sample.seed,
+            strata="task and session" if sessions.are_strata else "task",
+            min_p=labellings.min_p,
+        ),
+    )
+
+
+def _measure(metric: Metric, sample: Sample, labellings: Labellings) -> Measure:
+    if metric.kind is Kind.QUANTILE:
+        return LatencyMeasure(metric, sample, labellings)
+    return (RatioMeasure if metric.kind is Kind.RATIO else PointsMeasure)(metric, sample)
+
+
+def _evidence(measures: Sequence[Measure], labellings: Labellings, alpha: float) -> list[Evidence]:
+    """One pass over the labellings for all measures."""
+    if not measures:
+        return []
+    columns = [measure.columns() for measure in measures]
+    together = np.ascontiguousarray(np.concatenate(columns, axis=1)[labellings.order])
+    sums = np.empty((labellings.row_count, together.shape[1]))
+    for rows, labels in labellings.blocks():
+        sums[rows] = labels.astype(np.float64) @ together
+        for measure in measures:
+            measure.see(rows, labels)
+    ends = np.cumsum([part.shape[1] for part in columns])
+    parts = np.split(sums, ends[:-1], axis=1)
+    return [m.evidence(part, alpha) for m, part in zip(measures, parts, strict=True)]
+
+
+def _p_values(
+    evidence: Sequence[Evidence], gated: Mapping[str, bool], *, tail: int
+) -> dict[str, float]:
+    """P-values by metric: adjusted over the gated ones, plain for the advisory ones."""
+    p: dict[str, float] = {}
+    family = [e for e in evidence if gated[e.metric.name]]
+    for members, correct in ((family, True), ([e for e in evidence if e not in family], False)):
+        if members:
+            table = np.column_stack([e.worse if tail > 0 else e.better for e in members])
+            values = adjusted(table) if correct else tail_shares(table)[0]
+            p.update((e.metric.name, float(v)) for e, v in zip(members, values, strict=True))
+    return p
+
+
+def _gates(metric: Metric, sessions: Sessions) -> bool:
+    """Whether a metric can fail the check, given how the arms share sessions.
+
+    Without a shared session, cost gates only against a baseline of at least
+    3 sessions (and then passes their guard); latency does not gate at all.
+    """
+    if not metric.gates or not sessions.is_confounded or metric.gates_confounded:
+        return metric.gates
+    return metric.kind is Kind.RATIO and sessions.baseline_sessions >= FEWEST_SESSIONS
+
+
+def _is_within_sessions(measure: Measure, sample: Sample, sessions: Sessions) -> bool:
+    """True when the guard of a stored baseline of several sessions holds a rise back."""
+    if not sessions.is_confounded or sessions.baseline_sessions < FEWEST_SESSIONS:
+        return False
+    if not isinstance(measure, RatioMeasure):
+        return False
+    return not exceeds_sessions(sample, measure.column, measure.offset)
+
+
+def _why_unavailable(metric: Metric, sample: Sample, unknown_calls: Mapping[bool, float]) -> str:
+    """Why a metric cannot be compared; empty when it can."""
+    for is_candidate, side in ((False, "baseline"), (True, "candidate")):
+        share, what = _share_unknown(metric, sample, sample.is_candidate == is_candidate)
+        if metric.kind is Kind.QUANTILE:
+            share = max(share, unknown_calls.get(is_candidate, 0.0))
+        if share >= HALF:
+            return f"{what} in {share:.0%} of the runs of the {side}"
+    if metric.kind is not Kind.QUANTILE:
+        known = ~np.isnan(_raw(metric, sample))
+        arms = sample.is_candidate
+        if not np.intersect1d(sample.task[known & arms], sample.task[known & ~arms]).size:
+            return "no task has a value on both sides"
+    return ""
+
+
+def _share_unknown(metric: Metric, sample: Sample, rows: Bools) -> tuple[float, str]:
+    """Share of an arm's runs that say nothing about a metric, and in which way."""
+    if metric.kind is Kind.QUANTILE:
+        with_calls = np.zeros(sample.task.size, np.bool_)
+        with_calls[sample.call_run] = True
+        return float(np.mean(~with_calls[rows])), "no timed model call"
+    values = _raw(metric, sample)[rows]
+    if metric.zero_is_unknown:
+        return float(np.mean(np.isnan(values) | (values == 0))), "unknown or 0"
+    return float(np.mean(np.isnan(values))), "unknown"
+
+
+def _raw(metric: Metric, sample: Sample) -> Floats:
+    if metric.name == "stop_reason" and sample.stop is not None:
+        return np.where(sample.stop == UNKNOWN, np.nan, 0.0)
+    return sample.values[metric.name]
+
+
+def _unavailable(metric: Metric, why: str, is_gated: bool) -> MetricVerdict:  # noqa: FBT001
+    return MetricVerdict(
+        name=metric.name,
+        unit=metric.unit,
+        kind=metric.kind,
+        higher_is_worse=metric.higher_is_worse,
+        tolerance=metric.tolerance,
+        is_gated=is_gated,
+        decision=Decision.UNAVAILABLE,
+        reason=why,
+    )

@@ -1,0 +1,238 @@
+"""What a check gives: frozen results, complete enough to write every report from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from flightlog.analysis.metrics import Kind
+from flightlog.errors import ExitCode
+
+TASK_LIMIT: Final = 100
+
+
+class Decision(StrEnum):
+    """What the gate says about one metric, or about the whole comparison."""
+
+    DRIFT = "DRIFT"
+    IMPROVED = "IMPROVED"
+    OK = "OK"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    UNAVAILABLE = "UNAVAILABLE"
+
+
+class Strength(StrEnum):
+    """How sure a DRIFT is.
+
+    `likely`: something changed (p below alpha) and the estimate is beyond the
+    tolerance. `confirmed`: the bound of the change is beyond the tolerance too.
+    """
+
+    LIKELY = "likely"
+    CONFIRMED = "confirmed"
+
+
+@dataclass(frozen=True, slots=True)
+class MetricVerdict:
+    """The verdict on one metric.
+
+    Attributes:
+        name: metric, as in `flightlog.analysis.metrics`.
+        unit: unit of `baseline` and `candidate`.
+        kind: how `change` is measured.
+        higher_is_worse: direction of harm.
+        tolerance: largest harmless change; a share, or a difference of rates.
+        is_gated: False when the metric is advisory and cannot fail the check.
+        decision: what the gate says.
+        strength: of a DRIFT; None otherwise.
+        reason: why, in one plain sentence.
+        baseline: mean of task means (quantile: p95 of all calls); None when unavailable.
+        candidate: the same of the candidate.
+        change: candidate / baseline, or candidate - baseline for rates; infinite from 0.
+        typical_change: ratio of the typical (geometric mean) task; ratio metrics only.
+        lower: one-sided lower bound of `change` at 1 - alpha; None when there is none.
+        upper: one-sided upper bound of `change` at 1 - alpha; None when there is none.
+        p_worse: p-value of a change for the worse, adjusted over the gated
+            metrics (advisory metrics: unadjusted); None when not tested.
+        p_better: the same for a change for the better.
+        advice: what would settle an INCONCLUSIVE; empty when there is nothing to say.
+        baseline_runs: runs with a value.
+        candidate_runs: runs with a value.
+    """
+
+    name: str
+    unit: str
+    kind: Kind
+    higher_is_worse: bool
+    tolerance: float
+    is_gated: bool
+    decision: Decision
+    strength: Strength | None = None
+    reason: str = ""
+    baseline: float | None = None
+    candidate: float | None = None
+    change: float | None = None
+    typical_change: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    p_worse: float | None = None
+    p_better: float | None = None
+    advice: str = ""
+    baseline_runs: int = 0
+    candidate_runs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskChange:
+    """How one task moved in the metric that the task table is sorted by.
+
+    Attributes:
+        suite: suite of the task; empty when it has none.
+        task_id: task within the suite.
+        baseline_runs: compared runs of the baseline.
+        candidate_runs: compared runs of the candidate.
+        baseline: value on the baseline's runs; None when unknown.
+        candidate: value on the candidate's runs; None when unknown.
+        share: its part of all movement for the worse, 0 to 1; negative where
+            the task moved for the better.
+    """
+
+    suite: str
+    task_id: str
+    baseline_runs: int
+    candidate_runs: int
+    baseline: float | None
+    candidate: float | None
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spike:
+    """A candidate run with more than five times the calls of its task's baseline.
+
+    Attributes:
+        run_id: the run.
+        suite: its suite; empty when it has none.
+        task_id: its task.
+        tool_calls: calls that it made.
+        threshold: calls above which a run of this task is a spike.
+    """
+
+    run_id: str
+    suite: str
+    task_id: str
+    tool_calls: int
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class LostTask:
+    """A task that could not be compared.
+
+    Attributes:
+        suite: suite of the task; empty when it has none.
+        task_id: task within the suite; empty for runs without a task.
+        why: `only in baseline`, `only in candidate`, `task content changed`...
+        runs: runs that were left out for it.
+    """
+
+    suite: str
+    task_id: str
+    why: str
+    runs: int
+
+
+@dataclass(frozen=True, slots=True)
+class SkippedRun:
+    """A run of a paired task that was listed, but not compared.
+
+    Attributes:
+        run_id: the run.
+        side: `baseline` or `candidate`.
+        suite: its suite; empty when it has none.
+        task_id: its task.
+        why: `void replay` or `still running`.
+    """
+
+    run_id: str
+    side: str
+    suite: str
+    task_id: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How the p-values and bounds were made, so that they can be made again.
+
+    Attributes:
+        alpha: error rate over all gated metrics together.
+        labellings: labellings compared, the observed one included.
+        is_exact: True when these are all the labellings there are.
+        seed: seed of the shuffles; first 48 bits of a hash of tasks and sides.
+        strata: `task` or `task and session`.
+        min_p: smallest p-value that this comparison can give.
+    """
+
+    alpha: float
+    labellings: int
+    is_exact: bool
+    seed: int
+    strata: str
+    min_p: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The result of a check.
+
+    Attributes:
+        decision: DRIFT, OK or INCONCLUSIVE over all gated metrics.
+        headline: the decision and why, in one plain sentence.
+        baseline: the baseline, as it was asked for.
+        candidate: the candidate, as it was asked for.
+        baseline_runs: runs of the baseline that were compared.
+        candidate_runs: runs of the candidate that were compared.
+        task_count: tasks that were compared.
+        metrics: one verdict per metric asked for.
+        worst_metric: metric that decided; the task table is sorted by it.
+        tasks: the tasks that moved it most, largest first; at most `TASK_LIMIT`.
+        lost_tasks: tasks that could not be compared.
+        skipped_runs: void replays and runs that still go on.
+        spikes: candidate runs with a storm of tool calls.
+        is_confounded: True when no session holds runs of both sides.
+        notes: what else the reader must know.
+        method: how it was computed.
+    """
+
+    decision: Decision
+    headline: str
+    baseline: str
+    candidate: str
+    baseline_runs: int
+    candidate_runs: int
+    task_count: int
+    metrics: tuple[MetricVerdict, ...]
+    worst_metric: str
+    tasks: tuple[TaskChange, ...]
+    lost_tasks: tuple[LostTask, ...]
+    skipped_runs: tuple[SkippedRun, ...]
+    spikes: tuple[Spike, ...]
+    is_confounded: bool
+    notes: tuple[str, ...]
+    method: Method
+
+    def exit_code(self, *, strict: bool = False, confirmed_only: bool = False) -> ExitCode:
+        """0 clean, 1 drift, 2 undecided where that is to fail.
+
+        Args:
+            strict: an INCONCLUSIVE check exits 2 instead of 0.
+            confirmed_only: a DRIFT that is only likely counts as inconclusive.
+        """
+        if self.decision is Decision.DRIFT:
+            confirmed = any(m.is_gated and m.strength is Strength.CONFIRMED for m in self.metrics)
+            if confirmed or not confirmed_only:
+                return ExitCode.DRIFT
+        undecided = self.decision is not Decision.OK
+        return ExitCode.UNDECIDED if strict and undecided else ExitCode.OK

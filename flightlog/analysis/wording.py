@@ -1,0 +1,125 @@
+"""Numbers and verdicts in words, the same in every report."""
+
+from __future__ import annotations
+
+import math
+
+from flightlog.analysis.metrics import Kind
+from flightlog.analysis.verdict import Decision, MetricVerdict, Verdict
+
+UNKNOWN = "unknown"
+_NAMED = 3
+
+
+def headline(verdict: Verdict) -> str:
+    """The decision and why, in one plain sentence."""
+    over = f"over {counted(verdict.task_count, 'task')}"
+    gated = [m for m in verdict.metrics if m.is_gated]
+    if verdict.decision is Decision.DRIFT:
+        drifted = [m for m in gated if m.decision is Decision.DRIFT]
+        parts = [f"{m.name} {m.reason}{_beyond(m)}" for m in drifted]
+        return f"DRIFT: {joined(parts)}, {over}."
+    if verdict.decision is Decision.OK:
+        names = [m.name for m in verdict.metrics if m.is_gated]
+        what = names[0] if len(names) == 1 else f"all {len(names)} gated metrics"
+        lies = "lies" if len(names) == 1 else "lie"
+        return f"OK: {what} {lies} within tolerance {over}."
+    why = []
+    unsettled = [m.name for m in gated if m.decision is Decision.INCONCLUSIVE]
+    if not gated:
+        why.append("no metric asked for can fail a check here")
+    if unsettled:
+        why.append(f"{joined(unsettled)} not settled")
+    unavailable = [m.name for m in verdict.metrics if m.decision is Decision.UNAVAILABLE]
+    if unavailable:
+        why.append(f"{joined(unavailable)} not recorded")
+    if verdict.lost_tasks:
+        why.append(f"{counted(len(verdict.lost_tasks), 'task')} without runs on both sides")
+    if verdict.skipped_runs:
+        why.append(f"{counted(len(verdict.skipped_runs), 'run')} void or unfinished")
+    return f"INCONCLUSIVE: no drift found {over}, but {joined(why)}."
+
+
+def _beyond(metric: MetricVerdict) -> str:
+    if metric.reason.startswith("storm"):
+        return ""
+    worst = metric.lower if metric.higher_is_worse else metric.upper
+    bound = ""
+    if metric.strength == "confirmed" and worst is not None:
+        bound = f"at least {change_text(metric, worst)}, "
+    return f" ({bound}tolerance {tolerance_text(metric)})"
+
+
+def change_text(metric: MetricVerdict, change: float | None) -> str:
+    """A change as `+31.0 %`, `-4.0 points` or `from 0`; `unknown` for None."""
+    if change is None or math.isnan(change):
+        return UNKNOWN
+    if metric.kind is Kind.POINTS:
+        return "no limit" if math.isinf(change) else f"{_signed(change * 100, 1)} points"
+    return "from 0" if math.isinf(change) else f"{_signed((change - 1) * 100, 1)} %"
+
+
+def bounds_text(metric: MetricVerdict) -> str:
+    """Both one-sided bounds: `+1.2 to +14.0 %`."""
+    low, high = metric.lower, metric.upper
+    if low is None or high is None:
+        return UNKNOWN
+    if metric.kind is Kind.POINTS:
+        return f"{_signed(low * 100, 1)} to {_signed(high * 100, 1)} points"
+    if math.isinf(low):
+        return "from 0"
+    top = "no limit" if math.isinf(high) else f"{_signed((high - 1) * 100, 1)} %"
+    return f"{_signed((low - 1) * 100, 1)} to {top}"
+
+
+def tolerance_text(metric: MetricVerdict) -> str:
+    """The tolerance as `10 %` or `5 points`."""
+    unit = "points" if metric.kind is Kind.POINTS else "%"
+    return f"{metric.tolerance * 100:g} {unit}"
+
+
+def value_text(metric: MetricVerdict, value: float | None) -> str:
+    """A value with its unit: `71.0 %`, `$0.0123`, `1,240 ms`, `6.25`."""
+    if value is None or math.isnan(value):
+        return UNKNOWN
+    if metric.kind is Kind.POINTS:
+        return f"{value * 100 + 0.0:.1f} %"
+    if metric.unit == "USD":
+        return f"${value:.4g}" if 0 < value < 1 else f"${value:,.2f}"
+    if metric.unit in ("ms", "tokens"):
+        return f"{value:,.0f} {metric.unit}" if value >= 10 else f"{value:.3g} {metric.unit}"
+    return f"{value:,.2f}"
+
+
+def p_text(p: float | None) -> str:
+    """A p-value to three decimals, `< 0.001` below that."""
+    if p is None:
+        return UNKNOWN
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def method_text(verdict: Verdict) -> str:
+    """How the numbers were made, so that they can be made again."""
+    method = verdict.method
+    kind = f"all {method.labellings:,}" if method.is_exact else f"{method.labellings:,} random"
+    return (
+        f"{kind} labellings within {method.strata}, min-P over the gated metrics, "
+        f"alpha {method.alpha:g}, one-sided bounds at {1 - method.alpha:.0%}, seed {method.seed}"
+    )
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 task`, `1,250 tasks`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def joined(parts: list[str]) -> str:
+    """`a`, `a and b`, `a, b and c`; from the fourth on they are counted."""
+    if len(parts) > _NAMED:
+        return f"{', '.join(parts[:_NAMED])} and {len(parts) - _NAMED} more"
+    return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]])) if parts else ""
+
+
+def _signed(number: float, decimals: int) -> str:
+    text = f"{number:+.{decimals}f}"
+    return text.replace("-", "+") if float(text) == 0 else text
