@@ -59,9 +59,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(
-    __version__, message=f"flightlog %(version)s, store format {FORMAT_VERSION}"
-)
+@click.version_option(__version__, message=f"flightlog %(version)s, store format {FORMAT_VERSION}")
 def cli() -> None:
     """Flight recorder and regression gate for tool-calling AI agents.
 
@@ -98,7 +96,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return ExitCode.OK
-    except Exception:  # noqa: BLE001  (the last resort: say that it is our fault, and leave with 70)
+    except Exception:
         traceback.print_exc()
         _complain("this is a bug of flightlog, please report it with the lines above")
         return ExitCode.BUG

@@ -28,6 +28,7 @@ __all__ = [
     "ScriptedUser",
     "asking",
     "make_run",
+    "saying",
 ]
 
 FakeCall = tuple[str, Mapping[str, Any], Any]
@@ -93,6 +94,11 @@ def asking(*calls: tuple[str, Mapping[str, Any] | str], **fields: Any) -> ModelR
         for place, (name, args) in enumerate(calls)
     )
     return ModelResponse(tool_requests=requests, **fields)
+
+
+def saying(text: str, **fields: Any) -> ModelResponse:
+    """A model response that answers in words; `fields` are more fields of `ModelResponse`."""
+    return ModelResponse(text, **fields)
 
 
 def make_run(

@@ -16,7 +16,7 @@ from flightlog.runtime.agent import Agent
 from flightlog.runtime.budget import Budget
 from flightlog.runtime.model import ModelRequest, ModelResponse, Usage
 from flightlog.runtime.policy import Policy, approve_all
-from flightlog.runtime.prices import PriceTable
+from flightlog.runtime.prices import Price, PriceTable
 from flightlog.runtime.task import Task
 from flightlog.runtime.tools import Tool
 from flightlog.trace.clock import Clock
@@ -33,12 +33,13 @@ SYSTEM: Final = (
     "refund policy, and never promise what a tool has not confirmed."
 )
 BUDGET: Final = Budget(max_steps=12, max_seconds=60, max_tool_calls=14, max_usd=0.05)
-PRICES: Final = PriceTable.from_mapping(
+PRICES: Final = PriceTable(
     {
-        "desk-1": {"input_usd_per_mtok": 0.40, "output_usd_per_mtok": 1.60},
-        "desk-2": {"input_usd_per_mtok": 0.55, "output_usd_per_mtok": 2.20},
-        "desk-1.1": {"input_usd_per_mtok": 0.40, "output_usd_per_mtok": 1.60},
-    }
+        "desk-1": Price(0.40, 1.60, price_id="desk-2026"),
+        "desk-1.1": Price(0.40, 1.60, price_id="desk-2026"),
+        "desk-2": Price(0.55, 2.20, price_id="desk-2026"),
+    },
+    use_public=False,
 )
 KNOWLEDGE: Final = {
     "refund policy": "Refund in full within 30 days of delivery; half of it up to 60 days.",
@@ -73,9 +74,9 @@ class Behaviour:
     slow_tail: float
 
 
-BASELINE: Final = Behaviour("desk-1", repeats=0.0, verifies=0.5, wordiness=1.0, slow_tail=0.01)
+BASELINE: Final = Behaviour("desk-1", repeats=0.0, verifies=0.2, wordiness=1.0, slow_tail=0.01)
 DRIFTED: Final = Behaviour("desk-2", repeats=0.6, verifies=1.0, wordiness=1.35, slow_tail=0.12)
-STEADY: Final = Behaviour("desk-1.1", repeats=0.0, verifies=0.5, wordiness=1.0, slow_tail=0.01)
+STEADY: Final = Behaviour("desk-1.1", repeats=0.0, verifies=0.2, wordiness=1.0, slow_tail=0.01)
 
 
 def tasks() -> tuple[Task, ...]:
@@ -138,7 +139,7 @@ class DemoModel:
         self.name = behaviour.name
         self._behaviour = behaviour
         self._key = f"{behaviour.name}/{task.task_id}/{trial}"
-        self._script = _script(behaviour, task, random.Random(self._key))  # noqa: S311
+        self._script = _script(behaviour, task, trial)
 
     def complete(self, request: ModelRequest) -> ModelResponse:
         """The next line of the script."""
@@ -171,7 +172,8 @@ class DemoModel:
 _Call = tuple[str, dict[str, Any]]
 
 
-def _script(behaviour: Behaviour, task: Task, rng: random.Random) -> list[list[_Call]]:
+def _script(behaviour: Behaviour, task: Task, trial: int) -> list[list[_Call]]:
+    rng = random.Random(f"{behaviour.name}/{task.task_id}/{trial}")  # noqa: S311
     order = {"order_id": task.inputs["order_id"]}
     amount = _order(task.inputs["order_id"])["amount_usd"]
     get: _Call = ("orders.get", order)
@@ -190,7 +192,8 @@ def _script(behaviour: Behaviour, task: Task, rng: random.Random) -> list[list[_
         reads = [call for call in calls if call[0] in ("orders.get", "kb.search")]
         if reads and rng.random() < behaviour.repeats:
             script.append(reads)
-        if issue in calls and rng.random() < behaviour.verifies:
+        # Every first trial verifies, so that the recordings know the order after its refund.
+        if issue in calls and (trial == 0 or rng.random() < behaviour.verifies):
             script.append([get])
     return script
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from flightlog.trace.canonical import canonical_json, digest_of
+from flightlog.trace.canonical import canonical_json
+from flightlog.trace.messages import Message
 
 
 @dataclass(frozen=True)
@@ -30,18 +31,25 @@ class Task:
     content_digest: str | None = None
 
     @cached_property
-    def digest(self) -> str:
-        """Digest of the task's content; runs of equal digest can be paired.
+    def message(self) -> Message:
+        """The content as the trace keeps it, so that a golden can be pinned from a run.
 
         Raises:
             ValueError: `inputs` hold something that JSON lacks.
         """
-        if self.content_digest:
-            return self.content_digest
         content = {
             "inputs": self.inputs,
             "prompt": self.prompt,
             "suite": self.suite,
             "task_id": self.task_id,
         }
-        return digest_of("task", canonical_json(content))
+        return Message("task", canonical_json(content))
+
+    @cached_property
+    def digest(self) -> str:
+        """Digest of the task's content; runs of equal digest can be paired.
+
+        Raises:
+            ValueError: `inputs` hold something that JSON lacks.
+        """
+        return self.content_digest or self.message.digest

@@ -85,7 +85,7 @@ class Turns:
         system = [Message("system", agent.system)] if agent.system else []
         self._messages = [*system, *([Message("user", task.prompt)] if task.prompt else [])]
         self._writer.started(
-            messages=[toolset, *system],
+            messages=[toolset, *system, task.message],
             parent_run_id=context.parent_run_id,
             origin=context.origin,
             agent=agent.name,

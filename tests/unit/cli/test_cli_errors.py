@@ -1,0 +1,155 @@
+"""Bad input: what, where and what to do, exit 64, nothing half-written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flightlog.cli import run
+from flightlog.recorder.record import record
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    path = tmp_path / "store"
+    for variant in ("baseline", "candidate"):
+        for task in ("t1", "t2"):
+            fields = {"agent": "a", "model": "m", "suite": "s", "trial": 0}
+            with record(path, task_id=task, variant=variant, **fields) as writer:
+                writer.model_call(step=1, request_model="m", input_tokens=1, output_tokens=1)
+                writer.tool_call(step=1, tool_name="search", args="{}", result="x")
+    return path
+
+
+def fails(capsys: pytest.CaptureFixture[str], *argv: object, code: int = 64) -> str:
+    assert run([str(part) for part in argv]) == code
+    text = capsys.readouterr().err
+    assert text.splitlines()[-1]
+    assert "Traceback" not in text
+    return text
+
+
+def test_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "Nearest: check" in fails(capsys, "chek")
+
+
+def test_unknown_option_is_exit_64(capsys: pytest.CaptureFixture[str]) -> None:
+    fails(capsys, "runs", "--nonsense")
+
+
+@pytest.mark.parametrize("command", ["runs", "seal", "verify", "check"])
+def test_missing_store_says_where_and_is_not_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    missing = tmp_path / "none"
+    assert str(missing) in fails(capsys, command, "--store", missing)
+    assert not missing.exists()
+
+
+def test_unknown_run_names_the_nearest(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "unknown run" in fails(capsys, "show", "zzzz", "--store", store)
+
+
+def test_misspelt_variant_names_the_nearest(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = fails(capsys, "check", "--store", store, "--candidate", "candidat")
+    assert "nearest: candidate" in text
+
+
+def test_misspelt_metric_names_the_nearest(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = fails(capsys, "check", "--store", store, "--metric", "cost_us")
+    assert "nearest: cost_usd" in text
+
+
+def test_check_that_pairs_nothing_exits_2_and_says_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "store"
+    for variant, task in (("baseline", "t1"), ("candidate", "t2")):
+        with record(path, task_id=task, variant=variant):
+            pass
+    text = fails(capsys, "check", "--store", path, code=2)
+    assert "t1" in text
+    assert "t2" in text
+
+
+def test_sql_error_is_the_users_and_names_the_nearest_column(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "tool_calls" in fails(capsys, "sql", "select tool_call from runs", "--store", store)
+
+
+def test_sql_refuses_more_than_reading(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fails(capsys, "sql", "drop view runs", "--store", store)
+
+
+def test_unknown_question_names_the_nearest(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "nearest: tool_histogram" in fails(capsys, "ask", "tool_histogramm", "--store", store)
+
+
+def test_trace_file_cut_in_the_middle_leaves_no_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = tmp_path / "cut.json"
+    cut.write_text('[{"task_id": 1, "traj": [', encoding="utf-8")
+    store = tmp_path / "store"
+    text = fails(capsys, "import", "--format", "tau-bench", cut, "--store", store)
+    assert str(cut) in text
+    assert not [path for path in store.rglob("*") if path.suffix in (".parquet", ".journal")]
+
+
+def test_unknown_import_format_names_the_nearest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "x.json"
+    file.write_text("[]", encoding="utf-8")
+    text = fails(capsys, "import", "--format", "tau-bensh", file, "--store", tmp_path / "s")
+    assert "nearest: tau-bench" in text
+
+
+def test_replay_of_a_missing_goldens_folder_is_exit_64(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    agent = "flightlog.commands.demo_agent:steady"
+    fails(capsys, "replay", tmp_path / "none", "--agent", agent, "--store", tmp_path / "s")
+
+
+def test_replay_with_an_agent_that_is_not_there_says_how_to_name_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = fails(capsys, "replay", tmp_path, "--agent", "nowhere:agent", "--store", tmp_path / "s")
+    assert "nowhere" in text
+
+
+def test_demo_never_removes_a_folder_that_it_did_not_make(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "precious.txt").write_text("keep", encoding="utf-8")
+    assert "not a demo folder" in fails(capsys, "demo", "--dir", tmp_path)
+    assert (tmp_path / "precious.txt").read_text(encoding="utf-8") == "keep"
+
+
+def test_config_with_an_unknown_key_names_file_and_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "flightlog.yaml"
+    file.write_text("budgets:\n  max_stepz: 3\n", encoding="utf-8")
+    assert f"{file}:2: unknown key" in fails(capsys, "config", "check", file)
+
+
+def test_hostile_names_reach_the_terminal_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = "\x1b]0;owned\x07\x1b[31mred\u202e"
+    with record(tmp_path / "store", agent=evil, task_id=evil, variant=evil, model=evil) as writer:
+        writer.tool_call(step=1, tool_name=evil, args="{}", result=evil, error=evil)
+    for argv in (["runs"], ["show", "last", "--full"], ["sql", "select agent from runs"]):
+        assert run([*argv, "--store", str(tmp_path / "store")]) == 0
+        out = capsys.readouterr().out
+        assert "\x1b]" not in out
+        assert "\x1b[31mred" not in out
+        assert "\u202e" not in out
