@@ -1,0 +1,287 @@
+"""Plots, drawn without a display and without matplotlib's global figures.
+
+Labels are trace content: mathtext is off, control characters are escaped. The
+same runs give the same bytes, in PNG and in SVG.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from flightlog.analysis.budget_use import BudgetPanel, BudgetUse, Series, budget_use
+from flightlog.analysis.terminal import escape_terminal, number_text
+from flightlog.errors import UsageError
+
+if TYPE_CHECKING:
+    from flightlog.analysis.db import Traces
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+"""Okabe and Ito's palette: told apart under every common colour vision deficiency."""
+
+FORMATS = (".png", ".svg")
+_HIT = "#B00020"
+_INK = "#222222"
+_FAINT = "#8A8A8A"
+_MAX_DOTS = 1500
+_RUNS_PER_BIN = 12
+_MAX_BINS = 36
+_CEILING = 1.6
+_LABEL_CHARS = 32
+_STYLE: dict[str, Any] = {
+    "text.parse_math": False,
+    "svg.hashsalt": "flightlog",
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.color": _INK,
+    "axes.edgecolor": "#C8C8C8",
+    "axes.labelcolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": False,
+    "xtick.color": "#5A5A5A",
+    "ytick.color": "#5A5A5A",
+    "xtick.labelcolor": _INK,
+    "ytick.labelcolor": _INK,
+}
+
+
+def plot_budgets(
+    traces: Traces, out: Path, *, variants: Sequence[str] = (), title: str = "Budget use per run"
+) -> Path:
+    """Plots the use of each budget as a share of its limit, over time and per variant.
+
+    One row per budget. Left: every run, with the median and the 95th percentile over
+    runs in order. Right: median, 95th percentile and largest share per variant. Runs
+    that a limit stopped are marked.
+
+    Args:
+        traces: the stores.
+        out: file to write, `.png` or `.svg`; an existing one is replaced.
+        variants: only these, in this order; empty for all.
+        title: headline of the figure.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UnknownNameError: a variant that no run with a limit has.
+        UsageError: no run has a limit, or `out` has another ending or no folder.
+    """
+    if out.suffix.lower() not in FORMATS:
+        raise UsageError(f"cannot plot to {out.name!r}", hint="name a .png or a .svg file")
+    if not out.parent.is_dir():
+        raise UsageError(f"folder {out.parent} does not exist", hint="create it first")
+    use = budget_use(traces, variants=variants)
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        # A label may hold characters that the font lacks; they are drawn as boxes.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure = _figure(use, title)
+        is_svg = out.suffix.lower() == ".svg"
+        metadata = {"Date": None} if is_svg else {"Software": None}
+        figure.savefig(out, format=out.suffix[1:].lower(), dpi=150, metadata=metadata)
+    return out
+
+
+def _figure(use: BudgetUse, title: str) -> Figure:
+    rows = len(use.panels)
+    height = 1.25 + 1.75 * rows
+    figure = Figure(figsize=(10.5, height), facecolor="white")
+    FigureCanvasAgg(figure)
+    grid = figure.add_gridspec(
+        rows, 2,
+        width_ratios=[4.2, 1.3], wspace=0.05, hspace=0.46,
+        left=0.062, right=0.985, top=1 - 0.98 / height, bottom=0.52 / height,
+    )  # fmt: skip
+    colours = dict(zip(use.variants, COLOURS, strict=False))
+    for row, panel in enumerate(use.panels):
+        over_runs = figure.add_subplot(grid[row, 0])
+        summary = figure.add_subplot(grid[row, 1], sharey=over_runs)
+        _draw_limit(over_runs, summary, panel)
+        for series in panel.series:
+            _draw_runs(over_runs, series, colours[series.variant])
+        _draw_summary(summary, panel, use.variants, colours)
+        _label_panel(over_runs, summary, panel)
+        _set_x_axis(over_runs, use, is_last=row == rows - 1)
+    _draw_head(figure, use, colours, title, height)
+    return figure
+
+
+def _draw_limit(over_runs: Axes, summary: Axes, panel: BudgetPanel) -> None:
+    largest = max(float(series.share.max()) for series in panel.series)
+    top = max(1.18, min(largest, _CEILING) + 0.1)
+    for axes in (over_runs, summary):
+        axes.axhspan(1.0, top, color=_HIT, alpha=0.05, linewidth=0)
+        axes.axhline(1.0, color=_HIT, linewidth=1.0)
+        axes.set_ylim(0, top)
+        axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0])
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
+        axes.grid(axis="y", color="#EDEDED", linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.tick_params(length=0)
+
+
+def _draw_runs(axes: Axes, series: Series, colour: str) -> None:
+    x = _positions(series.x)
+    share = np.minimum(series.share, _CEILING)
+    if len(share) <= _MAX_DOTS:
+        alpha = float(np.clip(12 / np.sqrt(len(share)) / 10, 0.22, 0.9))
+        normal = ~series.is_hit
+        axes.scatter(
+            x[normal], share[normal], s=11, color=colour, alpha=alpha, linewidths=0, zorder=2
+        )
+    if len(share) >= 2 * _RUNS_PER_BIN:
+        middle, median, p95 = _binned(x, share)
+        axes.fill_between(middle, median, p95, color=colour, alpha=0.16, linewidth=0, zorder=3)
+        axes.plot(middle, p95, color=colour, linewidth=0.9, linestyle=(0, (4, 2)), zorder=4)
+        axes.plot(middle, median, color="white", linewidth=3.6, zorder=4)
+        axes.plot(middle, median, color=colour, linewidth=2.0, zorder=5)
+    hit = series.is_hit
+    axes.scatter(
+        x[hit], share[hit], s=30, marker="X", color=colour,
+        edgecolors="white", linewidths=0.6, zorder=6, clip_on=False,
+    )  # fmt: skip
+    above = series.share > _CEILING
+    axes.scatter(x[above], share[above] + 0.05, s=16, marker="^", color=colour, zorder=6)
+
+
+def _draw_summary(
+    axes: Axes, panel: BudgetPanel, variants: Sequence[str], colours: dict[str, str]
+) -> None:
+    for series in panel.series:
+        spread, at, colour = series.spread, variants.index(series.variant), colours[series.variant]
+        median, p95, largest = (
+            min(value, _CEILING) for value in (spread.median, spread.p95, spread.largest)
+        )
+        axes.plot([at, at], [0, largest], color=colour, linewidth=1.0, alpha=0.55, zorder=3)
+        axes.plot([at - 0.09, at + 0.09], [largest] * 2, color=colour, linewidth=1.4, zorder=4)
+        axes.plot(
+            [at, at], [median, p95], color=colour, linewidth=7, alpha=0.35,
+            solid_capstyle="butt", zorder=4,
+        )  # fmt: skip
+        axes.scatter([at], [median], s=34, color=colour, edgecolors="white", zorder=5)
+        if len(variants) <= 3:
+            axes.text(
+                at + 0.16, median, f"{spread.median:.0%}",
+                va="center", fontsize=8, fontweight="bold", color=colour,
+            )  # fmt: skip
+            if p95 - median > 0.12:
+                axes.text(at + 0.16, p95, f"{spread.p95:.0%}", va="center", fontsize=7.5)
+    axes.set_xlim(-0.6, len(variants) - 0.2)
+    axes.set_xticks([])
+    axes.tick_params(labelleft=False)
+    axes.spines["bottom"].set_visible(False)
+    axes.spines["left"].set_visible(False)
+
+
+def _label_panel(over_runs: Axes, summary: Axes, panel: BudgetPanel) -> None:
+    low, high = (number_text(limit) for limit in panel.limits)
+    limit = low if low == high else f"{low} to {high}"
+    over_runs.text(
+        0, 1.045, panel.budget, transform=over_runs.transAxes, fontsize=10.5, fontweight="bold"
+    )
+    # Placed after the name, whose width in axes units depends on its length.
+    over_runs.annotate(
+        f"limit {limit} {panel.unit}",
+        (0, 1.045), (6.9 * len(panel.budget) + 12, 0),
+        xycoords="axes fraction", textcoords="offset points", color="#5A5A5A",
+    )  # fmt: skip
+    runs = sum(series.spread.runs for series in panel.series)
+    hits = sum(series.spread.hits for series in panel.series)
+    note = f"{hits} of {runs} runs hit it" if hits else f"none of {runs} runs hit it"
+    if panel.unknown:
+        note += f"; use unknown in {panel.unknown}"
+    summary.text(
+        1, 1.045, note, transform=summary.transAxes, ha="right",
+        color=_HIT if hits else "#5A5A5A",
+    )  # fmt: skip
+
+
+def _set_x_axis(axes: Axes, use: BudgetUse, *, is_last: bool) -> None:
+    every = [series.x for panel in use.panels for series in panel.series]
+    low = min(float(x.min()) for x in every)
+    high = max(float(x.max()) for x in every)
+    if use.is_timed:
+        low, high = low / _DAY_US, high / _DAY_US
+        locator = AutoDateLocator(minticks=3, maxticks=8)
+        axes.xaxis.set_major_locator(locator)
+        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    margin = (high - low) * 0.015 or 0.5
+    axes.set_xlim(low - margin, high + margin)
+    axes.tick_params(labelbottom=is_last)
+    if is_last:
+        axes.set_xlabel("start of the run (UTC)" if use.is_timed else "runs, oldest first")
+
+
+def _draw_head(
+    figure: Figure, use: BudgetUse, colours: dict[str, str], title: str, height: float
+) -> None:
+    figure.text(
+        0.016, 1 - 0.13 / height, escape_terminal(title, max_chars=90),
+        va="top", fontsize=15, fontweight="bold",
+    )  # fmt: skip
+    subtitle = f"{use.runs} runs, each as a share of its own limit"
+    if use.variants_left_out:
+        subtitle += f"; {len(use.variants_left_out)} more variants are not shown"
+    figure.text(0.016, 1 - 0.46 / height, subtitle, va="top", color="#5A5A5A")
+    handles = [
+        Line2D([], [], marker="o", linestyle="", color=colours[name], markersize=7)
+        for name in use.variants
+    ]
+    labels = [_label(name) for name in use.variants]
+    keys = [
+        (Line2D([], [], color=_FAINT, linewidth=2), "median"),
+        (Line2D([], [], color=_FAINT, linewidth=0.9, linestyle=(0, (4, 2))), "95th percentile"),
+        (Line2D([], [], color=_HIT, linewidth=1), "limit"),
+        (Line2D([], [], marker="X", linestyle="", color=_FAINT, markersize=6), "stopped the run"),
+    ]
+    common = {"frameon": False, "handletextpad": 0.5, "columnspacing": 1.4, "borderaxespad": 0}
+    figure.legend(
+        handles, labels, loc="upper right", bbox_to_anchor=(0.985, 1 - 0.12 / height),
+        ncols=len(labels), prop={"weight": "bold", "size": 10}, handlelength=0.8, **common,
+    )  # fmt: skip
+    figure.legend(
+        [handle for handle, _ in keys], [label for _, label in keys], loc="upper right",
+        bbox_to_anchor=(0.985, 1 - 0.42 / height), ncols=4, fontsize=8.5, handlelength=1.8,
+        **common,
+    )  # fmt: skip
+
+
+_DAY_US = 86_400_000_000.0
+
+
+def _positions(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Matplotlib dates count days; run numbers are far below a day's microseconds."""
+    return x / _DAY_US if x.size and x.max() >= _DAY_US else x
+
+
+def _binned(
+    x: npt.NDArray[np.float64], share: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Middle, median and 95th percentile of runs in order, in bins of equal count."""
+    bins = int(np.clip(len(x) // _RUNS_PER_BIN, 2, _MAX_BINS))
+    groups = np.array_split(np.arange(len(x)), bins)
+    middle = np.array([np.median(x[group]) for group in groups])
+    median = np.array([np.quantile(share[group], 0.5) for group in groups])
+    p95 = np.array([np.quantile(share[group], 0.95) for group in groups])
+    return middle, median, p95
+
+
+def _label(variant: str) -> str:
+    text = escape_terminal(variant, max_chars=_LABEL_CHARS)
+    # Matplotlib hides legend entries that start with an underscore.
+    return f" {text}" if text.startswith("_") else text
