@@ -90,7 +90,17 @@ class Journal:
         """True when something was appended."""
         return self._state[1] > 1
 
-    def append(self, records: Sequence[tuple[int, bytes]]) -> None:
+    def append(self, frame_type: int, payload: bytes) -> None:
+        """Appends one record with one `write`.
+
+        Raises:
+            OSError: nothing of it is in the journal.
+        """
+        if self._pending is not None:
+            self._reconcile()
+        self._put(pack(frame_type, self._state[1], payload), 1)
+
+    def append_all(self, records: Sequence[tuple[int, bytes]]) -> None:
         """Appends records (type, payload) with one `write`: all of them or none.
 
         Raises:
@@ -98,13 +108,15 @@ class Journal:
         """
         if self._pending is not None:
             self._reconcile()
-        size, sequence = self._state
         frames = [
             pack(frame_type, number, payload)
-            for number, (frame_type, payload) in enumerate(records, sequence)
+            for number, (frame_type, payload) in enumerate(records, self._state[1])
         ]
-        content = frames[0] if len(frames) == 1 else b"".join(frames)
-        self._pending = (size + len(content), sequence + len(frames))
+        self._put(b"".join(frames), len(frames))
+
+    def _put(self, content: bytes, frames: int) -> None:
+        size, sequence = self._state
+        self._pending = (size + len(content), sequence + frames)
         try:
             written = _write(self._descriptor, content)
             if written != len(content):

@@ -143,26 +143,36 @@ class Recorder:
                 journal = self._reopen()
             if type(event) is ToolCall and event.result is not None and is_long(event.result):
                 event = self._with_blob(event, journal)
-            records = [(_EVENT, _encode(event))]
-            new: Sequence[str] = ()
-            if messages:
-                bodies = {m.digest: m for m in messages if m.digest not in self._seen}
-                if bodies:
-                    records = [(_MESSAGE, _encode_message(m)) for m in bodies.values()] + records
-                    new = tuple(bodies)
-            if self._unwritten_gap:
-                records.insert(0, (_EVENT, encode_event(self._gap())))
-            journal.append(records)
+            try:
+                payload = encode_event(event)
+            except UnicodeEncodeError:
+                payload = encode_event(_cleaned(event))
+            if messages or self._unwritten_gap:
+                self._append_with_more(journal, payload, messages)
+            else:
+                journal.append(_EVENT, payload)
         except Exception as error:
             # Whatever it is, it must not take the agent down: it is counted and told.
             self._count_drop(error)
             return False
-        if new:
-            self._remember(new)
+        return True
+
+    def _append_with_more(
+        self, journal: Journal, payload: bytes, messages: Sequence[Message]
+    ) -> None:
+        """Appends a gap that is due, the messages that are new, and the event, in one `write`."""
+        new = {m.digest: m for m in messages if m.digest not in self._seen}
+        records = [(_MESSAGE, _encode_message(message)) for message in new.values()]
+        records.append((_EVENT, payload))
+        if self._unwritten_gap:
+            records.insert(0, (_EVENT, encode_event(self._gap())))
+        journal.append_all(records)
+        if len(self._seen) >= SEEN_MESSAGES:
+            self._seen.clear()
+        self._seen.update(new)
         if self._unwritten_gap:
             self._unwritten_gap = 0
             self._gaps += 1
-        return True
 
     def _reopen(self) -> Journal:
         if self._is_closed:
@@ -176,11 +186,6 @@ class Recorder:
         if new_file is not None:
             journal.sync_with_next(new_file)
         return msgspec.structs.replace(event, result=None, result_blob=digest)
-
-    def _remember(self, digests: Sequence[str]) -> None:
-        if len(self._seen) >= SEEN_MESSAGES:
-            self._seen.clear()
-        self._seen.update(digests)
 
     def _gap(self) -> Gap:
         return Gap(
@@ -231,7 +236,7 @@ class Recorder:
 
     def _write_last_gap(self, journal: Journal) -> None:
         try:
-            journal.append([(_EVENT, encode_event(self._gap()))])
+            journal.append(_EVENT, encode_event(self._gap()))
         except OSError as error:
             self.last_error = f"{type(error).__name__}: {error}"
         else:
@@ -284,13 +289,6 @@ def _encode_message(message: Message) -> bytes:
             message.digest, clean.role, clean.text, requests, clean.tool_call_id, clean.name
         )
     )
-
-
-def _encode(event: Event) -> bytes:
-    try:
-        return encode_event(event)
-    except UnicodeEncodeError:
-        return encode_event(_cleaned(event))
 
 
 def _cleaned(value: Any) -> Any:

@@ -12,7 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from flightlog.trace.schema import LABELS, TIMESTAMP, columns, events_schema, messages_schema
+from flightlog.trace.events import EVENT_TYPES
+from flightlog.trace.schema import (
+    LABELS,
+    TIMESTAMP,
+    Column,
+    columns,
+    events_schema,
+    messages_schema,
+)
 
 _LABEL_LIST = pa.list_(pa.struct([("key", pa.string()), ("value", pa.string())]))
 _MIN_BLOCK_BYTES = 1 << 20
@@ -29,7 +37,7 @@ def events_table(payloads: Sequence[bytes]) -> tuple[pa.Table, list[str]]:
     table, notes = _read(payloads, _json_schema())
     if not table.num_rows:
         return events_schema().empty_table(), notes
-    filled = [_finished(table, column.name, column) for column in columns()]
+    filled = [_finished(table, column) for column in columns()]
     return pa.Table.from_arrays(filled, schema=events_schema()), notes
 
 
@@ -39,19 +47,32 @@ def messages_table(payloads: Sequence[bytes]) -> tuple[pa.Table, list[str]]:
     return table.replace_schema_metadata(messages_schema().metadata), notes
 
 
-def _finished(table: pa.Table, name: str, column: Any) -> pa.Array:
-    values = table.column(name).combine_chunks()
-    if name == "at":
+def _finished(table: pa.Table, column: Column) -> pa.Array:
+    values = table.column(column.name).combine_chunks()
+    if column.name == "at":
         return values.cast(TIMESTAMP)
     if column.arrow == LABELS:
         return _labels_map(values)
-    if column.default is None or not values.null_count:
-        return values
-    missing = pc.and_(pc.is_null(values), _is_kind(table, column.kinds))
-    return pc.if_else(missing, pa.scalar(column.default, type=column.arrow), values)
+    for default, kinds in _defaults().get(column.name, {}).items() if values.null_count else ():
+        missing = pc.and_(pc.is_null(values), _is_kind(table, kinds))
+        values = pc.if_else(missing, pa.scalar(default, type=column.arrow), values)
+    return values
 
 
-def _is_kind(table: pa.Table, kinds: tuple[str, ...]) -> pa.Array:
+@lru_cache(maxsize=1)
+def _defaults() -> dict[str, dict[str | int, list[str]]]:
+    """For each column the values that the encoding leaves out, and in which kinds."""
+    left_out: dict[str, dict[str | int, list[str]]] = {}
+    for event_type in EVENT_TYPES:
+        kind = str(event_type.__struct_config__.tag)
+        names, values = event_type.__struct_fields__, event_type.__struct_defaults__
+        for name, value in zip(names[len(names) - len(values) :], values, strict=True):
+            if isinstance(value, (str, int)):
+                left_out.setdefault(name, {}).setdefault(value, []).append(kind)
+    return left_out
+
+
+def _is_kind(table: pa.Table, kinds: list[str]) -> pa.Array:
     return pc.is_in(table.column("kind").combine_chunks(), value_set=pa.array(kinds, pa.string()))
 
 
