@@ -98,7 +98,7 @@ class Tool:
         return {
             name: value
             for name, value in declared.items()
-            if name in ("name", "effect") or value not in (None, "", [], False)
+            if value is not None and value is not False and value not in ("", [])
         }
 
     @classmethod

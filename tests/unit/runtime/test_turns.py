@@ -296,7 +296,10 @@ def test_hidden_awaitable_in_a_sync_run_fails_with_run_async_in_the_text(play, r
     async def fetch():
         return 1
 
-    play([asking(("a", {})), done], [Tool("a", lambda: fetch(), effect="read")])
+    def hidden():
+        return fetch()
+
+    play([asking(("a", {})), done], [Tool("a", hidden, effect="read")])
     assert "run_async" in rows("tool_call")[0].error
 
 
