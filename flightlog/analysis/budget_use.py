@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 BUDGETS = ("max_steps", "max_tool_calls", "max_seconds", "max_tokens", "max_usd")
 NO_VARIANT = "(no variant)"
 MAX_VARIANTS = 6
+_DAY_US = 86_400_000_000
 
 _USE = """
 SELECT
@@ -54,7 +55,7 @@ class Series:
 
     Attributes:
         variant: its name.
-        x: start of each run (microseconds since the epoch, UTC) or its number from 1.
+        x: start of each run (days since the Unix epoch, UTC) or its number from 1.
         share: used / allowed of each run.
         is_hit: True where this limit stopped the run.
     """
@@ -170,12 +171,11 @@ def _panel(
     own = [row for row in rows if row["budget"] == budget]
     known = [row for row in own if row["share"] is not None]
     limits = [row["allowed"] for row in own]
-    x_column = "started_us" if is_timed else "run_number"
     series = []
     for variant in variants:
         its = [row for row in known if row["variant"] == variant]
         if its:
-            x = np.array([row[x_column] for row in its], dtype=np.float64)
+            x = np.array([_position(row, is_timed=is_timed) for row in its], dtype=np.float64)
             share = np.array([row["share"] for row in its], dtype=np.float64)
             is_hit = np.array([row["is_hit"] for row in its], dtype=np.bool_)
             series.append(Series(variant, x, share, is_hit))
@@ -186,3 +186,7 @@ def _panel(
         tuple(series),
         len(own) - len(known),
     )
+
+
+def _position(row: dict[str, Any], *, is_timed: bool) -> float:
+    return float(row["started_us"] / _DAY_US if is_timed else row["run_number"])

@@ -19,6 +19,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from flightlog.analysis.budget_use import BudgetPanel, BudgetUse, Series, budget_use
@@ -36,11 +37,14 @@ _HIT = "#B00020"
 _INK = "#222222"
 _FAINT = "#8A8A8A"
 _MAX_DOTS = 1500
+_MAX_LARGE_MARKS = 40
+_MAX_BANDS = 3
 _RUNS_PER_BIN = 12
 _MAX_BINS = 36
 _CEILING = 1.6
 _LABEL_CHARS = 32
-_STYLE: dict[str, Any] = {
+_HALO = [withStroke(linewidth=2.5, foreground="white")]
+_STYLE: Any = {
     "text.parse_math": False,
     "svg.hashsalt": "flightlog",
     "font.family": "DejaVu Sans",
@@ -111,7 +115,8 @@ def _figure(use: BudgetUse, title: str) -> Figure:
         summary = figure.add_subplot(grid[row, 1], sharey=over_runs)
         _draw_limit(over_runs, summary, panel)
         for series in panel.series:
-            _draw_runs(over_runs, series, colours[series.variant])
+            has_band = len(panel.series) <= _MAX_BANDS
+            _draw_runs(over_runs, series, colours[series.variant], has_band=has_band)
         _draw_summary(summary, panel, use.variants, colours)
         _label_panel(over_runs, summary, panel)
         _set_x_axis(over_runs, use, is_last=row == rows - 1)
@@ -133,8 +138,8 @@ def _draw_limit(over_runs: Axes, summary: Axes, panel: BudgetPanel) -> None:
         axes.tick_params(length=0)
 
 
-def _draw_runs(axes: Axes, series: Series, colour: str) -> None:
-    x = _positions(series.x)
+def _draw_runs(axes: Axes, series: Series, colour: str, *, has_band: bool) -> None:
+    x = series.x
     share = np.minimum(series.share, _CEILING)
     if len(share) <= _MAX_DOTS:
         alpha = float(np.clip(12 / np.sqrt(len(share)) / 10, 0.22, 0.9))
@@ -144,14 +149,15 @@ def _draw_runs(axes: Axes, series: Series, colour: str) -> None:
         )
     if len(share) >= 2 * _RUNS_PER_BIN:
         middle, median, p95 = _binned(x, share)
-        axes.fill_between(middle, median, p95, color=colour, alpha=0.16, linewidth=0, zorder=3)
+        if has_band:
+            axes.fill_between(middle, median, p95, color=colour, alpha=0.16, linewidth=0, zorder=3)
         axes.plot(middle, p95, color=colour, linewidth=0.9, linestyle=(0, (4, 2)), zorder=4)
         axes.plot(middle, median, color="white", linewidth=3.6, zorder=4)
         axes.plot(middle, median, color=colour, linewidth=2.0, zorder=5)
     hit = series.is_hit
     axes.scatter(
-        x[hit], share[hit], s=30, marker="X", color=colour,
-        edgecolors="white", linewidths=0.6, zorder=6, clip_on=False,
+        x[hit], share[hit], s=30 if hit.sum() <= _MAX_LARGE_MARKS else 9, marker="X",
+        color=colour, edgecolors="white", linewidths=0.6, zorder=6, clip_on=False,
     )  # fmt: skip
     above = series.share > _CEILING
     axes.scatter(x[above], share[above] + 0.05, s=16, marker="^", color=colour, zorder=6)
@@ -172,13 +178,16 @@ def _draw_summary(
             solid_capstyle="butt", zorder=4,
         )  # fmt: skip
         axes.scatter([at], [median], s=34, color=colour, edgecolors="white", zorder=5)
-        if len(variants) <= 3:
+        if len(variants) <= _MAX_BANDS:
             axes.text(
                 at + 0.16, median, f"{spread.median:.0%}",
-                va="center", fontsize=8, fontweight="bold", color=colour,
+                va="center", fontsize=8, fontweight="bold", color=colour, path_effects=_HALO,
             )  # fmt: skip
             if p95 - median > 0.12:
-                axes.text(at + 0.16, p95, f"{spread.p95:.0%}", va="center", fontsize=7.5)
+                axes.text(
+                    at + 0.16, p95, f"{spread.p95:.0%}",
+                    va="center", fontsize=7.5, path_effects=_HALO,
+                )  # fmt: skip
     axes.set_xlim(-0.6, len(variants) - 0.2)
     axes.set_xticks([])
     axes.tick_params(labelleft=False)
@@ -189,20 +198,18 @@ def _draw_summary(
 def _label_panel(over_runs: Axes, summary: Axes, panel: BudgetPanel) -> None:
     low, high = (number_text(limit) for limit in panel.limits)
     limit = low if low == high else f"{low} to {high}"
-    over_runs.text(
+    name = over_runs.text(
         0, 1.045, panel.budget, transform=over_runs.transAxes, fontsize=10.5, fontweight="bold"
     )
-    # Placed after the name, whose width in axes units depends on its length.
     over_runs.annotate(
-        f"limit {limit} {panel.unit}",
-        (0, 1.045), (6.9 * len(panel.budget) + 12, 0),
-        xycoords="axes fraction", textcoords="offset points", color="#5A5A5A",
+        f"limit {limit} {panel.unit}", (1, 0), (9, 0),
+        xycoords=name, textcoords="offset points", color="#5A5A5A",
     )  # fmt: skip
     runs = sum(series.spread.runs for series in panel.series)
     hits = sum(series.spread.hits for series in panel.series)
-    note = f"{hits} of {runs} runs hit it" if hits else f"none of {runs} runs hit it"
+    note = f"{hits:,} of {_runs(runs)} hit it" if hits else f"none of {_runs(runs)} hit it"
     if panel.unknown:
-        note += f"; use unknown in {panel.unknown}"
+        note += f"; use unknown in {panel.unknown:,}"
     summary.text(
         1, 1.045, note, transform=summary.transAxes, ha="right",
         color=_HIT if hits else "#5A5A5A",
@@ -214,12 +221,13 @@ def _set_x_axis(axes: Axes, use: BudgetUse, *, is_last: bool) -> None:
     low = min(float(x.min()) for x in every)
     high = max(float(x.max()) for x in every)
     if use.is_timed:
-        low, high = low / _DAY_US, high / _DAY_US
-        locator = AutoDateLocator(minticks=3, maxticks=8)
+        locator = AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+        axes.xaxis.set_major_formatter(
+            ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
+        )
     else:
-        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     margin = (high - low) * 0.015 or 0.5
     axes.set_xlim(low - margin, high + margin)
     axes.tick_params(labelbottom=is_last)
@@ -234,7 +242,7 @@ def _draw_head(
         0.016, 1 - 0.13 / height, escape_terminal(title, max_chars=90),
         va="top", fontsize=15, fontweight="bold",
     )  # fmt: skip
-    subtitle = f"{use.runs} runs, each as a share of its own limit"
+    subtitle = f"{_runs(use.runs)}, each as a share of its own limit"
     if use.variants_left_out:
         subtitle += f"; {len(use.variants_left_out)} more variants are not shown"
     figure.text(0.016, 1 - 0.46 / height, subtitle, va="top", color="#5A5A5A")
@@ -246,6 +254,7 @@ def _draw_head(
     keys = [
         (Line2D([], [], color=_FAINT, linewidth=2), "median"),
         (Line2D([], [], color=_FAINT, linewidth=0.9, linestyle=(0, (4, 2))), "95th percentile"),
+        (Line2D([], [], marker="_", linestyle="", color=_FAINT, markersize=9), "largest"),
         (Line2D([], [], color=_HIT, linewidth=1), "limit"),
         (Line2D([], [], marker="X", linestyle="", color=_FAINT, markersize=6), "stopped the run"),
     ]
@@ -256,17 +265,9 @@ def _draw_head(
     )  # fmt: skip
     figure.legend(
         [handle for handle, _ in keys], [label for _, label in keys], loc="upper right",
-        bbox_to_anchor=(0.985, 1 - 0.42 / height), ncols=4, fontsize=8.5, handlelength=1.8,
+        bbox_to_anchor=(0.985, 1 - 0.42 / height), ncols=len(keys), fontsize=8.5, handlelength=1.8,
         **common,
     )  # fmt: skip
-
-
-_DAY_US = 86_400_000_000.0
-
-
-def _positions(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Matplotlib dates count days; run numbers are far below a day's microseconds."""
-    return x / _DAY_US if x.size and x.max() >= _DAY_US else x
 
 
 def _binned(
@@ -279,6 +280,10 @@ def _binned(
     median = np.array([np.quantile(share[group], 0.5) for group in groups])
     p95 = np.array([np.quantile(share[group], 0.95) for group in groups])
     return middle, median, p95
+
+
+def _runs(number: int) -> str:
+    return "1 run" if number == 1 else f"{number:,} runs"
 
 
 def _label(variant: str) -> str:
