@@ -94,12 +94,7 @@ def _lenient(raw: bytes, *, where: str, looks_like: str) -> Any:
     try:
         return json.loads(raw, parse_constant=lambda _: None)
     except json.JSONDecodeError as error:
-        end = len(error.doc.rstrip())
-        what = (
-            "the JSON ends too early"
-            if error.pos >= end or error.msg.startswith("Unterminated string")
-            else f"not JSON: {error.msg.lower()}"
-        )
+        what = "the JSON ends too early" if _is_cut(error) else f"not JSON: {error.msg.lower()}"
         at = f"line {error.lineno}, column {error.colno}"
         raise TraceFormatError(
             f"{what} ({at})", where=where, hint=f"Expected {looks_like}. {_HINT}"
@@ -110,11 +105,26 @@ def _lenient(raw: bytes, *, where: str, looks_like: str) -> Any:
         ) from error
 
 
+def _is_cut(error: json.JSONDecodeError) -> bool:
+    """True when the text breaks off: in a string, a word, an escape, or between two tokens."""
+    longest_token_part = len("\\u0000")
+    end = len(error.doc.rstrip())
+    return error.msg.startswith("Unterminated string") or (
+        error.pos >= end - longest_token_part and error.msg != "Extra data"
+    )
+
+
 def _open(path: Path) -> BinaryIO:
     try:
         if path.is_dir():
             raise TraceFormatError(
                 "is a directory", where=str(path), hint=f"Name one file of it. {_HINT}"
+            )
+        if path.exists() and not path.is_file():
+            raise TraceFormatError(
+                "is not a regular file, and an import reads its file more than once",
+                where=str(path),
+                hint=f"Save it to a file first. {_HINT}",
             )
         with path.open("rb") as file:
             magic = file.read(2)
