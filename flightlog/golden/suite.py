@@ -17,7 +17,7 @@ from flightlog.errors import (
     StaleGoldenError,
     UnknownNameError,
 )
-from flightlog.golden.factory import load_factory as load_factory
+from flightlog.golden.factory import load_factory
 from flightlog.golden.files import load_recording, load_tools, recording_files
 from flightlog.golden.judge import Judgement, Level, judge
 from flightlog.golden.task import TOOLS_FILE, GoldenTask, load_task, task_files
@@ -33,6 +33,17 @@ from flightlog.runtime.task import Task
 from flightlog.runtime.tools import Tool
 from flightlog.trace.clock import SystemClock, VirtualClock
 from flightlog.trace.vocab import Origin, Outcome, ServedHow, stop_text
+
+__all__ = [
+    "GoldenEntry",
+    "ReplayReport",
+    "Trial",
+    "TrialReport",
+    "load_factory",
+    "load_suite",
+    "make_agent",
+    "replay_suite",
+]
 
 ACCEPT_HINT: Final = (
     "To accept it, record a live run that makes this call and pin it: "

@@ -35,10 +35,8 @@ def read_recordings(store: Store, run_ids: Sequence[str] | None = None) -> list[
     Raises:
         UnknownNameError: a run that the store does not have.
     """
-    import pyarrow.compute as pc  # noqa: PLC0415  (only readers pay for it)
-
     snapshot = store.snapshot()
-    wanted = None if run_ids is None else pc.field("run_id").isin(list(run_ids))
+    wanted = None if run_ids is None else _one_of("run_id", run_ids)
     tables = _tables(snapshot.event_files, snapshot.unsealed_events, wanted)
     events = _events_by_run(tables)
     order = (
@@ -53,6 +51,13 @@ def read_recordings(store: Store, run_ids: Sequence[str] | None = None) -> list[
         Recording(tuple(sorted(events[run_id], key=lambda event: event.seq)), messages, store.blob)
         for run_id in order
     ]
+
+
+def _one_of(column: str, values: Collection[str]) -> Any:
+    import pyarrow as pa  # noqa: PLC0415  (only readers pay for it)
+    import pyarrow.compute as pc  # noqa: PLC0415
+
+    return pc.field(column).isin(pa.array(list(values), pa.string()))
 
 
 def _tables(files: Iterable[Path], unsealed: pa.Table, wanted: Any) -> list[pa.Table]:
@@ -94,11 +99,8 @@ def _digests_of(event: Event) -> list[str]:
 def _messages(
     files: Iterable[Path], unsealed: pa.Table, digests: Collection[str]
 ) -> dict[str, Message]:
-    import pyarrow.compute as pc  # noqa: PLC0415
-
-    wanted = pc.field("digest").isin(list(digests))
     found: dict[str, Message] = {}
-    for table in _tables(files, unsealed, wanted):
+    for table in _tables(files, unsealed, _one_of("digest", digests)):
         for row in table.to_pylist():
             requests = msgspec.json.decode(row["tool_requests"] or "[]", type=list[ToolRequest])
             found[row["digest"]] = Message(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from flightlog.replay.divergence import Divergence, first_divergence
@@ -72,10 +73,23 @@ def replay(
     calls = _CallsOf(sink)
     clock = clock or VirtualClock()
     if is_async(agent.model.complete) or (agent.user and is_async(agent.user.reply)):
-        result = asyncio.run(
-            run_async(agent, task, sink=calls, clock=clock, executor=executor, context=context)
-        )
+        # A thread of its own, since the caller (a notebook) may be inside an event loop.
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            result = pool.submit(_run_async, agent, task, calls, clock, executor, context).result()
     else:
         result = run(agent, task, sink=calls, clock=clock, executor=executor, context=context)
     made = tuple(calls.calls)
     return Replayed(result, made, executor, first_divergence(executor.cassette, made))
+
+
+def _run_async(
+    agent: Agent,
+    task: Task,
+    sink: Sink,
+    clock: Clock,
+    executor: StateAwareExecutor,
+    context: RunContext,
+) -> RunResult:
+    return asyncio.run(
+        run_async(agent, task, sink=sink, clock=clock, executor=executor, context=context)
+    )

@@ -142,6 +142,8 @@ class StateAwareExecutor:
     ) -> Served:
         why = describe_difference(rule, args, found, self.cassette.calls_of(rule.name))
         self.misses.append(Miss(call.step, rule.name, args.text, why))
+        # A run may be told to go on after a miss: what a missed write did is unknown.
+        self._walk.happened(rule, args, Served(Outcome.TIMED_OUT))
         hint = f" {self._accept_hint}" if self._accept_hint else ""
         return Served(
             outcome=Outcome.REPLAY_MISS,
