@@ -188,6 +188,9 @@ class Journal:
             pass  # kept in sync_error; the bytes are with the kernel all the same
         finally:
             with self._sync_lock:
+                if self._descriptor >= 0:
+                    # Not by closing alone: a child forked a moment ago may still hold a copy.
+                    fcntl.flock(self._descriptor, fcntl.LOCK_UN)
                 self._close_descriptor()
 
     def abandon(self) -> None:

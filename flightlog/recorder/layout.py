@@ -24,6 +24,8 @@ SEGMENT_SUFFIX: Final = ".parquet"
 TEMPORARY_SUFFIX: Final = ".tmp"
 DAMAGED_SUFFIX: Final = ".damaged"
 """Suffix of a damaged part of a journal in quarantine/."""
+MISFIT_SUFFIX: Final = ".misfits"
+"""Suffix there of whole records, one per line, of which some values fit no column."""
 TORN_SUFFIX: Final = ".torn"
 """Suffix there of a record that was cut off while it was written, so never acknowledged."""
 _FOLDERS: Final = ("journal", "events", "messages", "blobs", "manifest", "quarantine")

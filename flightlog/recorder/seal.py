@@ -24,6 +24,7 @@ from flightlog.recorder.journal import NEW_SUFFIX
 from flightlog.recorder.journal_reader import is_alive, mapped, read_records
 from flightlog.recorder.layout import (
     DAMAGED_SUFFIX,
+    MISFIT_SUFFIX,
     TEMPORARY_SUFFIX,
     TORN_SUFFIX,
     Layout,
@@ -39,7 +40,7 @@ from flightlog.recorder.manifest import (
 )
 from flightlog.recorder.recovery import OpenRuns, stopped_in_segments
 from flightlog.recorder.store import Store
-from flightlog.recorder.tables import events_table, messages_table
+from flightlog.recorder.tables import Misfit, events_table, messages_table
 from flightlog.trace.schema import FORMAT_KEY, events_schema, messages_schema
 from flightlog.trace.versions import FORMAT_VERSION
 
@@ -141,12 +142,12 @@ def _seal_journal(seal: _Pass, path: Path) -> None:
     try:
         with mapped(path) as data:
             for batch in _batches(seal, path, data):
-                event_rows, notes = events_table(batch.events)
+                event_rows, misfits = events_table(batch.events)
                 runs.add(event_rows)
                 events.write(event_rows)
-                message_rows, more_notes = messages_table(batch.messages)
+                message_rows, more_misfits = messages_table(batch.messages)
                 messages.write(_unseen(message_rows, digests))
-                seal.problems += [Problem(path, note) for note in notes + more_notes]
+                _put_misfits_aside(seal, path, misfits + more_misfits)
         events.write(runs.crashed_ends(_crashed(seal, path, runs)))
         if not events.rows and not messages.rows:
             return
@@ -207,9 +208,21 @@ def _batches(seal: _Pass, path: Path, data: Buffer) -> Iterator[_Batch]:
 
 def _put_aside(seal: _Pass, path: Path, data: Buffer, damage: Damage) -> None:
     seal.problems.append(Problem(path, damage.what))
+    seal.layout.quarantine.mkdir(exist_ok=True)
     suffix = TORN_SUFFIX if damage.is_torn else DAMAGED_SUFFIX
     target = seal.layout.quarantine / f"{path.stem}-{damage.start}{suffix}"
     target.write_bytes(data[damage.start : damage.end])
+
+
+def _put_misfits_aside(seal: _Pass, path: Path, misfits: list[Misfit]) -> None:
+    if not misfits:
+        return
+    seal.problems += [Problem(path, misfit.what) for misfit in misfits]
+    seal.layout.quarantine.mkdir(exist_ok=True)
+    target = seal.layout.quarantine / f"{path.stem}{MISFIT_SUFFIX}"
+    before = set(target.read_bytes().splitlines()) if target.exists() else set()
+    lines = {misfit.payload for misfit in misfits} | before
+    target.write_bytes(b"".join(line + b"\n" for line in sorted(lines)))
 
 
 def _unseen(messages: pa.Table, digests: set[str]) -> pa.Table:
@@ -245,6 +258,7 @@ class _Segment:
                 self._temporary,
                 self._schema,
                 compression="zstd",
+                compression_level=3,
                 write_page_checksum=True,
                 write_statistics=[n for n in _FILTERED_COLUMNS if n in self._schema.names],
                 # An unused column costs nothing but its name: no dictionary for it, and

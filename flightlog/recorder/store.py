@@ -15,6 +15,7 @@ from flightlog.recorder.frames import Damage, FrameType
 from flightlog.recorder.journal_reader import is_alive, read_records
 from flightlog.recorder.layout import (
     DAMAGED_SUFFIX,
+    MISFIT_SUFFIX,
     Layout,
     Problem,
     create_layout,
@@ -28,6 +29,10 @@ from flightlog.trace.schema import FORMAT_KEY, events_schema, messages_schema
 from flightlog.trace.versions import check_format
 
 __all__ = ["Problem", "Snapshot", "Store"]
+_QUARANTINED = {
+    DAMAGED_SUFFIX: "a damaged part of a journal, put aside when it was sealed",
+    MISFIT_SUFFIX: "records with values that fit no column, put aside when they were sealed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +125,8 @@ class Store:
         unsealed = {journal.path.stem for journal in journals}
         problems = [problem for journal in journals for problem in journal.problems]
         events = self._events(journals, problems)
-        messages, notes = messages_table([row for j in journals for row in j.messages])
-        problems += [Problem(self.layout.journals, note) for note in notes]
+        messages, misfits = messages_table([row for j in journals for row in j.messages])
+        problems += [Problem(self.layout.journals, misfit.what) for misfit in misfits]
         known, manifest_problems = known_segments(self.layout)
         trusted = {path: entry.bytes for path, entry in known.items()}
         event_files = _own(self.path, listed_events, events_schema(), trusted, problems)
@@ -140,20 +145,21 @@ class Store:
         parts, running, ended = [], OpenRuns(), OpenRuns()
         for is_living in (True, False):
             payloads = [row for j in journals if j.is_alive is is_living for row in j.events]
-            table, notes = events_table(payloads)
-            problems += [Problem(self.layout.journals, note) for note in notes]
+            table, misfits = events_table(payloads)
+            problems += [Problem(self.layout.journals, misfit.what) for misfit in misfits]
             (running if is_living else ended).add(table)
             parts.append(table)
         crashed = ended.unfinished - running.unfinished - running.stopped
         if crashed:
             crashed -= stopped_in_segments(self.layout, crashed)
             parts.append(ended.crashed_ends(crashed))
-        return pa.concat_tables(parts).combine_chunks()
+        return pa.concat_tables(parts)
 
     def _quarantined(self) -> list[Problem]:
         return [
-            Problem(path, "a damaged part of a journal, put aside when it was sealed")
-            for path in sorted(self.layout.quarantine.glob(f"*{DAMAGED_SUFFIX}"))
+            Problem(path, _QUARANTINED[path.suffix])
+            for path in sorted(self.layout.quarantine.glob("*"))
+            if path.suffix in _QUARANTINED
         ]
 
 

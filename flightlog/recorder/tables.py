@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,27 +24,59 @@ from flightlog.trace.schema import (
 
 _LABEL_LIST = pa.list_(pa.struct([("key", pa.string()), ("value", pa.string())]))
 _MIN_BLOCK_BYTES = 1 << 20
+_MAX_BLOCK_BYTES = (1 << 31) - 1
+_BATCH_BYTES = 64 << 20
 _INT64 = range(-(2**63), 2**63)
 
 
-def events_table(payloads: Sequence[bytes]) -> tuple[pa.Table, list[str]]:
+class Misfit(NamedTuple):
+    """A value that does not fit its column and was left out, or a row that is none.
+
+    Attributes:
+        what: the value and where it stood, one sentence.
+        payload: the whole record as it was written.
+    """
+
+    what: str
+    payload: bytes
+
+
+def events_table(payloads: Sequence[bytes]) -> tuple[pa.Table, list[Misfit]]:
     """Events as recorded, one row per payload, defaults of each kind filled in.
 
     Returns:
-        The table (schema `events_schema()`), and a sentence for each value
-        that does not fit its column and was left out, or row that is no event.
+        The table (schema `events_schema()`), and what did not fit it.
     """
-    table, notes = _read(payloads, _json_schema())
-    if not table.num_rows:
-        return events_schema().empty_table(), notes
-    filled = [_finished(table, column) for column in columns()]
-    return pa.Table.from_arrays(filled, schema=events_schema()), notes
+    parts, misfits = [events_schema().empty_table()], []
+    for batch in _batches(payloads):
+        table, found = _read(batch, _json_schema())
+        misfits += found
+        if table.num_rows:
+            filled = [_finished(table, column) for column in columns()]
+            parts.append(pa.Table.from_arrays(filled, schema=events_schema()))
+    return pa.concat_tables(parts), misfits
 
 
-def messages_table(payloads: Sequence[bytes]) -> tuple[pa.Table, list[str]]:
-    """Message bodies as recorded, one row per payload (schema `messages_schema()`), and notes."""
-    table, notes = _read(payloads, messages_schema())
-    return table.replace_schema_metadata(messages_schema().metadata), notes
+def messages_table(payloads: Sequence[bytes]) -> tuple[pa.Table, list[Misfit]]:
+    """Message bodies as recorded, one row per payload (schema `messages_schema()`), and misfits."""
+    parts, misfits = [messages_schema().empty_table()], []
+    for batch in _batches(payloads):
+        table, found = _read(batch, messages_schema())
+        misfits += found
+        parts.append(table.replace_schema_metadata(messages_schema().metadata))
+    return pa.concat_tables(parts), misfits
+
+
+def _batches(payloads: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """The payloads in pieces that a column of text, which holds 2 GiB, can take."""
+    start, size = 0, 0
+    for stop, payload in enumerate(payloads):
+        if size and size + len(payload) > _BATCH_BYTES:
+            yield payloads[start:stop]
+            start, size = stop, 0
+        size += len(payload)
+    if start < len(payloads):
+        yield payloads[start:]
 
 
 def _finished(table: pa.Table, column: Column) -> pa.Array:
@@ -92,17 +124,19 @@ def _json_schema() -> pa.Schema:
     return pa.schema([(c.name, as_json.get(c.arrow, c.arrow)) for c in columns()])
 
 
-def _read(payloads: Sequence[bytes], schema: pa.Schema) -> tuple[pa.Table, list[str]]:
-    if not payloads:
-        return schema.empty_table(), []
+def _read(payloads: Sequence[bytes], schema: pa.Schema) -> tuple[pa.Table, list[Misfit]]:
     try:
         return _read_json(payloads, schema), []
     except (pa.ArrowInvalid, UnicodeDecodeError):
         # Some value does not fit its column: find out which, keep all the rest.
         fitted = [_fitted(payload, schema) for payload in payloads]
-    notes = [note for _, found in fitted for note in found]
+    misfits = [
+        Misfit(note, payload)
+        for payload, (_, notes) in zip(payloads, fitted, strict=True)
+        for note in notes
+    ]
     kept = [payload for payload, _ in fitted if payload is not None]
-    return (_read_json(kept, schema) if kept else schema.empty_table()), notes
+    return (_read_json(kept, schema) if kept else schema.empty_table()), misfits
 
 
 def _read_json(payloads: Sequence[bytes], schema: pa.Schema) -> pa.Table:
@@ -111,7 +145,9 @@ def _read_json(payloads: Sequence[bytes], schema: pa.Schema) -> pa.Table:
     table = pj.read_json(
         pa.BufferReader(text),
         read_options=pj.ReadOptions(
-            use_threads=False, block_size=max(_MIN_BLOCK_BYTES, 2 * longest + 2)
+            # A block must be longer than the longest line.
+            use_threads=False,
+            block_size=min(max(_MIN_BLOCK_BYTES, 2 * longest + 2), _MAX_BLOCK_BYTES),
         ),
         parse_options=pj.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
     )

@@ -141,6 +141,40 @@ def test_no_acknowledged_event_is_lost_or_doubled_by_sigkill(tmp_path: Path) -> 
     assert verify_store(store).ok
 
 
+def test_reader_beside_recording_and_sealing_sees_everything_once(tmp_path: Path) -> None:
+    """While a child records and seals journal after journal, each snapshot is whole."""
+    path = tmp_path / "store"
+    store = Store.create(path)
+    acknowledged = Acknowledged()
+    child = os.fork()
+    if child == 0:
+        try:
+            for run in range(60):
+                with Recorder(path) as recorder:
+                    for seq in range(5):
+                        event = ToolCall(run_id=f"{run}", seq=seq, tool_name="t")
+                        recorder.emit(event, messages=[Message("user", f"{run}-{seq}")])
+                        acknowledged.set(0, run, seq + 1)
+        finally:
+            os._exit(0)
+    status, snapshots = (0, 0), 0
+    while status == (0, 0):
+        status = os.waitpid(child, os.WNOHANG)
+        run, events = acknowledged.get(0)
+        table = all_events(store)
+        keys = [
+            (row["run_id"], row["seq"])
+            for row in table.select(["run_id", "seq", "kind"]).to_pylist()
+            if row["kind"] == "tool_call"
+        ]
+        assert len(keys) == len(set(keys))
+        assert len(keys) >= 5 * run + events
+        snapshots += 1
+    assert snapshots > 5
+    assert len(keys) == 300
+    assert store.snapshot().problems == ()
+
+
 def test_sealing_killed_at_random_moments_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "store"
     acknowledged = [kill_one(path, seed) for seed in range(3)]

@@ -17,6 +17,7 @@ import pytest
 from flightlog.errors import StoreError
 from flightlog.recorder.journal_reader import is_alive
 from flightlog.recorder.recorder import Recorder
+from flightlog.recorder.seal import seal_store
 from flightlog.recorder.store import Snapshot, Store
 from flightlog.trace.canonical import digest_of
 from flightlog.trace.events import ToolCall, ToolIntent
@@ -140,6 +141,24 @@ def test_value_of_a_wrong_type_costs_the_value_not_the_event(store_path: Path, c
     assert (row["seq"], row["latency_ms"], row["step"], row["cost_usd"]) == (1, None, None, 0.5)
     assert [p for p in snap.problems if "latency_ms holds 'fast'" in p.what]
     assert [p for p in snap.problems if "step holds" in p.what]
+    report = seal_store(Store.open(store_path))
+    assert len(report.problems) == 2
+    (aside,) = (store_path / "quarantine").iterdir()
+    assert b'"latency_ms":"fast"' in aside.read_bytes()
+    assert [p.path for p in snapshot(store_path).problems] == [aside]
+
+
+def test_journal_that_cannot_be_synced_is_replaced(store_path: Path, call: Call) -> None:
+    with Recorder(store_path, seal_on_close=False, sync_interval_s=3600) as recorder:
+        assert recorder.emit(call(0, result="x" * 20_000))
+        for blob in (store_path / "blobs").glob("*/*"):
+            blob.unlink()  # the sync, which starts with the blobs, now fails
+        assert recorder.emit(call(1), durable=True) is False
+        assert recorder.emit(call(2), durable=True) is True
+        assert recorder.dropped_events == 0
+        assert "FileNotFoundError" in (recorder.last_error or "")
+        assert len(list((store_path / "journal").iterdir())) == 2
+    assert seqs(store_path) == [0, 1, 2]
 
 
 def test_closed_recorder_drops_and_counts(store_path: Path, call: Call) -> None:
@@ -274,7 +293,7 @@ def test_living_child_does_not_keep_its_dead_parents_journal_alive(
         os.close(writer)
         os.read(reader, 1)
         os._exit(0)
-    recorder.close()
+    recorder.close()  # perhaps before the child has run at all
     (journal,) = (store_path / "journal").iterdir()
     alive = is_alive(journal)
     os.close(writer)
