@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from msgspec import Meta
 
+from flightlog.runtime.task import Task
 from flightlog.trace.canonical import canonical_args, canonical_json, clean_text, digest_of
 from flightlog.trace.events import Label
 from flightlog.trace.messages import Message, ToolRequest
@@ -102,6 +103,8 @@ class ForeignRun:
         where: file and line or item, for messages.
         content_digest: tells runs apart whose format gives them no id of their own.
         started: further fields of `RunStarted`.
+        system: the system prompt.
+        task: the content of the task (`task_message`).
         labels: what has no column of its own.
         source_cost_usd: the source's own total for the agent.
     """
@@ -114,6 +117,7 @@ class ForeignRun:
     started: Mapping[str, Any]
     content_digest: str = ""
     system: Message | None = None
+    task: Message | None = None
     started_us: int | None = None
     ended_us: int | None = None
     duration_ms: float | None = None
@@ -194,10 +198,12 @@ def _write_start(run: ForeignRun, writer: RunWriter, tally: Tally) -> None:
         "source": run.source,
         "source_run_id": run.source_run_id,
         "system_digest": run.system.digest if run.system else None,
+        "task_digest": run.task.digest if run.task else None,
         "labels": tuple(Label(key, clean_text(text)) for key, text in sorted(labels.items())),
         **run.started,
     }
-    writer.started(messages=(run.system,) if run.system else (), **fields)
+    bodies = [message for message in (run.system, run.task) if message is not None]
+    writer.started(messages=bodies, **fields)
     tally.events += 1
     tally.missing("run_started", fields, "at", "agent", "model", "task_digest", "trial")
 
@@ -368,12 +374,18 @@ def request(call_id: str | None, name: str, arguments: Any) -> ToolRequest:
     return ToolRequest(call_id or "", name, text)
 
 
-def content_digest(value: Any) -> str:
-    """Digest of a JSON value that does not depend on the order of its keys."""
+def task_message(task_id: str, suite: str | None, content: Any) -> Message | None:
+    """The content of a task as the trace keeps it; None where the source does not have it.
+
+    The user simulator speaks first in these sources, so the prompt is empty.
+    """
+    if content is None:
+        return None
+    inputs = content if isinstance(content, dict) else {"task": content}
     try:
-        return digest_of(canonical_json(value))
+        return Task(task_id, "", suite=suite, inputs=inputs).message.cleaned
     except (ValueError, RecursionError):
-        return digest_of(repr(value))
+        return None
 
 
 def after(start_us: int | None, duration_ms: float | None) -> int | None:

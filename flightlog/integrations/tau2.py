@@ -18,11 +18,11 @@ from flightlog.integrations.foreign_run import (
     ModelTurn,
     ToolTurn,
     Turn,
-    content_digest,
     finite,
     microseconds,
     plain_text,
     request,
+    task_message,
 )
 from flightlog.integrations.json_input import read_document
 from flightlog.trace.messages import Message
@@ -106,7 +106,12 @@ def read(path: Path) -> list[ForeignRun]:
         TraceFormatError: the file is not a tau2 simulation file.
     """
     file = read_document(path, _File, looks_like=LOOKS_LIKE)
-    tasks = {str(task["id"]): content_digest(task) for task in file.tasks if "id" in task}
+    suite = file.info.environment_info.domain_name
+    tasks = {
+        str(task["id"]): task_message(str(task["id"]), suite, task)
+        for task in file.tasks
+        if "id" in task
+    }
     return [
         _run(simulation, file.info, tasks, path, ix)
         for ix, simulation in enumerate(file.simulations)
@@ -114,7 +119,7 @@ def read(path: Path) -> list[ForeignRun]:
 
 
 def _run(
-    simulation: _Simulation, info: _Info, tasks: dict[str, str], path: Path, ix: int
+    simulation: _Simulation, info: _Info, tasks: dict[str, Message | None], path: Path, ix: int
 ) -> ForeignRun:
     where = f"{path}: simulations[{ix}]"
     reward = finite(simulation.reward_info.reward) if simulation.reward_info else None
@@ -138,10 +143,10 @@ def _run(
                 "model": info.agent_info.llm,
                 "suite": info.environment_info.domain_name,
                 "task_id": str(simulation.task_id),
-                "task_digest": tasks.get(str(simulation.task_id)),
                 "trial": simulation.trial,
                 "variant": info.agent_info.implementation,
             },
+            task=tasks.get(str(simulation.task_id)),
             started_us=microseconds(simulation.start_time),
             ended_us=microseconds(simulation.end_time),
             duration_ms=None if duration is None else finite(duration * 1000),

@@ -5,6 +5,7 @@ Source: sierra-research/tau-bench, `tau_bench/run.py` and `historical_trajectori
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ from flightlog.integrations.foreign_run import (
     ModelTurn,
     ToolTurn,
     Turn,
-    content_digest,
     finite,
     plain_text,
     request,
+    task_message,
 )
 from flightlog.integrations.json_input import read_document
 from flightlog.trace.canonical import digest_of
@@ -87,7 +88,6 @@ def _names_in(path: Path) -> tuple[str | None, str | None]:
 def _run(result: _Result, path: Path, ix: int, model: str | None, suite: str | None) -> ForeignRun:
     where = f"{path}: item {ix}"
     system, turns = _turns(result.traj, where, model)
-    task = result.info.get("task")
     user_cost = result.info.get("user_cost")
     reward = finite(result.reward)
     source = f"tau-bench/{path.name.split('.json')[0]}"
@@ -97,15 +97,15 @@ def _run(result: _Result, path: Path, ix: int, model: str | None, suite: str | N
         source=source,
         source_run_id=f"{suite}/{result.task_id}/{trial}" if suite else f"{result.task_id}/{trial}",
         # The format has no run ids, and every run of a task is called the same.
-        content_digest=digest_of(msgspec.json.encode(result.traj)),
+        content_digest=digest_of(json.dumps(msgspec.to_builtins(result.traj))),
         where=where,
         turns=turns,
         system=system,
+        task=task_message(str(result.task_id), suite, result.info.get("task")),
         started={
             "model": model,
             "suite": suite,
             "task_id": str(result.task_id),
-            "task_digest": None if task is None else content_digest(task),
             "trial": result.trial,
         },
         stop_reason=_stop_reason(result),

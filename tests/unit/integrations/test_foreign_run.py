@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -11,12 +12,12 @@ from flightlog.integrations.foreign_run import (
     Tally,
     ToolTurn,
     after,
-    content_digest,
     microseconds,
     plain_text,
+    task_message,
     write_run,
 )
-from flightlog.trace.events import ModelCall, ToolCall
+from flightlog.trace.events import ModelCall, RunStarted, ToolCall
 from flightlog.trace.messages import Message
 from flightlog.trace.sink import MemorySink
 from flightlog.trace.vocab import Actor
@@ -63,9 +64,20 @@ def test_end_beyond_the_calendar_is_unknown() -> None:
     assert after(None, 1.0) is None
 
 
-def test_content_digest_does_not_depend_on_the_order_of_keys() -> None:
-    assert content_digest({"a": 1, "b": 2}) == content_digest({"b": 2, "a": 1})
-    assert content_digest({"a": 1}) != content_digest({"a": 2})
+def test_task_digest_does_not_depend_on_the_order_of_keys() -> None:
+    first, second = (task_message("1", "s", c) for c in ({"a": 1, "b": 2}, {"b": 2, "a": 1}))
+    assert first is not None
+    assert first == second
+    assert first != task_message("1", "s", {"a": 1, "b": 3})
+    assert task_message("1", "s", None) is None
+
+
+def test_task_content_is_kept_with_the_run() -> None:
+    task = task_message("1", "s", {"goal": "x"})
+    sink = _written(_run(task=task))
+    [start] = [event for event in sink.events if isinstance(event, RunStarted)]
+    kept = sink.messages[start.task_digest or ""]
+    assert (kept.role, json.loads(kept.text or "")["inputs"]) == ("task", {"goal": "x"})
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,24 @@ def test_imported_runs_are_in_the_store(files: Any, tmp_path: Path, name: str) -
 
 
 @pytest.mark.parametrize("name", FORMATS)
+def test_text_that_is_no_unicode_is_kept_as_far_as_it_goes(
+    files: Any, tmp_path: Path, name: str
+) -> None:
+    text = files[name].read_text(encoding="utf-8")
+    for word in ("R1", "ann_1", "13", "sim-1", "L1", "elsewhere", "shoes", "t1", "c1", "model-a"):
+        text = text.replace(f'{word}"', f'{word}\\ud83d"').replace(
+            f'{word}\\"', f'{word}\\ud83d\\"'
+        )
+    files[name].write_text(text, encoding="utf-8")
+    [report] = import_files(name, [files[name]], tmp_path / "store")
+    assert report.runs == 2
+    with Traces(tmp_path / "store") as traces:
+        assert traces.problems == ()
+        [row] = traces.rows("SELECT count(*) AS events FROM events")
+    assert row["events"] == report.events
+
+
+@pytest.mark.parametrize("name", FORMATS)
 def test_gzipped_file_is_the_same_file(files: Any, imported: Any, name: str) -> None:
     plain = imported(name, files[name])
     # The file name is part of what some formats say, so it stays.
