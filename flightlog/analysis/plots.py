@@ -156,8 +156,8 @@ def _draw_runs(axes: Axes, series: Series, colour: str, *, has_band: bool) -> No
         axes.plot(middle, median, color=colour, linewidth=2.0, zorder=5)
     hit = series.is_hit
     axes.scatter(
-        x[hit], share[hit], s=30 if hit.sum() <= _MAX_LARGE_MARKS else 9, marker="X",
-        color=colour, edgecolors="white", linewidths=0.6, zorder=6, clip_on=False,
+        x[hit], share[hit], s=30 if hit.sum() <= _MAX_LARGE_MARKS else 14, marker="X",
+        color=colour, edgecolors="white", linewidths=0.4, zorder=6, clip_on=False,
     )  # fmt: skip
     above = series.share > _CEILING
     axes.scatter(x[above], share[above] + 0.05, s=16, marker="^", color=colour, zorder=6)
@@ -202,8 +202,8 @@ def _label_panel(over_runs: Axes, summary: Axes, panel: BudgetPanel) -> None:
         0, 1.045, panel.budget, transform=over_runs.transAxes, fontsize=10.5, fontweight="bold"
     )
     over_runs.annotate(
-        f"limit {limit} {panel.unit}", (1, 0), (9, 0),
-        xycoords=name, textcoords="offset points", color="#5A5A5A",
+        f"limit {limit} {panel.unit}", (1, 1.045), (9, 0),
+        xycoords=(name, "axes fraction"), textcoords="offset points", color="#5A5A5A",
     )  # fmt: skip
     runs = sum(series.spread.runs for series in panel.series)
     hits = sum(series.spread.hits for series in panel.series)

@@ -86,12 +86,19 @@ def list_runs(
     return found
 
 
-def print_runs(traces: Traces, *, file: IO[str] | None = None, **filters: str | int | None) -> None:
+def print_runs(
+    traces: Traces,
+    file: IO[str] | None = None,
+    /,
+    *,
+    limit: int | None = 20,
+    **filters: str | None,
+) -> None:
     """Prints the newest runs; arguments as in `list_runs`.
 
     Columns without a value are left out, and on a narrow terminal the less telling ones.
     """
-    found = list_runs(traces, **filters)  # type: ignore[arg-type]
+    found = list_runs(traces, limit=limit, **filters)
     if found.num_rows == 0:
         console(file=file).print("no runs")
         return

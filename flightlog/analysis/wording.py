@@ -51,30 +51,30 @@ def _beyond(metric: MetricVerdict) -> str:
 
 
 def change_text(metric: MetricVerdict, change: float | None) -> str:
-    """A change as `+31.0 %`, `-4.0 points` or `from 0`; `unknown` for None."""
+    """A change as `+31.0 %`, `-4.0 pts` or `from 0`; `unknown` for None."""
     if change is None or math.isnan(change):
         return UNKNOWN
     if metric.kind is Kind.POINTS:
-        return "no limit" if math.isinf(change) else f"{_signed(change * 100, 1)} points"
-    return "from 0" if math.isinf(change) else f"{_signed((change - 1) * 100, 1)} %"
+        return f"{_signed(change * 100)} pts"
+    return "from 0" if math.isinf(change) else f"{_signed((change - 1) * 100)} %"
 
 
 def bounds_text(metric: MetricVerdict) -> str:
-    """Both one-sided bounds: `+1.2 to +14.0 %`."""
+    """Both one-sided bounds, as `+1.2 .. +14.0 %`; `unknown` when there are none."""
     low, high = metric.lower, metric.upper
     if low is None or high is None:
         return UNKNOWN
     if metric.kind is Kind.POINTS:
-        return f"{_signed(low * 100, 1)} to {_signed(high * 100, 1)} points"
+        return f"{_signed(low * 100)} .. {_signed(high * 100)} pts"
     if math.isinf(low):
         return "from 0"
-    top = "no limit" if math.isinf(high) else f"{_signed((high - 1) * 100, 1)} %"
-    return f"{_signed((low - 1) * 100, 1)} to {top}"
+    top = "no limit" if math.isinf(high) else f"{_signed((high - 1) * 100)} %"
+    return f"{_signed((low - 1) * 100)} .. {top}"
 
 
 def tolerance_text(metric: MetricVerdict) -> str:
-    """The tolerance as `10 %` or `5 points`."""
-    unit = "points" if metric.kind is Kind.POINTS else "%"
+    """The tolerance as `10 %` or `5 pts`."""
+    unit = "pts" if metric.kind is Kind.POINTS else "%"
     return f"{metric.tolerance * 100:g} {unit}"
 
 
@@ -85,9 +85,10 @@ def value_text(metric: MetricVerdict, value: float | None) -> str:
     if metric.kind is Kind.POINTS:
         return f"{value * 100 + 0.0:.1f} %"
     if metric.unit == "USD":
-        return f"${value:.4g}" if 0 < value < 1 else f"${value:,.2f}"
+        return f"${value:.3g}" if 0 < value < 1 else f"${value:,.2f}"
     if metric.unit in ("ms", "tokens"):
-        return f"{value:,.0f} {metric.unit}" if value >= 10 else f"{value:.3g} {metric.unit}"
+        number = f"{value:,.0f}" if value >= 10 else f"{value:.3g}"
+        return f"{number} ms" if metric.unit == "ms" else number
     return f"{value:,.2f}"
 
 
@@ -120,6 +121,6 @@ def joined(parts: list[str]) -> str:
     return " and ".join(filter(None, [", ".join(parts[:-1]), parts[-1]])) if parts else ""
 
 
-def _signed(number: float, decimals: int) -> str:
-    text = f"{number:+.{decimals}f}"
+def _signed(number: float) -> str:
+    text = f"{number:+.1f}"
     return text.replace("-", "+") if float(text) == 0 else text

@@ -1,0 +1,123 @@
+"""The verdict as one static HTML file: no scripts, nothing loaded, all content escaped."""
+
+from __future__ import annotations
+
+import base64
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+
+from flightlog._version import __version__
+from flightlog.analysis import wording
+from flightlog.analysis.metrics import METRICS, Kind
+from flightlog.analysis.terminal import escape_terminal
+from flightlog.analysis.verdict import MetricVerdict, Verdict
+from flightlog.errors import UsageError
+
+REACH = 3.0
+LIST_LIMIT = 100
+TASKS_SHOWN = 30
+_WIDTH = 200.0
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """One metric's bounds on a strip 200 wide, in tolerances: 0 in the middle, worse to the right.
+
+    Attributes:
+        left: start of the bar.
+        width: length of the bar.
+        dot: where the estimate is.
+        limit: where the tolerance ends.
+        zero: where no change is.
+    """
+
+    left: float
+    width: float
+    dot: float
+    limit: float
+    zero: float
+
+
+def to_html(verdict: Verdict, *, plot: Path | None = None) -> str:
+    """The verdict as an HTML page.
+
+    Args:
+        verdict: what to report.
+        plot: a PNG file to embed, such as the plot of budgets.
+
+    Raises:
+        UsageError: `plot` is not a PNG file.
+    """
+    worst = next(m for m in verdict.metrics if m.name == verdict.worst_metric)
+    return _template().render(
+        verdict=verdict,
+        worst=worst,
+        words=wording,
+        interval=interval,
+        descriptions={metric.name: metric.description for metric in METRICS},
+        plot=None if plot is None else _data_uri(plot),
+        version=__version__,
+        limit=LIST_LIMIT,
+        task_limit=TASKS_SHOWN,
+    )
+
+
+def interval(metric: MetricVerdict) -> Interval | None:
+    """Where a metric's bounds lie; None when there is nothing to draw."""
+    if metric.lower is None or metric.upper is None or metric.change is None:
+        return None
+    low, dot, high = (
+        _in_tolerances(metric, v) for v in (metric.lower, metric.change, metric.upper)
+    )
+    low, high = min(low, high), max(low, high)
+    left, right = _place(low), _place(high)
+    return Interval(
+        left=left,
+        width=round(max(2.0, right - left), 1),
+        dot=_place(dot),
+        limit=_place(1.0),
+        zero=_place(0.0),
+    )
+
+
+def _in_tolerances(metric: MetricVerdict, change: float) -> float:
+    """A change for the worse, in multiples of the tolerance; on the log scale for ratios."""
+    if metric.kind is Kind.POINTS:
+        return (change if metric.higher_is_worse else -change) / metric.tolerance
+    if change <= 0:
+        return -REACH
+    return math.log(change) / math.log1p(metric.tolerance)
+
+
+def _place(tolerances: float) -> float:
+    inside = min(REACH, max(-REACH, tolerances))
+    return round((inside + REACH) / (2 * REACH) * _WIDTH, 1)
+
+
+@lru_cache(maxsize=1)
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: escape_terminal(value) if type(value) is str else value,
+    )
+    folder = resources.files("flightlog.analysis").joinpath("templates")
+    return environment.from_string(folder.joinpath("report.html.j2").read_text(encoding="utf-8"))
+
+
+def _data_uri(path: Path) -> str:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read the plot: {error.strerror}", where=str(path)) from error
+    if not raw.startswith(_PNG):
+        raise UsageError("the plot is not a PNG file", where=str(path))
+    return f"data:image/png;base64,{base64.b64encode(raw).decode()}"
