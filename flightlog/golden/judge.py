@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeAlias
 
 from flightlog.golden.task import WRITES_ACCEPTED, GoldenTask
 from flightlog.replay.cassette import Cassette, RecordedCall
@@ -111,7 +112,7 @@ def _level(
     for calls in cassette.calls:
         if done == [_identity(call) for call in calls if call.call.attempt == 1]:
             return Level.EXACT
-    if _writes(made) in _accepted(cassette):
+    if successful_writes(made) in accepted_writes(cassette):
         return Level.SAME_WRITES
     if _wrong_stop(golden, result) is None and _wrong_answer(golden, result) is None:
         return Level.SAME_OUTCOME
@@ -146,7 +147,7 @@ def _wrong_stop(golden: GoldenTask, result: RunResult) -> str | None:
 def _wrong_writes(golden: GoldenTask, cassette: Cassette, made: Sequence[JudgedCall]) -> str | None:
     if golden.judge.writes != WRITES_ACCEPTED:
         return None
-    mine, accepted = _writes(made), _accepted(cassette)
+    mine, accepted = successful_writes(made), accepted_writes(cassette)
     if mine in accepted or not accepted:
         return None
     nearest = min(accepted, key=lambda other: ((mine - other) + (other - mine)).total())
@@ -179,14 +180,17 @@ def _over_budget(golden: GoldenTask, result: RunResult) -> str | None:
     return None
 
 
-_Writes = Counter[tuple[str, str]]
+Writes: TypeAlias = Counter[tuple[str, str]]
+"""How often each write (tool, digest of its canonical arguments) was done."""
 
 
-def _writes(made: Iterable[JudgedCall]) -> _Writes:
+def successful_writes(made: Iterable[JudgedCall]) -> Writes:
+    """The writes of a candidate that succeeded."""
     return Counter(c.identity for c in made if c.is_write and c.call.outcome is Outcome.OK)
 
 
-def _accepted(cassette: Cassette) -> list[_Writes]:
+def accepted_writes(cassette: Cassette) -> list[Writes]:
+    """The successful writes of each recording."""
     return [
         Counter(_identity(c) for c in calls if c.is_write and c.outcome is Outcome.OK)
         for calls in cassette.calls
@@ -202,7 +206,7 @@ def _texts(made: Iterable[JudgedCall], cassette: Cassette) -> dict[tuple[str, st
     return {**found, **{call.identity: call.args.text for call in made}}
 
 
-def _named(writes: _Writes, texts: dict[tuple[str, str], str]) -> str:
+def _named(writes: Writes, texts: dict[tuple[str, str], str]) -> str:
     named = [
         f"{identity[0]} {_short(texts[identity])}" + (f" x{count}" if count > 1 else "")
         for identity, count in sorted(writes.items())
