@@ -73,13 +73,13 @@ def _record_baseline(store: Path) -> list[str]:
     from flightlog.commands.progress import progress_bar
     from flightlog.recorder.recorder import Recorder
     from flightlog.runtime.loop import RunContext, run
-    from flightlog.trace.clock import VirtualClock
+    from flightlog.trace.clock import SystemClock, VirtualClock
 
     run_ids = []
     todo = [(task, trial) for trial in range(TRIALS) for task in tasks()]
     with Recorder(store) as recorder, progress_bar("recording the baseline") as on_progress:
         for done, (task, trial) in enumerate(todo, 1):
-            clock = VirtualClock()
+            clock = VirtualClock(SystemClock().wall_us())
             context = RunContext(variant="baseline", trial=trial, session_id=SESSION)
             agent = live_agent(task, trial, clock)
             result = run(agent, task, sink=recorder, clock=clock, context=context)
