@@ -37,7 +37,7 @@ def write_blob(layout: Layout, text: str) -> tuple[str, Path | None]:
     except FileNotFoundError:
         path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{digest}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
     try:
         try:
             write_all(descriptor, content)
@@ -66,6 +66,12 @@ def read_blob(layout: Layout, digest: str) -> str:
             where=str(layout.blobs),
             hint="Copy the store with its blobs/ folder.",
         ) from None
+    except OSError as error:
+        raise StoreError(
+            f"cannot read the blob: {error.strerror or error}",
+            where=str(path),
+            hint="Read the store as a user that may read its files.",
+        ) from error
     if not is_intact(digest, content):
         raise DamagedError(
             f"the blob's bytes have another digest than its name ({digest})",
