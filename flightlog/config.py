@@ -192,8 +192,8 @@ def parse_yaml(text: str, *, where: str) -> tuple[Any, dict[tuple[str | int, ...
         node = yaml.compose(text, Loader=loader)
         return (None if node is None else _value_of(node, (), lines, where)), lines
     except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{where}:{mark.line + 1}" if mark else where
+        mark: Any = getattr(error, "problem_mark", None)
+        place = where if mark is None else f"{where}:{mark.line + 1}"
         problem = getattr(error, "problem", None) or str(error).split("\n", 1)[0]
         raise ConfigError(f"not YAML: {problem}", where=place) from error
     except RecursionError as error:

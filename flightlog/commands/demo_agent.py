@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -151,7 +152,8 @@ class DemoModel:
         latency = (180 + 6 * output) * rng.uniform(0.85, 1.15)
         if rng.random() < self._behaviour.slow_tail:
             latency *= 4
-        requests, text = (), None
+        requests: tuple[ToolRequest, ...] = ()
+        text = None
         if done < len(self._script):
             requests = tuple(
                 ToolRequest(f"call-{request.step}-{position}", name, json.dumps(args))
@@ -216,7 +218,7 @@ class _World:
         self._orders: dict[str, dict[str, Any]] = {}
 
     def tools(self) -> tuple[Tool, ...]:
-        functions = {
+        functions: dict[str, Callable[..., Any]] = {
             "orders.get": self._get,
             "kb.search": self._search,
             "refund.quote": _quote,
@@ -288,7 +290,7 @@ _DECLARATIONS: Final[tuple[dict[str, Any], ...]] = (
 
 
 def _declared_tools() -> tuple[Tool, ...]:
-    functions = {"refund.quote": _quote}
+    functions: dict[str, Callable[..., Any]] = {"refund.quote": _quote}
     return tuple(
         Tool.from_declaration(declaration, fn=functions.get(declaration["name"]))
         for declaration in _DECLARATIONS
