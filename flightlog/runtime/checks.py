@@ -15,8 +15,7 @@ from flightlog.errors import nearest
 from flightlog.runtime.budget import Ledger
 from flightlog.runtime.calls import PendingCall, Refusal
 from flightlog.runtime.policy import ApprovalRequest, Policy, approve_all
-from flightlog.runtime.schemas import problem_of
-from flightlog.runtime.tools import OPEN_SCHEMA, Tool
+from flightlog.runtime.tools import Tool
 from flightlog.trace.run_writer import RunWriter
 from flightlog.trace.vocab import Outcome, StopReason
 
@@ -59,8 +58,7 @@ def check_input(call: PendingCall, gate: Gate) -> Refusal | None:
     if flag is not None:
         error = f"the arguments must be one JSON object: {flag.replace('_', ' ')}"
         return Refusal(Outcome.INVALID_INPUT, flag, error)
-    schema = (call.tool.input_schema if call.tool else None) or OPEN_SCHEMA
-    problem = problem_of(call.values(), schema)
+    problem = call.tool.input_check.problem_of(call.values()) if call.tool else None
     return Refusal(Outcome.INVALID_INPUT, "invalid_arguments", problem) if problem else None
 
 

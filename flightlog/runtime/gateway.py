@@ -15,7 +15,6 @@ from flightlog.runtime.calls import (
 )
 from flightlog.runtime.checks import CHECKS, Check, Gate, check_budget
 from flightlog.runtime.policy import approve_all
-from flightlog.runtime.schemas import problem_of_text
 from flightlog.trace.messages import ToolRequest
 from flightlog.trace.vocab import Outcome, StopReason
 
@@ -65,6 +64,9 @@ class Cut:
             error_type="deadline" if self.is_deadline else "timeout",
             latency_ms=self.after_ms,
         )
+
+
+NO_CUT = Cut(None, is_deadline=False)
 
 
 class Gateway:
@@ -139,10 +141,11 @@ class Gateway:
         if limit is not None and size > limit:  # not kept either: nobody asked for that much
             error = f"the result has {size} bytes, above max_result_bytes={limit}"
             return Settled(replace(_invalid(served, error), result=None))
-        schema = call.tool.output_schema if call.tool else None
-        problem = problem_of_text(served.result, schema) if schema is not None else None
-        if problem:
+        check = call.tool.output_check if call.tool else None
+        if check and (problem := check.problem_of_text(served.result)):
             return Settled(_invalid(served, problem))
+        if served.outcome is Outcome.OK:
+            return Settled(served)
         return Settled(replace(served, outcome=Outcome.OK, error=None, error_type=None))
 
     def _intend(self, call: PendingCall) -> bool:

@@ -16,7 +16,7 @@ from flightlog.runtime.calls import (
     Settled,
     error_observation,
 )
-from flightlog.runtime.gateway import Cut, Gateway
+from flightlog.runtime.gateway import NO_CUT, Cut, Gateway
 from flightlog.runtime.policy import Policy
 from flightlog.trace.canonical import canonical_json, clean_text
 from flightlog.trace.clock import Clock
@@ -118,13 +118,13 @@ class ToolTurn:
                 asked = replace(asked, latency_ms=self._clock.monotonic_ms() - started_ms)
             elif asked.is_cut:
                 self._clock.advance_ms(asked.latency_ms)
-            served = replace(_served_of(call, asked, cut), served_how=ServedHow.LIVE)
+            served = _served_of(call, asked, cut)
             if asked.is_cut:
                 settled = Settled(served, hit_deadline=cut.is_deadline)
             elif self._clock.is_virtual:
                 settled = self._gateway.settle(call, served, cut)
             else:  # real time has already cut what was late
-                settled = self._gateway.settle(call, served, replace(cut, after_ms=None))
+                settled = self._gateway.settle(call, served, NO_CUT)
             self._end(call, settled, endings[live[which]])
 
         if live:
@@ -217,12 +217,18 @@ def _ask_of(call: PendingCall, cut: Cut) -> Ask:
 def _served_of(call: PendingCall, asked: Asked, cut: Cut) -> Served:
     """What a function gave, as text; strings as they are, all else as canonical JSON."""
     if asked.is_cut:
-        return cut.timed_out(call.request.name)
+        return replace(cut.timed_out(call.request.name), served_how=ServedHow.LIVE)
     latency_ms = asked.latency_ms
     if asked.error is not None:
         kind = type(asked.error).__name__
         text = clean_text(str(asked.error)) or kind
-        return Served(Outcome.FAILED, error=text, error_type=kind, latency_ms=latency_ms)
+        return Served(
+            Outcome.FAILED,
+            error=text,
+            error_type=kind,
+            latency_ms=latency_ms,
+            served_how=ServedHow.LIVE,
+        )
     try:
         value = asked.value
         text = value if isinstance(value, str) else canonical_json(value)
@@ -232,5 +238,8 @@ def _served_of(call: PendingCall, asked: Asked, cut: Cut) -> Served:
             error=f"the result has no JSON form: {error}; return a string, or plain JSON values",
             error_type="invalid_output",
             latency_ms=latency_ms,
+            served_how=ServedHow.LIVE,
         )
-    return Served(Outcome.OK, result=clean_text(text), latency_ms=latency_ms)
+    return Served(
+        Outcome.OK, result=clean_text(text), latency_ms=latency_ms, served_how=ServedHow.LIVE
+    )

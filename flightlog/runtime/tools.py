@@ -6,10 +6,11 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, overload
 
 from flightlog.errors import ToolDefinitionError
-from flightlog.runtime.schemas import check_schema
+from flightlog.runtime.schemas import SchemaCheck
 from flightlog.runtime.signature import description_of, schema_of
 from flightlog.trace.canonical import canonical_json
 from flightlog.trace.messages import Message
@@ -85,9 +86,20 @@ class Tool:
                 raise ToolDefinitionError(
                     f"{name}={number} is below 0", where=where, hint="Give 0 or more, or None."
                 )
-        for schema, of in ((self.input_schema, "input"), (self.output_schema, "output")):
-            if schema is not None:
-                check_schema(schema, where=f"{where}, {of} schema")
+        _ = self.input_check, self.output_check  # a malformed schema is refused here and now
+
+    @cached_property
+    def input_check(self) -> SchemaCheck:
+        """Checks arguments."""
+        schema = OPEN_SCHEMA if self.input_schema is None else self.input_schema
+        return SchemaCheck(schema, where=f"tool {self.name!r}, input schema")
+
+    @cached_property
+    def output_check(self) -> SchemaCheck | None:
+        """Checks observations; None where anything goes."""
+        if self.output_schema is None:
+            return None
+        return SchemaCheck(self.output_schema, where=f"tool {self.name!r}, output schema")
 
     def declaration(self) -> dict[str, Any]:
         """The tool as plain JSON, without its function; what is at its default is left out."""

@@ -7,7 +7,15 @@ import threading
 
 import pytest
 
-from flightlog.runtime.schemas import problem_of, problem_of_text
+from flightlog.runtime.schemas import SchemaCheck
+
+
+def problem_of(value, schema):
+    return SchemaCheck(schema, where="test").problem_of(value)
+
+
+def problem_of_text(text, schema):
+    return SchemaCheck(schema, where="test").problem_of_text(text)
 
 
 @pytest.mark.parametrize(

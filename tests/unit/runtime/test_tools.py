@@ -148,6 +148,7 @@ def test_signature_without_a_json_form_is_refused_with_a_way_out(fn, what):
         {"name": "a", "input_schema": {"type": "objekt"}},
         {"name": "a", "output_schema": {"properties": 3}},
         {"name": "a", "input_schema": {"enum": [float("inf")]}},
+        {"name": "a", "input_schema": True},
     ],
 )
 def test_tool_that_cannot_be_declared_is_refused(fields):

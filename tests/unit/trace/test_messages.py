@@ -1,0 +1,74 @@
+"""Messages by digest, and prompts that come back exactly from their differences."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flightlog.trace.events import ModelCall
+from flightlog.trace.messages import Message, PromptDelta, ToolRequest
+from flightlog.trace.run_writer import RunWriter
+from flightlog.trace.sink import MemorySink
+
+DIGESTS = st.lists(st.sampled_from("abc"), max_size=8)
+TEXT = st.text(max_size=5)
+REQUESTS = st.builds(ToolRequest, TEXT, TEXT, TEXT)
+MESSAGES = st.builds(
+    Message,
+    role=st.sampled_from(["system", "user", "assistant", "tool"]),
+    text=st.none() | TEXT,
+    tool_requests=st.lists(REQUESTS, max_size=2).map(tuple),
+    tool_call_id=st.none() | TEXT,
+    name=st.none() | TEXT,
+)
+
+
+@given(DIGESTS, DIGESTS)
+def test_difference_gives_the_prompt_back(before, after):
+    delta = PromptDelta.between(before, after, base_seq=7)
+    assert delta.applied_to(before) == tuple(after)
+    assert (delta.base_seq is None) == (delta.kept == 0)
+
+
+@given(DIGESTS, DIGESTS)
+def test_difference_stores_no_more_than_what_is_new(before, grown):
+    delta = PromptDelta.between(before, [*before, *grown], base_seq=0)
+    assert (delta.kept, len(delta.added)) == (len(before), len(grown))
+
+
+@given(MESSAGES)
+def test_cleaned_message_keeps_its_digest_and_is_valid_text(message):
+    assert message.cleaned.digest == message.digest
+    (message.cleaned.text or "").encode("utf-8")
+
+
+@given(MESSAGES, MESSAGES)
+def test_equal_messages_have_equal_digests_and_others_do_not(one, two):
+    assert (one.cleaned == two.cleaned) == (one.digest == two.digest)
+
+
+@given(st.lists(st.lists(MESSAGES, max_size=5), max_size=6))
+def test_recorded_prompts_come_back_from_their_events(prompts):
+    sink = MemorySink()
+    writer = RunWriter(sink, "run")
+    for prompt in prompts:
+        writer.model_call(prompt=prompt)
+    known: dict[int, tuple[str, ...]] = {}
+    for event, prompt in zip(sink.events, prompts, strict=True):
+        assert isinstance(event, ModelCall)
+        base = known[event.prompt_base_seq] if event.prompt_base_seq is not None else ()
+        full = (*base[: event.prompt_kept], *event.prompt_added)
+        if full:
+            known[event.seq] = full
+        assert full == tuple(message.digest for message in prompt)
+        assert [sink.messages[digest].digest for digest in full] == list(full)
+
+
+def test_messages_of_a_growing_run_are_stored_once():
+    sink = MemorySink()
+    writer = RunWriter(sink, "run")
+    messages = [Message("user", str(n)) for n in range(100)]
+    for size in range(1, 101):
+        writer.model_call(prompt=messages[:size])
+    assert len(sink.messages) == 100
+    assert sum(len(event.prompt_added) for event in sink.events) == 100
