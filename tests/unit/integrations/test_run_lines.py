@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from flightlog.errors import TraceFormatError
+from flightlog.integrations.run_lines import RunLines
 from flightlog.trace.events import Evaluation, ModelCall, RunStarted, RunStopped
 from flightlog.trace.vocab import Actor, Outcome, RunStatus, StopReason
 
@@ -195,3 +197,16 @@ def test_count_that_no_column_holds_is_refused(
     run_rows[0]["events"][1]["input_tokens"] = -1
     with pytest.raises(TraceFormatError, match=r":1: .*input_tokens"):
         imported("run-lines", write_lines(run_rows))
+
+
+def test_reading_needs_no_memory_of_the_files_size(
+    run_rows: Any, write_lines: Callable[..., Path]
+) -> None:
+    path = write_lines(run_rows * 2000)
+    tracemalloc.start()
+    try:
+        assert sum(1 for _ in RunLines(path)) == 4000
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < path.stat().st_size / 10
