@@ -9,7 +9,7 @@ file and the line.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,7 @@ from typing import Any, Final
 from flightlog.errors import ConfigError, nearest
 
 MAX_CONFIG_BYTES: Final = 1 << 20
+MAX_DEPTH: Final = 64
 TRACKABLE_METRICS: Final = (
     "success",
     "tool_calls_per_run",
@@ -182,13 +183,7 @@ def parse_yaml(text: str, *, where: str) -> tuple[Any, dict[tuple[str | int, ...
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     lines: dict[tuple[str | int, ...], int] = {}
     try:
-        for event in yaml.parse(text, Loader=loader):
-            if isinstance(event, yaml.AliasEvent):
-                raise ConfigError(
-                    f"alias *{event.anchor} is not allowed",
-                    where=f"{where}:{event.start_mark.line + 1}",
-                    hint="Write the value out.",
-                )
+        _check_events(yaml.parse(text, Loader=loader), where)
         node = yaml.compose(text, Loader=loader)
         return (None if node is None else _value_of(node, (), lines, where)), lines
     except yaml.YAMLError as error:
@@ -196,8 +191,20 @@ def parse_yaml(text: str, *, where: str) -> tuple[Any, dict[tuple[str | int, ...
         place = where if mark is None else f"{where}:{mark.line + 1}"
         problem = getattr(error, "problem", None) or str(error).split("\n", 1)[0]
         raise ConfigError(f"not YAML: {problem}", where=place) from error
-    except RecursionError as error:
-        raise ConfigError("nested too deeply", where=where) from error
+
+
+def _check_events(events: Iterable[Any], where: str) -> None:
+    """Refuses aliases and deep nesting before anything is built."""
+    depth = 0
+    for event in events:
+        name, place = type(event).__name__, f"{where}:{event.start_mark.line + 1}"
+        if name == "AliasEvent":
+            raise ConfigError(
+                f"alias *{event.anchor} is not allowed", where=place, hint="Write the value out."
+            )
+        depth += name.endswith("StartEvent") - name.endswith("EndEvent")
+        if depth > MAX_DEPTH:
+            raise ConfigError(f"nested more than {MAX_DEPTH} levels deep", where=place)
 
 
 def _value_of(

@@ -92,7 +92,7 @@ def test_bytes_that_are_not_utf8_are_an_error(tmp_path: Path) -> None:
 
 
 def test_deep_nesting_is_an_error() -> None:
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="nested more than 64 levels deep"):
         parse_yaml("[" * 100_000, where="deep.yaml")
 
 
