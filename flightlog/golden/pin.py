@@ -364,7 +364,14 @@ def _written_aside(
         save_task(plan.golden, aside / plan.folder / TASK_FILE)
         files.append(Path(plan.folder, TASK_FILE))
     put(Path(TOOLS_FILE), tools_text(tools, where=str(goldens / TOOLS_FILE)))
-    return files
+    return sorted(dict.fromkeys(files), key=_order_of)
+
+
+def _order_of(relative: Path) -> tuple[int, Path]:
+    """What others refer to first, and the contract, which makes a task visible, last."""
+    is_blob, is_recording = relative.parts[0] == BLOBS_FOLDER, relative.suffix == RECORDING_SUFFIX
+    rank = 0 if is_blob else 1 if relative.name == TOOLS_FILE else 2 if is_recording else 3
+    return (rank, relative)
 
 
 def _move_in(aside: Path, goldens: Path, files: Sequence[Path]) -> None:

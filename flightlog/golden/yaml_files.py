@@ -39,15 +39,22 @@ def dump_yaml(value: Any, *, where: str) -> str:
         GoldenError: the value would not come back as it is.
     """
     text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-    try:
-        is_same = parse_yaml(text, where=where)[0] == value
-    except ConfigError:
-        is_same = False
-    if not is_same:
+    if not _comes_back(text, value):
         text = yaml.dump(value, Dumper=_QuotingDumper, sort_keys=False, width=100)
-        if parse_yaml(text, where=where)[0] != value:
-            raise GoldenError("holds a value that YAML cannot carry", where=where)
+        if not _comes_back(text, value):
+            raise GoldenError(
+                "it would hold a value that YAML cannot carry",
+                where=where,
+                hint="Keep inputs to JSON values with text keys.",
+            )
     return text
+
+
+def _comes_back(text: str, value: Any) -> bool:
+    try:
+        return bool(parse_yaml(text, where="")[0] == value)
+    except ConfigError:
+        return False
 
 
 class _QuotingDumper(_Dumper):
