@@ -54,12 +54,15 @@ def all_messages(store: Store) -> list[dict[str, Any]]:
     return list(pa.concat_tables([*sealed, snap.unsealed_messages]).to_pylist())
 
 
-def write_journal(path: Path, events: list[Event], *, version: int = 1) -> Path:
+def write_journal(path: Path, events: list[Event], *, version: int = 1, messages: int = 0) -> Path:
     """A dead journal in a store, byte by byte; its path."""
     store = Store.create(path)
     journal_id = f"01936f2a-0000-7000-8000-{next(_numbers):012d}"
     header = pack(1, 0, msgspec.json.encode(Header(format=version)))
     frames = [pack(2, number, encode_event(event)) for number, event in enumerate(events, 1)]
+    for number in range(messages):
+        body = f'{{"digest":"{journal_id}-{number}","role":"user"}}'.encode()
+        frames.append(pack(3, len(frames) + 1, body))
     target = store.layout.journal_file(journal_id)
     target.write_bytes(FILE_MAGIC + header + b"".join(frames))
     return target
@@ -263,16 +266,17 @@ def test_sealing_killed_at_any_step_is_done_again_without_a_trace(
     results, step = [], 0
     while not results or results[-1] != 0:
         path = tmp_path / f"store-{step}"
-        write_journal(path, [RunStarted(run_id="run", seq=0), call(1)])
-        write_journal(path, [call(0, run_id="other"), RunStopped(run_id="other", seq=1)])
+        write_journal(path, [RunStarted(run_id="run", seq=0), call(1)], messages=2)
+        write_journal(path, [RunStopped(run_id="other", seq=1)], messages=1)
         store = Store.open(path)
         before = all_events(store)
         results.append(_seal_and_die(path, step))
         assert results[-1] in (0, -signal.SIGKILL)
-        in_between = all_events(store)
-        assert _rows(in_between) == _rows(before), step
+        assert _rows(all_events(store)) == _rows(before), step
+        assert len(all_messages(store)) == 3, step
         seal_store(store)
         assert _rows(all_events(store)) == _rows(before), step
+        assert len(all_messages(store)) == 3, step
         assert store.layout.journal_files() == []
         assert verify_store(store).ok
         step += 1

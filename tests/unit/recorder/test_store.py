@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.seal import seal_store
 from flightlog.recorder.store import Store
 from flightlog.trace.events import ToolCall
+from flightlog.trace.messages import Message
 from flightlog.trace.schema import FORMAT_KEY, events_schema, messages_schema
 
 Call = Callable[..., ToolCall]
@@ -185,3 +187,35 @@ def test_read_only_store_is_read_and_not_written(
     finally:
         for folder in [path, *path.rglob("*")]:
             folder.chmod(0o755)
+
+
+@ignore_fork_warning
+@pytest.mark.parametrize("moment", ["open", "os.scandir"])
+def test_journal_sealed_during_a_snapshot_is_read_once(
+    store_path: Path,
+    call: Call,
+    in_child: Callable[[Callable[[], None]], int],
+    moment: str,
+) -> None:
+    """The sealing happens as the journal is opened, or as the segments are listed."""
+    with Recorder(store_path, seal_on_close=False) as recorder:
+        recorder.emit(call(0), messages=[Message("user", "hi")])
+
+    def child() -> None:
+        store = Store.open(store_path)
+        sealed = []
+
+        def hook(name: str, arguments: tuple[object, ...]) -> None:
+            place = str(arguments[0]) if arguments else ""
+            awaited = ".journal" if moment == "open" else "events"
+            if name == moment and awaited in place and not sealed:
+                sealed.append(True)
+                assert seal_store(store).sealed_journals == 1
+
+        sys.addaudithook(hook)
+        snap = store.snapshot()
+        assert sealed
+        assert (len(snap.event_files), len(snap.message_files)) == (1, 1)
+        assert (snap.unsealed_events.num_rows, snap.unsealed_messages.num_rows) == (0, 0)
+
+    assert in_child(child) == 0
