@@ -63,6 +63,6 @@ def _case(suite: ElementTree.Element, metric: MetricVerdict) -> None:
         numbers = (
             f"{value_text(metric, metric.baseline)} -> {value_text(metric, metric.candidate)}, "
             f"{change_text(metric, metric.change)} ({bounds_text(metric)}), "
-            f"tolerance {tolerance_text(metric)}, p = {p_text(metric.p_worse)}"
+            f"tolerance {tolerance_text(metric)}, {p_text(metric.p_worse)}"
         )
         case_end.text = f"{case_end.text}\n{numbers}" if case_end.text else numbers

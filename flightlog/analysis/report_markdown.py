@@ -89,7 +89,7 @@ def _metrics(verdict: Verdict) -> list[str]:
             change_text(m, m.change),
             bounds_text(m),
             tolerance_text(m),
-            p_text(m.p_worse),
+            p_text(m.p_worse).removeprefix("p ").removeprefix("= "),
         ]
         decision = f"{_MARKS[m.decision]} **{m.decision}**{strength}{advisory}"
         row = " | ".join(escape_markdown(cell) for cell in cells)

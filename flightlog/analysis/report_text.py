@@ -43,13 +43,20 @@ def print_verdict(verdict: Verdict, *, brief: bool = False, file: IO[str] | None
         brief: only the first sentence and the table of metrics.
         file: where to; stdout by default.
     """
-    _print(verdict, console(file=file), brief=brief)
+    out = console(file=file)
+    if out.is_terminal:
+        _print(verdict, out, brief=brief)
+    else:
+        out.file.write(render_text(verdict, brief=brief))
 
 
-def render_text(verdict: Verdict, *, width: int = WIDTH) -> str:
-    """The verdict as plain text, `width` columns wide, without colour."""
+def render_text(verdict: Verdict, *, width: int = WIDTH, brief: bool = False) -> str:
+    """The verdict as plain text, `width` columns wide but for its first line, without colour."""
     out = io.StringIO()
-    _print(verdict, console(file=out, width=width), brief=False)
+    plain = Console(
+        file=out, width=width, force_terminal=False, color_system=None, legacy_windows=False
+    )
+    _print(verdict, plain, brief=brief)
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
@@ -63,6 +70,7 @@ def _print(verdict: Verdict, out: Console, *, brief: bool) -> None:
         if metric.decision is not Decision.OK:
             out.print(Padding(_detail(metric), (0, 0, 0, 2)))
     if verdict.tasks:
+        out.print()
         out.print(_tasks(verdict))
     for title, lines in _lists(verdict):
         out.print()
@@ -102,7 +110,7 @@ def _metrics(verdict: Verdict) -> Table:
             value_text(m, m.baseline),
             value_text(m, m.candidate),
             change_text(m, m.change),
-            bounds_text(m).replace(" .. ", "..").removesuffix(" pts"),
+            bounds_text(m).replace(" .. ", "..").removesuffix(" pts").removesuffix(" %"),
         )
         table.add_row(
             m.name,
@@ -118,7 +126,7 @@ def _detail(metric: MetricVerdict) -> Text:
     strength = f" {metric.strength}" if metric.strength else ""
     parts = [f"{metric.decision}{strength}{gate}: {escape_terminal(metric.reason)}"]
     if metric.decision is not Decision.UNAVAILABLE:
-        parts[0] += f", tolerance {tolerance_text(metric)}, p = {p_text(metric.p_worse)}"
+        parts[0] += f", tolerance {tolerance_text(metric)}, {p_text(metric.p_worse)}"
     if metric.advice:
         parts.append(metric.advice)
     text = Text(f"{metric.name}: {'; '.join(parts)}")

@@ -93,10 +93,10 @@ def value_text(metric: MetricVerdict, value: float | None) -> str:
 
 
 def p_text(p: float | None) -> str:
-    """A p-value to three decimals, `< 0.001` below that."""
+    """`p = 0.012`, `p < 0.001`, or `p unknown`."""
     if p is None:
-        return UNKNOWN
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+        return f"p {UNKNOWN}"
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def method_text(verdict: Verdict) -> str:
