@@ -78,7 +78,11 @@ class Traces:
     def sql(
         self, query: str, params: Mapping[str, Any] | Sequence[Any] | None = None
     ) -> duckdb.DuckDBPyRelation:
-        """The relation of one query; `$name` and `?` stand for values in `params`."""
+        """The relation of one query; `$name` and `?` stand for values in `params`.
+
+        DuckDB allows one open result per connection: read a streaming reader to its
+        end (or drop it) before the next query; `fetchall`, `pl` and Arrow tables do so.
+        """
         return self._connection.sql(query, params=params)
 
     def table(
@@ -181,7 +185,7 @@ def connect(snapshots: Mapping[str, Snapshot]) -> duckdb.DuckDBPyConnection:
             _create_kind(connection, kind)
         connection.execute("SET schema = 'main'")
         for name in VIEW_KEYS:
-            connection.sql(sql_file(VIEWS_FOLDER, name).sql).create_view(name)
+            _create_view(connection, name, sql_file(VIEWS_FOLDER, name).sql)
         connection.execute(sql_text("chosen_runs.sql"))
     except BaseException:
         connection.close()
@@ -226,7 +230,7 @@ def _create_base(
     if what == "messages":
         # Two processes that saw the same message have each written it.
         query = f"SELECT DISTINCT ON (store, digest) * FROM ({query})"  # noqa: S608
-    connection.sql(query).create_view(what)
+    _create_view(connection, what, query)
 
 
 def _projected(name: str) -> str:
@@ -239,9 +243,13 @@ def _create_kind(connection: duckdb.DuckDBPyConnection, kind: str) -> None:
     """View `base.model_calls` or `base.tool_calls`: the rows and columns of one kind."""
     names = [column.name for column in columns() if kind in column.kinds and column.name != "kind"]
     wanted = ", ".join(f'"{name}"' for name in ("store", *names))
-    connection.sql(
-        f"SELECT {wanted} FROM base.events WHERE kind = '{kind}'"  # noqa: S608
-    ).create_view(f"{kind}s")
+    query = f"SELECT {wanted} FROM base.events WHERE kind = '{kind}'"  # noqa: S608
+    _create_view(connection, f"{kind}s", query)
+
+
+def _create_view(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> None:
+    # `name` and `select` are the package's own text; a relation would be bound twice.
+    connection.execute(f"CREATE VIEW {name} AS {select}")
 
 
 def _literal_path(path: Path) -> str:

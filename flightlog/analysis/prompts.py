@@ -77,7 +77,7 @@ def _digests(calls: Mapping[int, Mapping[str, Any]], seq: int) -> tuple[str, ...
     digests: tuple[str, ...] = ()
     for call in reversed(chain):
         delta = PromptDelta(
-            call["prompt_base_seq"], call["prompt_kept"], tuple(call["prompt_added"])
+            call["prompt_base_seq"], call["prompt_kept"], tuple(call["prompt_added"] or ())
         )
         digests = delta.applied_to(digests)
     return digests

@@ -85,15 +85,15 @@ def _lock(connection: duckdb.DuckDBPyConnection, snapshots: Mapping[str, Snapsho
 
 
 def _require_one_select(connection: duckdb.DuckDBPyConnection, query: str) -> None:
-    try:
-        statements = connection.extract_statements(query)
-    except ValueError as error:  # a statement type that DuckDB's own client does not know
-        raise UsageError("only a single SELECT can be run here") from error
+    statements = connection.extract_statements(query)
     if not statements:
         raise UsageError("the query is empty", hint="try: SELECT * FROM runs LIMIT 5")
     if len(statements) > 1:
         raise UsageError(f"one statement at a time, not {len(statements)}")
-    kind = statements[0].type
+    try:
+        kind = statements[0].type
+    except ValueError as error:  # DuckDB parses statements that its own client cannot name
+        raise UsageError("only a single SELECT can be run here") from error
     if kind != duckdb.StatementType.SELECT:
         is_open_pivot = kind == duckdb.StatementType.MULTI
         raise UsageError(

@@ -61,7 +61,7 @@ def table_width(table: pa.Table, *, max_chars: int) -> int:
     widths = [len(name) for name in table.column_names]
     for row in _cells(table, max_chars):
         widths = [max(width, len(cell)) for width, cell in zip(widths, row, strict=True)]
-    return sum(widths) + _COLUMN_GAP * len(widths)
+    return sum(widths) + _COLUMN_GAP * len(widths) + 1
 
 
 def _cells(table: pa.Table, max_chars: int) -> Iterator[list[str]]:

@@ -2,7 +2,7 @@
 
 Fixtures:
     tiny_store: path of the sealed store, made once per test session; do not write to it.
-    tiny: `Traces` over it.
+    tiny: `Traces` over it, opened once per test session; do not close it.
     unsealed_store: path of a store with the same events, all still in a journal.
     write_tiny: function(sink) that writes the eight runs to any sink.
 
@@ -205,7 +205,7 @@ def unsealed_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny(tiny_store: Path) -> Iterator[Traces]:
     with Traces(tiny_store) as traces:
         yield traces

@@ -7,6 +7,7 @@
 --   allowed: the limit
 --   used: what was spent of it; null when unknown (no end recorded, or an unpriced call)
 --   share: used / allowed; 1 is the limit; null when used is unknown or allowed is 0
+--   started_at [UTC timestamp]: wall clock time of the run's start, for display
 --   is_hit: true when the run was stopped by this limit; null when the stop reason is unknown
 WITH facts AS (
     SELECT

@@ -1,0 +1,107 @@
+"""Hostile text on a terminal."""
+
+from __future__ import annotations
+
+import io
+import unicodedata
+from datetime import datetime
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flightlog.analysis.tables import console, result_table, table_width
+from flightlog.analysis.terminal import cell_text, escape_terminal, number_text
+
+HOSTILE = [
+    ("\x1b[2J", "\\x1b[2J"),
+    ("\x1b]8;;http://x\x07", "\\x1b]8;;http://x\\x07"),
+    ("a\rb", "a\\rb"),
+    ("a\nb\tc", "a\\nb\\tc"),
+    ("\x9b31m", "\\x9b31m"),
+    ("\x7f", "\\x7f"),
+    ("\u202egnp.exe", "\\u202egnp.exe"),
+    ("\u2066x\u2069", "\\u2066x\\u2069"),
+    ("a\u200bb", "a\\u200bb"),
+    ("\u2028", "\\u2028"),
+    ("\ud800", "\\ud800"),
+    ("\U000e0041", "\\U000e0041"),
+    ("\ufeff", "\\ufeff"),
+]
+
+
+@pytest.mark.parametrize(("text", "shown"), HOSTILE)
+def test_what_a_terminal_would_obey_is_escaped(text: str, shown: str) -> None:
+    assert escape_terminal(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text", ["plain [bold]", "naïve café", "日本語", "👩‍🚀", "ﷺ", "", "%s $x$"]
+)
+def test_ordinary_text_stays(text: str) -> None:
+    assert escape_terminal(text) == text
+
+
+@given(st.text(st.characters(), max_size=200), st.booleans())
+def test_nothing_that_acts_is_left(text: str, keep_newlines: bool) -> None:
+    shown = escape_terminal(text, keep_newlines=keep_newlines)
+    left = {char for char in shown if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")}
+    assert left <= ({"\n", "\t"} if keep_newlines else set()) | {"\u200c", "\u200d"}
+
+
+@given(st.text(st.characters(), max_size=60), st.integers(1, 30))
+def test_a_cut_is_no_longer_than_asked(text: str, most: int) -> None:
+    shown = escape_terminal(text, max_chars=most)
+    assert len(shown) <= most
+    assert shown == escape_terminal(text) or shown.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (None, "-"),
+        (True, "yes"),
+        (0, "0"),
+        (1234567, "1234567"),
+        (0.1 + 0.2, "0.3"),
+        (1e-7, "1e-07"),
+        (12345678.9, "12345679"),
+        (1e30, "1e+30"),
+        (float("nan"), "nan"),
+        (datetime(2025, 1, 2, 3, 4, 5, 6), "2025-01-02 03:04:05"),
+        (["a", 1], '["a", 1]'),
+        ({"k": "\x1b"}, '{"k": "\\u001b"}'),
+        (b"\x00", "b'\\x00'"),
+    ],
+)
+def test_values_are_shown_short(value: object, shown: str) -> None:
+    assert cell_text(value) == shown
+
+
+def test_a_number_is_not_rounded_to_zero() -> None:
+    assert number_text(0.00012345678) == "0.000123457"
+    assert number_text(-0.5) == "-0.5"
+    assert number_text(0.0) == "0"
+
+
+def test_a_table_takes_nothing_for_markup() -> None:
+    table = pa.table({"[red]x[/red]": ["[bold]y[/bold]", ":smile: http://x"]})
+    stream = io.StringIO()
+    console(file=stream).print(result_table(table, title="[i]t[/i]"))
+    for text in ("[red]x[/red]", "[bold]y[/bold]", ":smile: http://x", "[i]t[/i]"):
+        assert text in stream.getvalue()
+
+
+def test_the_width_of_a_table_is_foretold() -> None:
+    table = pa.table({"a": ["x" * 17, "y"], "number": [1, 2_000_000]})
+    stream = io.StringIO()
+    console(file=stream).print(result_table(table))
+    assert max(map(len, stream.getvalue().splitlines())) == table_width(table, max_chars=200)
+
+
+def test_maps_are_shown_as_objects() -> None:
+    labels = pa.array([[("k", "v")], None], pa.map_(pa.string(), pa.string()))
+    stream = io.StringIO()
+    console(file=stream).print(result_table(pa.table({"labels": labels})))
+    assert '{"k": "v"}' in stream.getvalue()
