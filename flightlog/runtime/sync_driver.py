@@ -18,6 +18,8 @@ from flightlog.runtime.workers import Workers
 from flightlog.trace.clock import SystemClock
 
 _NEVER: Final = float("inf")
+# A signal that the system delivers to another thread does not wake a waiting main thread.
+_LONGEST_WAIT_S: Final = 0.5
 
 
 class SyncDriver:
@@ -99,10 +101,9 @@ class SyncDriver:
         )
         return _NEVER if ask.cut_ms is None else started + ask.cut_ms
 
-    def _wait_s(self, until_ms: float) -> float | None:
-        if until_ms == _NEVER:
-            return None
-        return max(0.0, until_ms - self._stopwatch.monotonic_ms()) / 1000
+    def _wait_s(self, until_ms: float) -> float:
+        left_s = max(0.0, until_ms - self._stopwatch.monotonic_ms()) / 1000
+        return min(left_s, _LONGEST_WAIT_S)
 
 
 def _without_awaitable(asked: Asked, ask: Ask) -> Asked:

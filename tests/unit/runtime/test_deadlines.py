@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import threading
 
 import pytest
@@ -180,3 +182,15 @@ def test_approval_that_outlasts_the_budget_comes_too_late(play, rows, clock):
     policy = Policy(("pay",), Budget(max_seconds=1), approver=approve)
     result = play([asking(("pay", {}))], [pay], policy=policy)
     assert (result.stop, pay.calls, rows("tool_intent")) == ("max_seconds", [], [])
+
+
+def test_interrupt_reaches_a_run_that_waits_for_a_blocked_tool(never, sink):
+    def interrupt_and_block():
+        os.kill(os.getpid(), signal.SIGINT)
+        never.wait()
+
+    tool = Tool("slow", interrupt_and_block, effect=Effect.READ)
+    agent = Agent("a", ScriptedModel("m", [asking(("slow", {}))]), [tool])
+    with pytest.raises(KeyboardInterrupt):
+        run(agent, TASK, sink=sink)
+    assert sink.events[-1].stop_reason == "cancelled"
