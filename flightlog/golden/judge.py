@@ -15,7 +15,7 @@ from flightlog.replay.matching import Rules
 from flightlog.runtime.result import RunResult
 from flightlog.trace.canonical import CanonicalArgs
 from flightlog.trace.events import ToolCall
-from flightlog.trace.vocab import Actor, Outcome, StopReason, stop_text
+from flightlog.trace.vocab import Actor, Outcome, stop_text
 
 _MAX_ARGS_CHARS = 120
 _MAX_NAMED = 3
@@ -86,8 +86,9 @@ def judge(
     made = judged_calls(calls, cassette.rules)
     level = _level(made, cassette, result, golden)
     forbidden = _forbidden(golden, made)
-    if result.stop_reason is StopReason.REPLAY_MISS and forbidden is None:
-        return Judgement(None, level, result.stop_detail or f"no recording answers {result.stop}")
+    missed = next((call for call in calls if call.outcome is Outcome.REPLAY_MISS), None)
+    if missed is not None and forbidden is None:
+        return Judgement(None, level, missed.error or f"no recording answers {missed.tool_name}")
     checks = (
         forbidden,
         _wrong_stop(golden, result),

@@ -76,7 +76,7 @@ class StateAwareExecutor:
             if executed is not None:
                 self.served[ServedHow.PURE] += 1
                 return executed
-        args = rule.args_of(call.request.arguments)
+        args = _args_of(rule, call)
         found = self._walk.key_of(rule, args)
         recorded = self._find(rule, found)
         if recorded is None:
@@ -154,6 +154,14 @@ class StateAwareExecutor:
             error_type=ERROR_TYPE_MISS,
             state_key=found.key,
         )
+
+
+def _args_of(rule: ToolRule, call: PendingCall) -> CanonicalArgs:
+    """The arguments under the golden's declaration; mostly the candidate's is the same one."""
+    tool = call.tool
+    if tool and tool.volatile == rule.volatile and tool.input_schema == rule.schema:
+        return call.args
+    return rule.args_of(call.request.arguments)
 
 
 def _is_cut(call: PendingCall, latency_ms: float) -> bool:

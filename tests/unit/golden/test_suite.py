@@ -83,6 +83,26 @@ def test_a_miss_is_inconclusive_and_neither_pass_nor_fail(goldens: Path) -> None
     assert report.exit_code == 2
 
 
+def test_a_run_that_went_on_after_a_miss_is_inconclusive_too(goldens: Path) -> None:
+    def factory(trial: Trial) -> Agent:
+        agent = shop_agent([[("get_order", {"order_id": "zzz"})], [REFUND]], tools=trial.tools)
+        assert agent.policy is not None
+        return replace(agent, policy=replace(agent.policy, stop_on=frozenset()))
+
+    (trial,) = _replay(goldens, factory).trials
+    assert (trial.stop, trial.passed) == ("ok", None)
+    assert "args.order_id is 'zzz', recorded 'A1'" in trial.judgement.detail
+
+
+def test_a_golden_without_tool_calls_is_replayed_and_judged(tmp_path: Path) -> None:
+    run_id = record_run(tmp_path / "s")
+    pin_runs(Store.open(tmp_path / "s"), [run_id], tmp_path / "goldens")
+    (trial,) = _replay(tmp_path / "goldens", candidate()).trials
+    assert (trial.passed, trial.level, trial.coverage) == (True, Level.EXACT, None)
+    (trial,) = _replay(tmp_path / "goldens", candidate([REFUND])).trials
+    assert trial.passed is None
+
+
 def test_failed_wins_over_inconclusive_in_the_exit_code(goldens: Path) -> None:
     def factory(trial: Trial) -> Agent:
         steps: list[list[Call]] = [[GET]] if trial.number else [[("refund", {"order_id": "x"})]]

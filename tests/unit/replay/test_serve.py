@@ -63,6 +63,14 @@ def test_a_read_that_failed_and_then_worked_does_so_again() -> None:
     assert outcomes == [Outcome.TIMED_OUT, Outcome.OK, Outcome.OK]
 
 
+def test_a_read_answered_differently_in_one_state_gives_its_answers_in_order() -> None:
+    answers = [(GET, Served(Outcome.OK, text)) for text in ("1", "2", "3")]
+    executor = executor_over(_recording(*answers))
+    assert [executor.resolve(pending(*GET)).result for _ in range(4)] == ["1", "2", "3", "3"]
+    (conflict,) = executor.cassette.conflicts()
+    assert len(conflict.answers) == 3
+
+
 def test_a_write_that_failed_and_then_worked_does_so_again_and_no_more() -> None:
     recording = _recording(
         (PUT, Served(Outcome.FAILED, error="busy")), (PUT, Served(Outcome.OK, "1"))
