@@ -20,6 +20,7 @@ from flightlog.trace.versions import CANON_VERSION
 
 DIGEST_BYTES: Final = 16
 MAX_SAFE_INTEGER: Final = 2**53
+_blake2b = hashlib.blake2b
 FLAG_DUPLICATE_KEYS: Final = "duplicate_keys"
 FLAG_NON_FINITE: Final = "non_finite"
 FLAG_UNPARSABLE: Final = "unparsable"
@@ -62,12 +63,11 @@ def clean_text(text: str) -> str:
 
 def digest_of(*parts: str | bytes) -> str:
     """blake2b-128 in hex over length-prefixed parts, so that no two lists collide by joining."""
-    state = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    content = b""
     for part in parts:
         raw = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        state.update(len(raw).to_bytes(8, "little"))
-        state.update(raw)
-    return state.hexdigest()
+        content += len(raw).to_bytes(8, "little") + raw
+    return _blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
 
 
 def canonical_json(value: Any) -> str:
