@@ -26,7 +26,7 @@ demo: $(VENV)/.main  ## Install and run the demo; it must end with exit code 1: 
 	$(BIN)/flightlog demo; test $$? -eq 1
 
 test: $(VENV)/.dev  ## Install and run the tests.
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev  ## Linter, formatter, type checker, layer contracts.
 	$(BIN)/ruff check .
