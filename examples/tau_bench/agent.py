@@ -1,6 +1,6 @@
 """Candidates for the golden tasks of the tau-bench example: another trial's own decisions.
 
-    flightlog import tau-bench gpt-4o-airline.json --store runs
+    flightlog import --format tau-bench gpt-4o-airline.json --store runs
     flightlog golden pin RUN... --store runs --goldens goldens --tools examples/tau_bench/tools.yaml
     FLIGHTLOG_EXAMPLE_STORE=runs flightlog replay goldens --store replays \\
         --agent examples.tau_bench.agent:another_trial --trials 3

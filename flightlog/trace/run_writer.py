@@ -120,7 +120,7 @@ class RunWriter:
 
     def _elapsed_ms(self, clock: Clock) -> float:
         # Whole microseconds; cheaper than round().
-        return int((clock.monotonic_ms() - self._started_ms) * 1000) / 1000
+        return int((clock.monotonic_ms() - self._started_ms) * 1000 + 0.5) / 1000
 
     def _write(
         self,
