@@ -3,35 +3,28 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from flightlog.errors import GoldenError, NothingToCompareError
 from flightlog.golden.files import (
-    RECORDING_SUFFIX,
     load_recording,
     load_tools,
     parse_toolset,
     recording_files,
-    recording_lines,
-    tools_text,
 )
 from flightlog.golden.task import (
-    BLOBS_FOLDER,
     TASK_FILE,
     TOOLS_FILE,
     GoldenTask,
     JudgeRules,
     folder_name,
     load_task,
-    save_task,
 )
+from flightlog.golden.writing import Plan, write_plans
 from flightlog.recorder.store import Store
 from flightlog.replay.cassette import Cassette, Recording
 from flightlog.replay.matching import Rules
@@ -96,17 +89,6 @@ class PinReport:
         return [*found, *(f"note: {note}" for note in self.notes)]
 
 
-@dataclass
-class _Plan:
-    """One golden task to be written."""
-
-    folder: str
-    golden: GoldenTask
-    old: list[Recording]
-    new: list[Recording] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)
-
-
 def pin_runs(
     store: Store, run_ids: Sequence[str], goldens: Path, *, tools_file: Path | None = None
 ) -> PinReport:
@@ -141,7 +123,7 @@ def pin_runs(
     rules = Rules(tools.values())
     for plan in plans:
         notes += _lint(plan, rules)
-    _write(goldens, plans, tools)
+    write_plans(goldens, plans, tools)
     unknown = sorted(n for n in called if tools[n].effect is Effect.UNKNOWN)
     pinned = tuple(
         PinnedTask(
@@ -202,22 +184,20 @@ def _toolset(recording: Recording) -> dict[str, Tool]:
     return parse_toolset(message.text, where=f"run {recording.run_id}")
 
 
-def _plans(
-    recordings: Sequence[Recording], goldens: Path, given: Mapping[str, Tool]
-) -> list[_Plan]:
+def _plans(recordings: Sequence[Recording], goldens: Path, given: Mapping[str, Tool]) -> list[Plan]:
     existing = {path.parent.name: load_task(path) for path in goldens.glob(f"*/{TASK_FILE}")}
     folders: dict[_Key, str] = {golden.key: name for name, golden in existing.items()}
     by_key: defaultdict[_Key, list[Recording]] = defaultdict(list)
     for recording in recordings:
         started = _check_finished(recording)
         by_key[(started.suite, started.task_id or "")].append(recording)
-    plans: list[_Plan] = []
+    plans: list[Plan] = []
     for key, runs in by_key.items():
         folder = folders.get(key) or _free_folder(key, set(folders.values()))
         folders[key] = folder
         old = [load_recording(path) for path in recording_files(goldens / folder)]
         golden = existing.get(folder) or _golden_of(runs[0], given)
-        plan = _Plan(folder, golden, old)
+        plan = Plan(folder, golden, old)
         known = {recording.run_id for recording in old}
         for run in runs:
             _check_same_task(run, golden)
@@ -301,7 +281,7 @@ def _prompt_of(recording: Recording) -> str:
     return ""
 
 
-def _lint(plan: _Plan, rules: Rules) -> list[str]:
+def _lint(plan: Plan, rules: Rules) -> list[str]:
     cassette = Cassette([*plan.old, *plan.new], rules)
     task = plan.golden.task.task_id
     notes = [f"task {task!r}: {conflict}" for conflict in cassette.conflicts()]
@@ -323,79 +303,3 @@ def _lint(plan: _Plan, rules: Rules) -> list[str]:
 def _success_of(recording: Recording) -> bool | None:
     judged = [e for e in recording.events if isinstance(e, Evaluation) and e.name == "success"]
     return judged[-1].passed if judged else None
-
-
-def _write(goldens: Path, plans: Sequence[_Plan], tools: Mapping[str, Tool]) -> None:
-    """Writes everything aside first and then moves it in, so that a failure leaves no trace."""
-    goldens.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=f".{goldens.name}-", dir=goldens.parent))
-    try:
-        files = _written_aside(aside, goldens, plans, tools)
-        if not goldens.exists():
-            aside.chmod(0o755)
-            aside.rename(goldens)
-            return
-        _move_in(aside, goldens, files)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _written_aside(
-    aside: Path, goldens: Path, plans: Sequence[_Plan], tools: Mapping[str, Tool]
-) -> list[Path]:
-    files: list[Path] = []
-
-    def put(relative: Path, content: str) -> None:
-        path = aside / relative
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8", newline="\n")
-        files.append(relative)
-
-    for plan in plans:
-        if not plan.new:
-            continue
-        taken = [int(path.stem) for path in recording_files(goldens / plan.folder)]
-        for number, recording in enumerate(plan.new, max(taken, default=0) + 1):
-            lines, blobs = recording_lines(recording)
-            for digest, text in blobs.items():
-                put(Path(BLOBS_FOLDER, digest), text)
-            put(Path(plan.folder, f"{number}{RECORDING_SUFFIX}"), "\n".join(lines) + "\n")
-        (aside / plan.folder).mkdir(exist_ok=True)
-        save_task(plan.golden, aside / plan.folder / TASK_FILE)
-        files.append(Path(plan.folder, TASK_FILE))
-    put(Path(TOOLS_FILE), tools_text(tools, where=str(goldens / TOOLS_FILE)))
-    return sorted(dict.fromkeys(files), key=_order_of)
-
-
-def _order_of(relative: Path) -> tuple[int, Path]:
-    """What others refer to first, and the contract, which makes a task visible, last."""
-    is_blob, is_recording = relative.parts[0] == BLOBS_FOLDER, relative.suffix == RECORDING_SUFFIX
-    rank = 0 if is_blob else 1 if relative.name == TOOLS_FILE else 2 if is_recording else 3
-    return (rank, relative)
-
-
-def _move_in(aside: Path, goldens: Path, files: Sequence[Path]) -> None:
-    """Replaces or adds each file; puts the old ones back when one cannot be moved."""
-    saved = aside / ".old"
-    done: list[Path] = []
-    try:
-        for relative in files:
-            target = goldens / relative
-            target.parent.mkdir(exist_ok=True)
-            if target.exists():
-                (saved / relative).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(target, saved / relative)
-            done.append(relative)
-            os.replace(aside / relative, target)  # noqa: PTH105  (its name says what it does)
-    except OSError as error:
-        for relative in done:
-            old, target = saved / relative, goldens / relative
-            if old.exists():
-                shutil.copy2(old, target)
-            else:
-                target.unlink(missing_ok=True)
-        raise GoldenError(
-            f"cannot write the golden tasks: {error.strerror or error}",
-            where=str(goldens),
-            hint="Give a folder that this user may write to.",
-        ) from error

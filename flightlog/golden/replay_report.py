@@ -1,0 +1,143 @@
+"""What came of a replayed suite: per trial, in total, in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from flightlog.errors import ExitCode
+from flightlog.golden.judge import Judgement, Level
+from flightlog.replay.divergence import Divergence
+from flightlog.replay.serve import Miss
+from flightlog.trace.vocab import ServedHow
+
+
+@dataclass(frozen=True, slots=True)
+class TrialReport:
+    """What came of one replayed trial.
+
+    Attributes:
+        task_id: the task.
+        number: trial, from 0.
+        run_id: the run in the store.
+        judgement: passed, level and why.
+        stop: stop reason and tool.
+        served: calls answered, by how.
+        misses: calls that nothing answered.
+        divergence: where it left its nearest recording.
+        live_tool_calls: always 0.
+    """
+
+    task_id: str
+    number: int
+    run_id: str
+    judgement: Judgement
+    stop: str
+    served: Mapping[ServedHow, int]
+    misses: tuple[Miss, ...]
+    divergence: Divergence | None
+    live_tool_calls: int
+
+    @property
+    def passed(self) -> bool | None:
+        """None when the replay missed a call."""
+        return self.judgement.passed
+
+    @property
+    def level(self) -> Level:
+        """How much the run is like its nearest recording."""
+        return self.judgement.level
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of the calls that were served; None when there were none."""
+        calls = sum(self.served.values()) + len(self.misses)
+        return sum(self.served.values()) / calls if calls else None
+
+
+@dataclass(frozen=True)
+class ReplayReport:
+    """What came of a replayed suite.
+
+    Attributes:
+        variant: the side that was replayed.
+        session_id: shared by all its runs.
+        trials: one entry per task and trial.
+    """
+
+    variant: str
+    session_id: str
+    trials: tuple[TrialReport, ...]
+
+    @cached_property
+    def passed(self) -> int:
+        """Trials that passed."""
+        return sum(trial.passed is True for trial in self.trials)
+
+    @cached_property
+    def failed(self) -> int:
+        """Trials that failed."""
+        return sum(trial.passed is False for trial in self.trials)
+
+    @cached_property
+    def inconclusive(self) -> int:
+        """Trials that missed a call, so that nobody can say."""
+        return sum(trial.passed is None for trial in self.trials)
+
+    @property
+    def live_tool_calls(self) -> int:
+        """Tool calls that ran live: always 0."""
+        return sum(trial.live_tool_calls for trial in self.trials)
+
+    @cached_property
+    def served(self) -> Counter[ServedHow]:
+        """Calls answered over all trials, by how."""
+        total: Counter[ServedHow] = Counter()
+        for trial in self.trials:
+            total.update(trial.served)
+        return total
+
+    @property
+    def misses(self) -> int:
+        """Calls that nothing answered, over all trials."""
+        return sum(len(trial.misses) for trial in self.trials)
+
+    @property
+    def coverage(self) -> float | None:
+        """Share of the calls that were served; None when there were none."""
+        calls = self.served.total() + self.misses
+        return self.served.total() / calls if calls else None
+
+    @property
+    def exit_code(self) -> int:
+        """0 when all passed, 1 when one failed, 2 when one could not be judged."""
+        if self.failed:
+            return int(ExitCode.DRIFT)
+        return int(ExitCode.UNDECIDED if self.inconclusive else ExitCode.OK)
+
+    def sentence(self) -> str:
+        """The report in one sentence."""
+        how = ", ".join(f"{count} {how.value}" for how, count in sorted(self.served.items()))
+        share = "no tool calls" if self.coverage is None else f"{self.coverage:.1%} of calls served"
+        return (
+            f"{self.passed} of {len(self.trials)} replays passed, {self.failed} failed, "
+            f"{self.inconclusive} inconclusive; {share}{f' ({how})' if how else ''}; "
+            f"live tool calls: {self.live_tool_calls}"
+        )
+
+    def lines(self) -> list[str]:
+        """The report as text: what did not pass first, then the totals."""
+        found: list[str] = []
+        for trial in self.trials:
+            if trial.passed is True:
+                continue
+            word = "inconclusive" if trial.passed is None else "FAILED"
+            found.append(
+                f"{word} {trial.task_id} trial {trial.number} (run {trial.run_id}): "
+                f"{trial.judgement.detail}"
+            )
+            if trial.divergence is not None:
+                found.append(f"    first divergence: {trial.divergence}")
+        return [*found, f"variant {self.variant!r}: {self.sentence()}"]

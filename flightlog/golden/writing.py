@@ -1,0 +1,116 @@
+"""Writes golden tasks into their folder: all of them or none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from flightlog.errors import GoldenError
+from flightlog.golden.files import (
+    RECORDING_SUFFIX,
+    recording_files,
+    recording_lines,
+    tools_text,
+)
+from flightlog.golden.task import BLOBS_FOLDER, TASK_FILE, TOOLS_FILE, GoldenTask, save_task
+from flightlog.replay.cassette import Recording
+from flightlog.runtime.tools import Tool
+
+
+@dataclass
+class Plan:
+    """One golden task to be written.
+
+    Attributes:
+        folder: name of its folder.
+        golden: its contract.
+        old: recordings that are there.
+        new: recordings to be added.
+        kept: runs to be pinned that are there.
+    """
+
+    folder: str
+    golden: GoldenTask
+    old: list[Recording]
+    new: list[Recording] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+
+
+def write_plans(goldens: Path, plans: Sequence[Plan], tools: Mapping[str, Tool]) -> None:
+    """Writes everything aside first and then moves it in, so that a failure leaves no trace."""
+    goldens.parent.mkdir(parents=True, exist_ok=True)
+    aside = Path(tempfile.mkdtemp(prefix=f".{goldens.name}-", dir=goldens.parent))
+    try:
+        files = _written_aside(aside, goldens, plans, tools)
+        if not goldens.exists():
+            aside.chmod(0o755)
+            aside.rename(goldens)
+            return
+        _move_in(aside, goldens, files)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _written_aside(
+    aside: Path, goldens: Path, plans: Sequence[Plan], tools: Mapping[str, Tool]
+) -> list[Path]:
+    files: list[Path] = []
+
+    def put(relative: Path, content: str) -> None:
+        path = aside / relative
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8", newline="\n")
+        files.append(relative)
+
+    for plan in plans:
+        if not plan.new:
+            continue
+        taken = [int(path.stem) for path in recording_files(goldens / plan.folder)]
+        for number, recording in enumerate(plan.new, max(taken, default=0) + 1):
+            lines, blobs = recording_lines(recording)
+            for digest, text in blobs.items():
+                put(Path(BLOBS_FOLDER, digest), text)
+            put(Path(plan.folder, f"{number}{RECORDING_SUFFIX}"), "\n".join(lines) + "\n")
+        (aside / plan.folder).mkdir(exist_ok=True)
+        save_task(plan.golden, aside / plan.folder / TASK_FILE)
+        files.append(Path(plan.folder, TASK_FILE))
+    put(Path(TOOLS_FILE), tools_text(tools, where=str(goldens / TOOLS_FILE)))
+    return sorted(dict.fromkeys(files), key=_order_of)
+
+
+def _order_of(relative: Path) -> tuple[int, Path]:
+    """What others refer to first, and the contract, which makes a task visible, last."""
+    is_blob, is_recording = relative.parts[0] == BLOBS_FOLDER, relative.suffix == RECORDING_SUFFIX
+    rank = 0 if is_blob else 1 if relative.name == TOOLS_FILE else 2 if is_recording else 3
+    return (rank, relative)
+
+
+def _move_in(aside: Path, goldens: Path, files: Sequence[Path]) -> None:
+    """Replaces or adds each file; puts the old ones back when one cannot be moved."""
+    saved = aside / ".old"
+    done: list[Path] = []
+    try:
+        for relative in files:
+            target = goldens / relative
+            target.parent.mkdir(exist_ok=True)
+            if target.exists():
+                (saved / relative).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(target, saved / relative)
+            done.append(relative)
+            os.replace(aside / relative, target)  # noqa: PTH105  (its name says what it does)
+    except OSError as error:
+        for relative in done:
+            old, target = saved / relative, goldens / relative
+            if old.exists():
+                shutil.copy2(old, target)
+            else:
+                target.unlink(missing_ok=True)
+        raise GoldenError(
+            f"cannot write the golden tasks: {error.strerror or error}",
+            where=str(goldens),
+            hint="Give a folder that this user may write to.",
+        ) from error
