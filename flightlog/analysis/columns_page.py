@@ -64,7 +64,7 @@ def _views() -> Iterator[str]:
 
 def _questions() -> Iterator[str]:
     for question in questions():
-        lines = [f"### {question.name}\n", question.title + "\n"]
+        lines = [f"### {question.name}\n", question.file.title + "\n"]
         lines += ["| column | unit | meaning |", "|---|---|---|"]
         lines += [
             f"| `{entry.name}` | {entry.unit or ''} | {_sentence(entry)} |"

@@ -20,13 +20,13 @@ class Question:
 
     Attributes:
         name: as in `flightlog/analysis/sql/questions/<name>.sql`.
-        title: the question in words.
+        title: the question in one sentence.
         file: the SQL with its header taken apart.
     """
 
     def __init__(self, file: SqlFile) -> None:
         self.name = file.name
-        self.title = file.title
+        self.title = file.title.partition("?")[0] + "?"
         self.file = file
 
     def ask(self, traces: Traces, *, by: str | None = None, **values: str | None) -> pa.Table:

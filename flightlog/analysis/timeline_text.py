@@ -50,7 +50,7 @@ def _header(run: Mapping[str, Any]) -> Iterator[Text]:
     yield _fields(who)
     labels = dict(run["labels"] or {})
     if labels:
-        yield _fields(sorted(labels.items()))
+        yield Text("labels ", style="dim").append_text(_fields(sorted(labels.items())))
     yield _stop_line(run)
     calls = _counted(run["tool_calls"], "tool call")
     notes = [
@@ -152,16 +152,29 @@ def _model_call(
         is_shown_elsewhere = message["role"] == "tool" or message["text"] == last_user_text
         if actor == "agent" and not is_shown_elsewhere:
             yield _message(message, full=full)
-    name = "model" if actor == "agent" else f"{actor} model"
-    line = Text.assemble(
-        "  ",
-        (f"{name} ", "bold"),
-        escape_terminal(fields.get("response_model") or fields.get("request_model") or "-"),
-        f"   {_tokens(fields)}   {_cost(fields.get('cost_usd'))}",
-        f"   {_duration(fields.get('latency_ms'))}   {fields.get('finish_reason', '')}",
-    )
-    if fields.get("attempt", 1) > 1:
-        line.append(f"   attempt {fields['attempt']}")
+    line = _call_line(fields, actor)
+    if line is not None:
+        yield _cut(line, full=full)
+    if answer and answer["text"]:
+        yield _message({**answer, "role": "user" if actor == "user" else "assistant"}, full=full)
+
+
+def _call_line(fields: Mapping[str, Any], actor: str) -> Text | None:
+    """What is known of a model call; None for a turn of a user of which nothing is."""
+    facts = [
+        _tokens(fields) if {"input_tokens", "output_tokens"} & fields.keys() else "",
+        _cost(fields["cost_usd"]) if "cost_usd" in fields else "",
+        _duration(fields["latency_ms"]) if "latency_ms" in fields else "",
+        fields.get("finish_reason", ""),
+        f"attempt {fields['attempt']}" if fields.get("attempt", 1) > 1 else "",
+    ]
+    model = fields.get("response_model") or fields.get("request_model")
+    known = [escape_terminal(model)] if model else []
+    known += [fact for fact in facts if fact]
+    if not known and actor != "agent" and fields.get("outcome", "ok") == "ok":
+        return None
+    line = Text.assemble("  ", ("model " if actor == "agent" else f"{actor} model ", "bold"))
+    line.append("   ".join(known))
     if fields.get("is_truncated"):
         line.append("   prompt truncated", style="bold red")
     if fields.get("has_policy") is False:
@@ -169,9 +182,7 @@ def _model_call(
     if fields.get("outcome", "ok") != "ok":
         line.append(f"   {fields['outcome']}", style=_outcome_style(fields["outcome"]))
         line.append(f": {escape_terminal(fields.get('error', ''), max_chars=_LINE_CHARS)}")
-    yield _cut(line, full=full)
-    if answer and answer["text"]:
-        yield _message({**answer, "role": "user" if actor == "user" else "assistant"}, full=full)
+    return line
 
 
 def _tool_call(fields: Mapping[str, Any], *, full: bool) -> Iterator[RenderableType]:

@@ -119,10 +119,11 @@ def test_the_timeline_reads_as_text(tiny: Traces) -> None:
 def test_the_header_tells_what_is_unknown(tiny: Traces) -> None:
     text = _printed(tiny, "b3")
     assert "- in, 30 out tokens   cost unknown" in text
+    assert "  model model-b   - in, 20 out tokens   stop\n" in text
     text = _printed(tiny, "c3")
     assert "failed: crashed." in text
     assert "- of 4 steps  use unknown" in text
-    assert "tokens unknown   cost unknown   900 ms      failed: 503" in text
+    assert "  model model-b   900 ms   failed: 503" in text
 
 
 def test_a_simulated_user_and_an_import_are_visible(tiny: Traces) -> None:
@@ -135,6 +136,22 @@ def test_a_simulated_user_and_an_import_are_visible(tiny: Traces) -> None:
     assert "stopped: tool_denied:delete (in the source: user_stop)" in text
     assert "source bench bench/7" in text
     assert '    delete(q="x")   denied   not on the allowlist' in text
+
+
+def test_a_user_turn_of_which_nothing_is_known_is_its_message(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "store") as recorder:
+        writer = RunWriter(recorder, "r1")
+        writer.model_call(actor="user", output=Message("user", "Hello."))
+        writer.model_call(step=1, prompt=[Message("user", "Hello.")], is_truncated=True)
+        writer.model_call(actor="judge", outcome="failed", error="503", has_policy=False)
+    with Traces(tmp_path / "store") as traces:
+        lines = _printed(traces, "r1").splitlines()[-4:]
+    assert lines == [
+        "  user: Hello.",
+        "step 1",
+        "  model    prompt truncated",
+        "  judge model    policy not sent   failed: 503",
+    ]
 
 
 def test_the_answer_comes_last(tiny: Traces) -> None:
