@@ -28,7 +28,10 @@ def test_scores_do_not_depend_on_the_arms(sample_of):
     two = sample_of([[1], [3, 4, 7]], [[2, 5, 6], [8]])
     for sample in (one, two):
         assert set(np.bincount(sample.task).tolist()) == {4}
-    values = {s: dict(zip(s.values["tool_calls_per_run"], scored(s).tolist())) for s in (one, two)}
+    values = {
+        s: dict(zip(s.values["tool_calls_per_run"], scored(s).tolist(), strict=True))
+        for s in (one, two)
+    }
     assert values[one] == values[two]
 
 
