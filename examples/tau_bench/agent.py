@@ -119,4 +119,13 @@ def think(thought: str) -> str:
     return ""
 
 
-PURE_FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {"calculate": calculate, "think": think}
+def transfer_to_human_agents(summary: str = "") -> str:
+    """Says the constant that the benchmark's tool says."""
+    return "Transfer successful"
+
+
+PURE_FUNCTIONS: Final[dict[str, Callable[..., Any]]] = {
+    "calculate": calculate,
+    "think": think,
+    "transfer_to_human_agents": transfer_to_human_agents,
+}

@@ -135,6 +135,7 @@ class DemoModel:
     """A model that follows a script: which tools, how many words, how long."""
 
     provider = "demo"
+    never_blocks = True
 
     def __init__(self, behaviour: Behaviour, task: Task, trial: int) -> None:
         self.name = behaviour.name

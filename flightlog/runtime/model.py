@@ -79,9 +79,11 @@ class ModelResponse:
 class Model(Protocol):
     """A model behind any SDK.
 
-    Two more attributes are read where a model has them: `states_cost`, True
-    when every response carries `cost_usd` (then a USD budget needs no price),
-    and `context_limit`, the context window in tokens.
+    Three more attributes are read where a model has them: `states_cost`, True
+    when every response carries `cost_usd` (then a USD budget needs no price);
+    `context_limit`, the context window in tokens; and `never_blocks`, True
+    when it answers from memory, so that no deadline need guard the call with
+    a thread of its own (a simulated user may say so too).
     """
 
     @property
@@ -142,6 +144,7 @@ class ScriptedModel:
         self.name = name
         self.provider = provider
         self.requests: list[ModelRequest] = []
+        self.never_blocks = not callable(answers)
         self._answers = answers
         self._lock = threading.Lock()
 
@@ -172,6 +175,8 @@ class ScriptedModel:
 
 class ScriptedUser:
     """A user that says the given turns and then ends the run."""
+
+    never_blocks = True
 
     def __init__(self, turns: Sequence[UserTurn | str], *, name: str = "scripted_user") -> None:
         self.name = name

@@ -17,7 +17,7 @@ from flightlog.runtime.budget import Ledger
 from flightlog.runtime.calls import ToolExecutor
 from flightlog.runtime.checks import Gate
 from flightlog.runtime.gateway import Gateway
-from flightlog.runtime.model import ModelRequest, ModelResponse, Usage, UserTurn
+from flightlog.runtime.model import Model, ModelRequest, ModelResponse, Usage, User, UserTurn
 from flightlog.runtime.prices import Cost, PriceTable
 from flightlog.runtime.result import RunContext, RunResult
 from flightlog.runtime.task import Task
@@ -130,7 +130,7 @@ class Turns:
         model, step, ledger = self._agent.model, self._ledger.step, self._ledger
         request = ModelRequest(tuple(self._messages), tuple(self._agent.tools), step)
         cut_ms = ledger.remaining_ms()
-        asked = yield Ask(model.complete, (request,), cut_ms=cut_ms)
+        asked = yield Ask(model.complete, (request,), cut_ms=_guard_ms(model, cut_ms))
         response = asked.value if isinstance(asked.value, ModelResponse) else ModelResponse()
         latency_ms = asked.latency_ms if response.latency_ms is None else response.latency_ms
         is_late = self._clock.is_virtual and cut_ms is not None and latency_ms > cut_ms
@@ -235,7 +235,7 @@ class Turns:
         if user is None:
             return Stop(StopReason.OK)
         cut_ms = self._ledger.remaining_ms()
-        asked = yield Ask(user.reply, (tuple(self._messages),), cut_ms=cut_ms)
+        asked = yield Ask(user.reply, (tuple(self._messages),), cut_ms=_guard_ms(user, cut_ms))
         turn = asked.value
         if turn is None and asked.error is None and not asked.is_cut:
             return Stop(StopReason.OK)
@@ -290,3 +290,8 @@ class Turns:
             budget=budget,
             writer=self._writer,
         )
+
+
+def _guard_ms(asked: Model | User, cut_ms: float | None) -> float | None:
+    """How long to wait for a model or user; None for one that says that it never blocks."""
+    return None if getattr(asked, "never_blocks", False) else cut_ms
