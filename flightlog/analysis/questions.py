@@ -74,3 +74,13 @@ def question(name: str) -> Question:
         UnknownNameError: there is none; the hint names the nearest.
     """
     return Question(sql_file(QUESTIONS_FOLDER, name))
+
+
+def without_empty_groups(answer: pa.Table) -> pa.Table:
+    """The answer without grouping columns that are null in every row, for showing it."""
+    empty = [
+        name
+        for name in GROUPINGS
+        if name in answer.column_names and answer.column(name).null_count == answer.num_rows
+    ]
+    return answer.drop_columns(empty)

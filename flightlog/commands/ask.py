@@ -20,9 +20,13 @@ from flightlog.commands.options import key_values, stores_option
 def ask(
     name: str | None, stores: tuple[Path, ...], params: dict[str, str], form: str, out: Path | None
 ) -> None:
-    """Ask one of the ready questions; each is one SQL file."""
+    """Ask one of the ready questions; each is one SQL file.
+
+    Parameters that every question takes: source, suite, model, variant (only runs of that
+    one), and by (group by some of these, joined by commas).
+    """
     from flightlog.analysis.db import Traces
-    from flightlog.analysis.questions import question, questions
+    from flightlog.analysis.questions import question, questions, without_empty_groups
     from flightlog.analysis.sandbox import write_result
 
     if name is None:
@@ -31,4 +35,5 @@ def ask(
         return
     asked = question(name)
     with Traces(*stores) as traces:
-        write_result(asked.ask(traces, **params), form=form, out=out)
+        answer = asked.ask(traces, **params)
+    write_result(without_empty_groups(answer) if form == "table" else answer, form=form, out=out)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flightlog.analysis.db import Traces
-from flightlog.analysis.questions import question, question_names, questions
+from flightlog.analysis.questions import question, question_names, questions, without_empty_groups
 from flightlog.errors import UnknownNameError
 
 GROUPS = ("source", "suite", "model", "variant")
@@ -207,3 +207,10 @@ def test_unknown_names_are_refused_with_the_nearest(tiny: Traces) -> None:
 def test_questions_are_listed_by_name() -> None:
     assert [one.name for one in questions()] == list(question_names())
     assert len(question_names()) == 13
+
+
+def test_grouping_that_was_not_asked_for_is_not_shown(tiny: Traces) -> None:
+    answer = question("stop_reasons").ask(tiny, by="variant")
+    assert {"source", "suite", "model", "variant"} <= set(answer.column_names)
+    shown = set(without_empty_groups(answer).column_names)
+    assert shown & {"source", "suite", "model", "variant"} == {"variant"}
