@@ -21,7 +21,7 @@ from flightlog.errors import UsageError
 REACH = 3.0
 LIST_LIMIT = 100
 TASKS_SHOWN = 30
-_WIDTH = 200.0
+_WIDTH, _EDGE = 200.0, 5.0
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
@@ -97,7 +97,7 @@ def _in_tolerances(metric: MetricVerdict, change: float) -> float:
 
 def _place(tolerances: float) -> float:
     inside = min(REACH, max(-REACH, tolerances))
-    return round((inside + REACH) / (2 * REACH) * _WIDTH, 1)
+    return round(_EDGE + (inside + REACH) / (2 * REACH) * (_WIDTH - 2 * _EDGE), 1)
 
 
 @lru_cache(maxsize=1)

@@ -54,7 +54,14 @@ def render_text(verdict: Verdict, *, width: int = WIDTH, brief: bool = False) ->
     """The verdict as plain text, `width` columns wide but for its first line, without colour."""
     out = io.StringIO()
     plain = Console(
-        file=out, width=width, force_terminal=False, color_system=None, legacy_windows=False
+        file=out,
+        width=width,
+        force_terminal=False,
+        color_system=None,
+        legacy_windows=False,
+        markup=False,
+        emoji=False,
+        highlight=False,
     )
     _print(verdict, plain, brief=brief)
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
@@ -63,9 +70,11 @@ def render_text(verdict: Verdict, *, width: int = WIDTH, brief: bool = False) ->
 def _print(verdict: Verdict, out: Console, *, brief: bool) -> None:
     out.print(_headline(verdict), soft_wrap=True)
     out.print(_sides(verdict))
+    out.print()
     out.print(_metrics(verdict))
     if brief:
         return
+    out.print()
     for metric in verdict.metrics:
         if metric.decision is not Decision.OK:
             out.print(Padding(_detail(metric), (0, 0, 0, 2)))
@@ -99,7 +108,7 @@ def _sides(verdict: Verdict) -> Text:
 
 
 def _metrics(verdict: Verdict) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("metric", no_wrap=True)
     for name in ("baseline", "candidate", "change", "bounds"):
         table.add_column(name, justify="right")
@@ -140,6 +149,7 @@ def _tasks(verdict: Verdict) -> Table:
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
+        show_edge=False,
         title=Text(f"Tasks that moved {worst.name}"),
         title_justify="left",
     )
@@ -150,7 +160,7 @@ def _tasks(verdict: Verdict) -> Table:
         )
     for task in verdict.tasks[:SHOWN]:
         table.add_row(
-            escape_terminal(_named(task.suite, task.task_id)),
+            Text(escape_terminal(_named(task.suite, task.task_id))),
             f"{task.baseline_runs} / {task.candidate_runs}",
             value_text(worst, task.baseline),
             value_text(worst, task.candidate),

@@ -122,5 +122,5 @@ def joined(parts: list[str]) -> str:
 
 
 def _signed(number: float) -> str:
-    text = f"{number:+.1f}"
-    return text.replace("-", "+") if float(text) == 0 else text
+    text = f"{number:+,.0f}" if abs(number) >= 100 else f"{number:+.1f}"
+    return "+0.0" if text == "-0.0" else text

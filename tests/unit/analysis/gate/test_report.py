@@ -66,6 +66,12 @@ def test_text_says_the_decision_and_why_in_its_first_line(drifted):
     assert first.startswith("DRIFT: tool_calls_per_run rose")
 
 
+def test_text_shows_hostile_text_as_text(drifted):
+    text = render(drifted, "text")
+    assert text.count("[a](http://evil)") + text.count("[a]\n") >= 10
+    assert "\\x1b[31mred\\u202e\\n#" in text
+
+
 def test_text_fits_80_columns_after_its_first_line(drifted):
     assert max(len(line) for line in render(drifted, "text").splitlines()[1:]) <= 80
 
@@ -162,7 +168,7 @@ def test_intervals_have_worse_to_the_right(drifted):
     assert interval(worse).dot > interval(worse).zero
     assert interval(calls).dot > interval(calls).limit
     from_zero = replace(calls, lower=math.inf, change=math.inf, upper=math.inf)
-    assert interval(from_zero).dot == 200.0
+    assert interval(from_zero).dot == 195.0
     assert interval(replace(calls, lower=None)) is None
 
 

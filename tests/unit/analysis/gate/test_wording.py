@@ -26,6 +26,7 @@ POINTS = replace(RATIO, name="success", unit="share of runs", kind=Kind.POINTS, 
     [
         (RATIO, 1.314, "+31.4 %"),
         (RATIO, 0.5, "-50.0 %"),
+        (RATIO, 13.345, "+1,234 %"),
         (RATIO, 0.99999, "+0.0 %"),
         (RATIO, math.inf, "from 0"),
         (RATIO, None, "unknown"),
