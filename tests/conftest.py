@@ -1,0 +1,12 @@
+"""What all tests share: an environment that does not depend on who runs them."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def no_terminal_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output is as wide as in a pipe, whatever terminal or test runner is around."""
+    for name in ("COLUMNS", "LINES", "FORCE_COLOR", "FLIGHTLOG_STORE"):
+        monkeypatch.delenv(name, raising=False)
