@@ -178,6 +178,8 @@ class LatencyMeasure:
 
     Bounds: the permutation distribution of the log ratio once the estimate
     is taken out of the candidate's calls, from at most 1,000 labellings.
+    Unlike the other bounds they are approximate: at a nominal 95 % they cover
+    about 93 % with 50 tasks x 2 trials, 89 to 92 % with 20 x 2.
     """
 
     def __init__(self, metric: Metric, sample: Sample, labellings: Labellings) -> None:
