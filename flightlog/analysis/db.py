@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from flightlog.analysis.questions import question
 from flightlog.analysis.sql_files import VIEW_KEYS, VIEWS_FOLDER, sql_file, sql_text
 from flightlog.errors import UsageError
 from flightlog.recorder.store import Problem, Snapshot, Store
+from flightlog.recorder.verify import VerifyReport, require_intact
 from flightlog.trace.messages import Message
 from flightlog.trace.schema import columns, events_schema, messages_schema
 
@@ -53,12 +55,16 @@ class Traces:
     def __init__(self, *stores: str | Path) -> None:
         if not stores:
             raise UsageError("no store given", hint="flightlog.open('.flightlog')")
-        self._open({str(path): Store.open(path).snapshot() for path in stores})
+        opened = {str(path): Store.open(path) for path in stores}
+        self._opened = tuple(opened.values())
+        with damage_named(self._opened):
+            self._open({name: store.snapshot() for name, store in opened.items()})
 
     @classmethod
     def of_snapshots(cls, snapshots: Mapping[str, Snapshot]) -> Traces:
         """Traces over snapshots that are already taken, by the name in column `store`."""
         traces = cls.__new__(cls)
+        traces._opened = ()
         traces._open(snapshots)
         return traces
 
@@ -89,10 +95,22 @@ class Traces:
         self, name_or_query: str, params: Mapping[str, Any] | Sequence[Any] | None = None
     ) -> pa.Table:
         """A view (ordered by its key) or the result of a query, as an Arrow table."""
-        if name_or_query in VIEW_KEYS:
-            view = self._connection.view(name_or_query)
-            return view.sort(*VIEW_KEYS[name_or_query]).to_arrow_table()
-        return self.sql(name_or_query, params).to_arrow_table()
+        with damage_named(self._opened):
+            if name_or_query in VIEW_KEYS:
+                view = self._connection.view(name_or_query)
+                return view.sort(*VIEW_KEYS[name_or_query]).to_arrow_table()
+            return self.sql(name_or_query, params).to_arrow_table()
+
+    def verify(self) -> tuple[VerifyReport, ...]:
+        """Compares the bytes of every store with the digests of its manifests.
+
+        Returns:
+            One report per store; none for traces over snapshots.
+
+        Raises:
+            DamagedError: a segment has changed or is missing.
+        """
+        return tuple(require_intact(store) for store in self._opened)
 
     def rows(
         self, query: str, params: Mapping[str, Any] | Sequence[Any] | None = None
@@ -155,6 +173,23 @@ class Traces:
             return True  # not a plain SELECT (SHOW, DESCRIBE): it has an order of its own
         modifiers = parsed["statements"][0]["node"].get("modifiers", [])
         return any(modifier["type"] == "ORDER_MODIFIER" for modifier in modifiers)
+
+
+@contextmanager
+def damage_named(stores: Iterable[Store]) -> Iterator[None]:
+    """Turns a failure over damaged segments into an error that names them.
+
+    What DuckDB says of damaged bytes varies; which bytes they are, `verify` knows.
+
+    Raises:
+        DamagedError: a segment has changed or is missing.
+    """
+    try:
+        yield
+    except (duckdb.Error, pa.ArrowException, RuntimeError, UnicodeDecodeError, UsageError):
+        for store in stores:
+            require_intact(store)
+        raise
 
 
 def open_traces(*stores: str | Path) -> Traces:

@@ -14,7 +14,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from flightlog.analysis.db import VIEW_NAMES, connect
+from flightlog.analysis.db import VIEW_NAMES, connect, damage_named
 from flightlog.analysis.export import QueryResult, write_result
 from flightlog.errors import UsageError, nearest
 from flightlog.recorder.store import Snapshot, Store
@@ -46,13 +46,12 @@ def user_sql(
         UsageError: another kind of statement, more than one, an error in the SQL
             (with the nearest names for an unknown table or column), or an attempt to
             reach files or settings.
+        DamagedError: a segment of a store has changed or is missing.
     """
-    return user_sql_on(
-        {str(path): Store.open(path).snapshot() for path in stores},
-        query,
-        params=params,
-        limit=limit,
-    )
+    opened = {str(path): Store.open(path) for path in stores}
+    with damage_named(opened.values()):
+        snapshots = {name: store.snapshot() for name, store in opened.items()}
+        return user_sql_on(snapshots, query, params=params, limit=limit)
 
 
 def user_sql_on(

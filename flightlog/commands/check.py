@@ -46,6 +46,7 @@ def check(
 
     chosen = metrics or _tracked(config_file)
     with Traces(*stores) as traces:
+        traces.verify()
         verdict = compare(traces, baseline, candidate, metrics=chosen or None)
     print_verdict(verdict)
     for form, path in (("html", html), ("md", md), ("json", json_), ("junit", junit)):

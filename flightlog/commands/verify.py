@@ -21,7 +21,7 @@ def verify(store: Path) -> None:
     if not report.ok:
         found = "\n  ".join(f"{problem.path}: {problem.what}" for problem in report.problems)
         raise DamagedError(
-            f"{len(report.problems)} problems:\n  {found}",
+            f"{len(report.problems)} problems\n  {found}",
             where=str(store),
             hint="Restore the damaged files from a copy; the others are good.",
         )

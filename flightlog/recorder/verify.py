@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from flightlog.errors import DamagedError
 from flightlog.recorder.blobs import is_intact
 from flightlog.recorder.layout import Layout, Problem, segment_files
 from flightlog.recorder.manifest import SegmentEntry, known_segments, sha256_of
@@ -19,12 +20,35 @@ class VerifyReport:
         events: events in the segments that are as written, and in journals.
         ok: True when there is no problem.
         problems: every file that is changed, missing, damaged or foreign.
+        damaged: those of them that readers would take rows from: segments whose bytes
+            have changed, or that are missing. Rows of such a store are not to be trusted.
     """
 
     segments: int
     events: int
     ok: bool
     problems: tuple[Problem, ...]
+    damaged: tuple[Problem, ...]
+
+
+def require_intact(store: Store) -> VerifyReport:
+    """Verifies a store before its rows are used for a decision.
+
+    Damage that was found and put aside earlier does not matter here: its rows are not read.
+
+    Raises:
+        DamagedError: a segment has changed or is missing.
+        NewerFormatError: a newer flightlog wrote a part of the store.
+    """
+    report = verify_store(store)
+    if report.damaged:
+        found = "\n  ".join(f"{problem.path}: {problem.what}" for problem in report.damaged)
+        raise DamagedError(
+            f"{len(report.damaged)} damaged or missing segments\n  {found}",
+            where=str(store.path),
+            hint="Restore them from a copy; flightlog verify lists everything.",
+        )
+    return report
 
 
 def verify_store(store: Store) -> VerifyReport:
@@ -38,6 +62,7 @@ def verify_store(store: Store) -> VerifyReport:
     snapshot = store.snapshot()
     listed = segment_files(layout.events) + segment_files(layout.messages)
     known, _ = known_segments(layout)
+    damaged: list[Problem] = []
     problems = list(snapshot.problems)
     checked, events = 0, snapshot.unsealed_events.num_rows
     for path in listed:
@@ -51,14 +76,14 @@ def verify_store(store: Store) -> VerifyReport:
             continue
         checked += 1
         if path.stat().st_size != entry.bytes or sha256_of(path) != entry.sha256:
-            problems.append(
+            damaged.append(
                 Problem(path, "the bytes are not those that were sealed: its rows may be wrong")
             )
         elif path.is_relative_to(layout.events):
             events += entry.rows
-    problems += [_missing(layout, entry) for entry in known.values()]
-    problems += _damaged_blobs(layout)
-    return VerifyReport(checked, events, not problems, tuple(problems))
+    damaged += [_missing(layout, entry) for entry in known.values()]
+    problems += [*damaged, *_damaged_blobs(layout)]
+    return VerifyReport(checked, events, not problems, tuple(problems), tuple(damaged))
 
 
 def _missing(layout: Layout, entry: SegmentEntry) -> Problem:

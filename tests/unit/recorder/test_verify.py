@@ -31,7 +31,7 @@ def store(store_path: Path, call: Call) -> Store:
 
 
 def test_sound_store_is_ok(store: Store) -> None:
-    assert verify_store(store) == VerifyReport(6, 6, True, ())
+    assert verify_store(store) == VerifyReport(6, 6, True, (), ())
 
 
 def test_unsealed_events_count(store: Store, call: Call) -> None:
