@@ -50,12 +50,14 @@ def compare(
             and cost are advisory: they follow the day as much as the agent.
 
     Raises:
+        DamagedError: a segment of a store has changed or is missing.
         NothingToCompareError: no task has runs on both sides.
         UnknownNameError: a metric, a field or a value that nothing carries.
         UsageError: a run is on both sides.
     """
     sides = [s if isinstance(s, Side) else Side.parse(s) for s in (baseline, candidate)]
     chosen = select_metrics(metrics)
+    verified = traces.verify()
     pairs = pair(traces, *sides)
     sample = pairs.sample
     if interleaved:
@@ -82,6 +84,7 @@ def compare(
         is_confounded=judged.sessions.is_confounded,
         notes=_notes(judged, sample, traces, alpha),
         method=judged.method,
+        verified_segments=sum(report.segments for report in verified) if verified else None,
     )
     return replace(verdict, headline=headline(verdict))
 

@@ -21,7 +21,7 @@ from flightlog.analysis.db import Traces
 from flightlog.analysis.selection import Side
 from flightlog.analysis.sql_files import sql_text
 from flightlog.analysis.stats.sample import UNKNOWN, Bools, Floats, Ints, Sample
-from flightlog.analysis.verdict import LostTask, SkippedRun
+from flightlog.analysis.verdict import VOID, LostTask, SkippedRun
 from flightlog.errors import NothingToCompareError, UsageError
 from flightlog.trace.vocab import StopReason
 
@@ -253,7 +253,7 @@ def _skipped(
                 side="candidate" if arms[row] else "baseline",
                 suite=suite,
                 task_id=task_id,
-                why="still running" if is_running[row] else "void replay",
+                why="still running" if is_running[row] else VOID,
             )
         )
     return tuple(skipped)

@@ -143,6 +143,9 @@ class LostTask:
     runs: int
 
 
+VOID: Final = "void replay"
+
+
 @dataclass(frozen=True, slots=True)
 class SkippedRun:
     """A run of a paired task that was listed, but not compared.
@@ -204,6 +207,8 @@ class Verdict:
         is_confounded: True when no session holds runs of both sides.
         notes: what else the reader must know.
         method: how it was computed.
+        verified_segments: segments whose bytes were compared with their manifest before
+            anything else; None where the traces came from memory.
     """
 
     decision: Decision
@@ -222,9 +227,17 @@ class Verdict:
     is_confounded: bool
     notes: tuple[str, ...]
     method: Method
+    verified_segments: int | None = None
+
+    @property
+    def void_replays(self) -> int:
+        """Candidate replays that missed a call: changes that nobody has judged."""
+        return sum(run.why == VOID and run.side == "candidate" for run in self.skipped_runs)
 
     def exit_code(self, *, strict: bool = False, confirmed_only: bool = False) -> ExitCode:
-        """0 clean, 1 drift, 2 undecided where that is to fail.
+        """0 clean, 1 drift, 2 undecided where that is to fail, or with void replays.
+
+        A void replay is no pass: without drift it makes the check exit 2.
 
         Args:
             strict: an INCONCLUSIVE check exits 2 instead of 0.
@@ -235,4 +248,5 @@ class Verdict:
             if confirmed or not confirmed_only:
                 return ExitCode.DRIFT
         undecided = self.decision is not Decision.OK
-        return ExitCode.UNDECIDED if strict and undecided else ExitCode.OK
+        is_failing = self.void_replays > 0 or (strict and undecided)
+        return ExitCode.UNDECIDED if is_failing else ExitCode.OK

@@ -106,7 +106,14 @@ def method_text(verdict: Verdict) -> str:
     return (
         f"{kind} labellings within {method.strata}, min-P over the gated metrics, "
         f"alpha {method.alpha:g}, one-sided bounds at {1 - method.alpha:.0%}, seed {method.seed}"
+        f"{_verified(verdict)}"
     )
+
+
+def _verified(verdict: Verdict) -> str:
+    if verdict.verified_segments is None:
+        return ""
+    return f"; {counted(verdict.verified_segments, 'segment')} verified"
 
 
 def counted(number: int, noun: str) -> str:

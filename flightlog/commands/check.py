@@ -18,6 +18,8 @@ _out = click.Path(path_type=Path, dir_okay=False)
 @click.option("--metric", "metrics", multiple=True, help="Gate on this metric; repeat for more.")
 @click.option("--config", "config_file", type=_out, help="Settings file: monitoring.track.")
 @click.option("--strict", is_flag=True, help="An undecided check exits 2 instead of 0.")
+@click.option("--confirmed-only", is_flag=True, help="A drift that is only likely is undecided.")
+@click.option("--interleaved", is_flag=True, help="Both sides ran together, in turn: gate latency.")
 @click.option("--html", type=_out, help="Write the report as one HTML page.")
 @click.option("--md", type=_out, help="Write the report as Markdown.")
 @click.option("--json", "json_", type=_out, help="Write the verdict as JSON.")
@@ -29,6 +31,8 @@ def check(
     metrics: tuple[str, ...],
     config_file: Path | None,
     strict: bool,
+    confirmed_only: bool,
+    interleaved: bool,
     html: Path | None,
     md: Path | None,
     json_: Path | None,
@@ -38,7 +42,7 @@ def check(
 
     A side is a variant (`candidate`), or pairs joined by commas: variant=, model=, agent=,
     suite=, source=, store=, label:KEY=. Exit codes: 0 no drift, 1 drift, 2 cannot compare,
-    or undecided with --strict.
+    void replays, or undecided with --strict.
     """
     from flightlog.analysis.db import Traces
     from flightlog.analysis.drift import compare
@@ -46,14 +50,15 @@ def check(
 
     chosen = metrics or _tracked(config_file)
     with Traces(*stores) as traces:
-        traces.verify()
-        verdict = compare(traces, baseline, candidate, metrics=chosen or None)
+        verdict = compare(
+            traces, baseline, candidate, metrics=chosen or None, interleaved=interleaved
+        )
     print_verdict(verdict)
     for form, path in (("html", html), ("md", md), ("json", json_), ("junit", junit)):
         if path is not None:
             write_report(verdict, path, form=form)
             click.echo(f"wrote {path}")
-    return verdict.exit_code(strict=strict)
+    return verdict.exit_code(strict=strict, confirmed_only=confirmed_only)
 
 
 def _tracked(config_file: Path | None) -> tuple[str, ...]:

@@ -88,6 +88,7 @@ def test_a_void_replay_is_listed_and_forbids_ok(traces_of, pairs_of_runs):
     assert [(run.run_id, run.why) for run in verdict.skipped_runs] == [("run-0001", "void replay")]
     assert by_name(verdict)["tool_calls_per_run"].decision is Decision.OK
     assert "1 run void or unfinished" in verdict.headline
+    assert verdict.exit_code() == 2  # nobody has judged that change
 
 
 def test_an_unrecorded_metric_forbids_ok(traces_of, pairs_of_runs):
