@@ -72,6 +72,8 @@ def _print(verdict: Verdict, out: Console, *, brief: bool) -> None:
     out.print(_sides(verdict))
     out.print()
     out.print(_metrics(verdict))
+    if any(not metric.is_gated for metric in verdict.metrics):
+        out.print(Text("lower case: advisory, not gated", style="dim"))
     if brief:
         return
     out.print()

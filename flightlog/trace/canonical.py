@@ -70,6 +70,12 @@ def digest_of(*parts: str | bytes) -> str:
     return _blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
 
 
+def digest_of_bytes(raw: bytes) -> str:
+    """`digest_of` of one part; shorter, for the recording of every observation."""
+    content = len(raw).to_bytes(8, "little") + raw
+    return _blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
+
+
 def canonical_json(value: Any) -> str:
     """Canonical JSON of a JSON-like value.
 

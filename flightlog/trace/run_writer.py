@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from flightlog.trace.canonical import digest_of
+from flightlog.trace.canonical import digest_of_bytes
 from flightlog.trace.clock import Clock, SystemClock
 from flightlog.trace.events import (
     Evaluation,
@@ -95,7 +95,7 @@ class RunWriter:
         if result is not None:
             raw = result.encode("utf-8", "surrogatepass")
             if "result_digest" not in fields:
-                fields["result_digest"] = digest_of(raw)
+                fields["result_digest"] = digest_of_bytes(raw)
             fields["result_bytes"] = len(raw)
             fields["result"] = result
         return self._write(ToolCall, fields)
@@ -137,6 +137,8 @@ class RunWriter:
                     fields["at"] = clock.wall_us()
                 if "elapsed_ms" not in fields:
                     fields["elapsed_ms"] = self._elapsed_ms(clock)
-            event = event_type(run_id=self.run_id, seq=self._seq, **fields)
+            fields["run_id"] = self.run_id
+            fields["seq"] = self._seq
+            event = event_type(**fields)
             self._seq += 1
             return self._sink.emit(event, messages=messages, durable=durable)

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+DEMO_BEGIN, DEMO_END = "<!-- demo output: begin -->", "<!-- demo output: end -->"
 EXITS = re.compile(r"#\s*exits (\d+)")
 
 pytestmark = [pytest.mark.docs, pytest.mark.xdist_group("docs")]
@@ -24,7 +25,7 @@ def shell(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
         ["bash", "-euc", code],
         cwd=folder,
         check=False,
-        env={**os.environ, "PATH": path, "COLUMNS": "100"},
+        env={**os.environ, "PATH": path, "COLUMNS": "92"},
         capture_output=True,
         text=True,
         timeout=300,
@@ -32,11 +33,31 @@ def shell(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """The folder that the demo made, and what it printed."""
     made = tmp_path_factory.mktemp("docs")
     done = shell("flightlog demo", made)
     assert done.returncode == 1, done.stderr
-    return made
+    return made, done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(demo: tuple[Path, str]) -> Path:
+    return demo[0]
+
+
+def test_readme_shows_what_the_demo_prints(demo: tuple[Path, str]) -> None:
+    """Set FLIGHTLOG_UPDATE_README=1 to write it anew."""
+    printed = demo[1].split("Tasks that moved")[0]
+    shown = "\n".join(line.rstrip() for line in printed.splitlines()).rstrip()
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    before, rest = text.split(DEMO_BEGIN)
+    after = rest.split(DEMO_END)[1]
+    wanted = f"{before}{DEMO_BEGIN}\n```text\n{shown}\n```\n{DEMO_END}{after}"
+    if os.environ.get("FLIGHTLOG_UPDATE_README"):
+        readme.write_text(wanted, encoding="utf-8")
+    assert text == wanted or "FLIGHTLOG_UPDATE_README" in os.environ
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
