@@ -60,6 +60,15 @@ def test_readme_shows_what_the_demo_prints(demo: tuple[Path, str]) -> None:
     assert text == wanted or "FLIGHTLOG_UPDATE_README" in os.environ
 
 
+def test_every_command_that_the_demo_suggests_works(demo: tuple[Path, str]) -> None:
+    folder, printed = demo
+    suggested = [line.strip() for line in printed.split("Try next:")[1].splitlines() if line]
+    assert len(suggested) >= 5
+    for command in suggested:
+        done = shell(command, folder)
+        assert done.returncode == 0, f"{command}\n{done.stderr}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_and_snippet_of_the_page_runs(page: Path, folder: Path) -> None:
     for language, code in BLOCK.findall(page.read_text(encoding="utf-8")):
