@@ -7,7 +7,7 @@ The command line turns an exception into its exit code in one place
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import IntEnum
 
 
@@ -57,12 +57,11 @@ class UnknownNameError(FlightlogError):
 
     @classmethod
     def of(
-        cls, kind: str, name: str, known: Iterable[str], *, where: str = "", hint: str = ""
+        cls, kind: str, name: str, known: Collection[str], *, where: str = "", hint: str = ""
     ) -> UnknownNameError:
-        """Builds the error with the nearest valid names in its hint."""
-        near = nearest(name, known)
-        nearest_text = f"nearest: {', '.join(near)}. " if near else ""
-        return cls(f"unknown {kind} {name!r}", where=where, hint=(nearest_text + hint).strip())
+        """Builds the error with the nearest valid names in its hint, or all where they are few."""
+        names = f"{nearest_text(name, known)}. " if known else ""
+        return cls(f"unknown {kind} {name!r}", where=where, hint=(names + hint).strip())
 
 
 class StoreError(FlightlogError):
@@ -117,6 +116,21 @@ class MissingExtraError(FlightlogError):
     """An optional dependency that the asked-for feature needs."""
 
 
-def nearest(name: str, known: Iterable[str], *, limit: int = 3) -> list[str]:
-    """Up to `limit` of the known names that look most like `name`, best first."""
-    return difflib.get_close_matches(name, sorted(set(known)), n=limit, cutoff=0.5)
+def nearest(name: str, known: Iterable[str], *, limit: int = 3, cutoff: float = 0.5) -> list[str]:
+    """Up to `limit` of the known names that look most like `name`, best first.
+
+    Args:
+        cutoff: least similarity, 0 to 1 (ratio of matching characters, as in difflib).
+    """
+    return difflib.get_close_matches(name, sorted(set(known)), n=limit, cutoff=cutoff)
+
+
+def nearest_text(name: str, known: Collection[str], *, shown: int = 8) -> str:
+    """The nearest known names as text, and the known ones where they are few or none is near."""
+    near = nearest(name, known)
+    names = sorted(set(known))
+    if near and len(names) > shown:
+        return f"nearest: {', '.join(near)}"
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    listed = f"known: {', '.join(names[:shown]) or 'none'}{more}"
+    return f"nearest: {', '.join(near)}. {listed}" if near else listed

@@ -154,9 +154,7 @@ def _chosen(
         runs.setdefault(row["variant"], set()).add(row["run_number"])
     for name in wanted:
         if name not in runs:
-            raise UnknownNameError.of(
-                "variant", name, runs, hint=f"known: {', '.join(sorted(runs))}"
-            )
+            raise UnknownNameError.of("variant", name, runs)
     if wanted:
         if len(wanted) > MAX_VARIANTS:
             raise UsageError(f"at most {MAX_VARIANTS} variants in one plot, not {len(wanted)}")

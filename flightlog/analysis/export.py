@@ -56,7 +56,7 @@ def write_result(
     """
     whole = result if isinstance(result, QueryResult) else QueryResult(result, is_cut=False)
     if form not in FORMS:
-        raise UnknownNameError.of("format", form, FORMS, hint=f"known: {', '.join(FORMS)}")
+        raise UnknownNameError.of("format", form, FORMS)
     if form == "parquet":
         if out is None:
             raise UsageError("Parquet is not for a terminal", hint="add --out FILE.parquet")

@@ -147,9 +147,7 @@ def select_metrics(names: Iterable[str] | None) -> tuple[Metric, ...]:
         return METRICS
     wanted = set(names)
     for name in sorted(wanted - set(METRIC_NAMES)):
-        raise UnknownNameError.of(
-            "metric", name, METRIC_NAMES, hint=f"known: {', '.join(METRIC_NAMES)}"
-        )
+        raise UnknownNameError.of("metric", name, METRIC_NAMES)
     if not wanted:
         raise UsageError("no metric to compare", hint=f"known: {', '.join(METRIC_NAMES)}")
     return tuple(metric for metric in METRICS if metric.name in wanted)

@@ -48,9 +48,7 @@ class Question:
         groups = [part.strip() for part in by.split(",")] if by else []
         for group in groups:
             if group not in GROUPINGS:
-                raise UnknownNameError.of(
-                    "grouping", group, GROUPINGS, hint=f"known: {', '.join(GROUPINGS)}"
-                )
+                raise UnknownNameError.of("grouping", group, GROUPINGS)
         filled: dict[str, str | None] = dict.fromkeys(known) | values
         if "by" in known:
             filled["by"] = ",".join(groups) or None

@@ -47,7 +47,7 @@ def render(verdict: Verdict, form: str, *, plot: Path | None = None) -> str:
         return to_html(verdict, plot=plot)
     writers = {"text": render_text, "json": to_json, "md": to_markdown, "junit": to_junit}
     if form not in writers:
-        raise UnknownNameError.of("report form", form, FORMS, hint=f"known: {', '.join(FORMS)}")
+        raise UnknownNameError.of("report form", form, FORMS)
     return writers[form](verdict)
 
 

@@ -121,9 +121,7 @@ def _term(part: str, text: str) -> Term:
         )
     if field not in FIELDS and not field.startswith(LABEL):
         known = (*FIELDS, f"{LABEL}KEY")
-        raise UnknownNameError.of(
-            "field", field, known, where=f"side {text!r}", hint=f"known: {', '.join(known)}"
-        )
+        raise UnknownNameError.of("field", field, known, where=f"side {text!r}")
     return Term(field, str(Path(value)) if field == "store" else value)
 
 

@@ -77,7 +77,7 @@ def sql_file(folder: str, name: str) -> SqlFile:
     """
     known = sql_names(folder)
     if name not in known:
-        raise UnknownNameError.of("question", name, known, hint=f"known: {', '.join(known)}")
+        raise UnknownNameError.of("question", name, known)
     return parsed(name, sql_text(folder, f"{name}.sql"))
 
 

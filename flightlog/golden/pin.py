@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from flightlog.errors import GoldenError, NothingToCompareError
+from flightlog.errors import GoldenError, NothingToCompareError, nearest
 from flightlog.golden.files import (
     load_recording,
     load_tools,
@@ -66,12 +66,14 @@ class PinReport:
         undeclared_tools: called tools without a declared effect: unknown, so each call of
             one may change everything and little can be served.
         notes: conflicts, racing calls and other doubts, one sentence each.
+        declared_tools: tools with a declared effect.
     """
 
     goldens: Path
     tasks: tuple[PinnedTask, ...]
     undeclared_tools: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    declared_tools: tuple[str, ...] = ()
 
     def lines(self) -> list[str]:
         """The report as text."""
@@ -81,12 +83,16 @@ class PinReport:
             text = f"  {task.task_id}: {len(task.added)} recordings added"
             found.append(f"{text}, {len(task.kept)} were there" if task.kept else text)
         if self.undeclared_tools:
-            names = ", ".join(self.undeclared_tools)
+            names = ", ".join(map(self._with_nearest, self.undeclared_tools))
             found.append(
                 f"undeclared tools: {names}. Their effect is unknown, so each call counts as a "
                 f"write to everything. Declare effect and scopes in {self.goldens / TOOLS_FILE}"
             )
         return [*found, *(f"note: {note}" for note in self.notes)]
+
+    def _with_nearest(self, name: str) -> str:
+        near = nearest(name, self.declared_tools, limit=1, cutoff=0.8)
+        return f"{name} (declared is {near[0]})" if near else name
 
 
 def pin_runs(
@@ -134,7 +140,8 @@ def pin_runs(
         )
         for plan in plans
     )
-    return PinReport(goldens, pinned, tuple(unknown), tuple(notes))
+    declared = tuple(sorted(set(tools) - set(unknown)))
+    return PinReport(goldens, pinned, tuple(unknown), tuple(notes), declared)
 
 
 def _check_finished(recording: Recording) -> RunStarted:

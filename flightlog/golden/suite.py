@@ -13,6 +13,8 @@ from flightlog.errors import (
     GoldenError,
     StaleGoldenError,
     UnknownNameError,
+    nearest,
+    nearest_text,
 )
 from flightlog.golden.factory import load_factory
 from flightlog.golden.files import load_recording, load_tools, recording_files
@@ -41,6 +43,9 @@ __all__ = [
     "make_agent",
     "replay_suite",
 ]
+
+_MISSPELT: Final = 0.85
+"""Similarity from which an undeclared name is taken for a misspelt declared one."""
 
 ACCEPT_HINT: Final = (
     "To accept it, record a live run that makes this call and pin it: "
@@ -239,12 +244,13 @@ def _entry(path: Path, tools: Mapping[str, Tool], rules: Rules) -> GoldenEntry:
     golden = load_task(path)
     for name in golden.tools:
         if name not in tools:
-            known = ", ".join(sorted(tools)) or "none"
+            declared_in = path.parent.parent / TOOLS_FILE
             raise StaleGoldenError(
                 f"tool {name!r} of the golden task is not declared",
                 where=str(path),
-                hint=f"Declare it in {path.parent.parent / TOOLS_FILE} (declared: {known}).",
+                hint=f"Declare it in {declared_in}; {nearest_text(name, tools)}.",
             )
+    _check_forbidden(golden.judge.forbidden_tools, tools, where=str(path))
     recordings = [load_recording(file) for file in recording_files(path.parent)]
     if not recordings:
         raise StaleGoldenError(
@@ -254,6 +260,19 @@ def _entry(path: Path, tools: Mapping[str, Tool], rules: Rules) -> GoldenEntry:
         )
     declared = tuple(tools[name] for name in golden.tools)
     return GoldenEntry(golden, path.parent, declared, Cassette(recordings, rules))
+
+
+def _check_forbidden(names: Sequence[str], tools: Mapping[str, Tool], *, where: str) -> None:
+    """Refuses a misspelt name, which would forbid nothing; a tool that nobody has is fine."""
+    for name in names:
+        near = [] if name in tools else nearest(name, tools, cutoff=_MISSPELT)
+        if near:
+            raise GoldenError(
+                f"judge.forbidden_tools names {name!r}, which is not declared",
+                where=where,
+                hint=f"nearest: {', '.join(near)}. If it is another tool, declare it in "
+                f"{TOOLS_FILE}.",
+            )
 
 
 def _chosen(entries: list[GoldenEntry], tasks: Sequence[str] | None) -> list[GoldenEntry]:

@@ -294,3 +294,9 @@ def test_functions_that_a_candidate_brings_are_never_called(goldens: Path) -> No
     report = _replay(goldens, factory)
     assert report.live_tool_calls == 0
     assert report.trials[0].stop == "replay_miss:refund"
+
+
+def test_a_misspelt_forbidden_tool_is_an_error_since_it_would_forbid_nothing(goldens: Path) -> None:
+    _change(goldens, "forbidden_tools: []", "forbidden_tools: [get_ordr]")
+    with pytest.raises(GoldenError, match=r"'get_ordr'.*not declared(.|\n)*nearest: get_order"):
+        load_suite(goldens)
