@@ -54,7 +54,7 @@ class Traces:
 
     def __init__(self, *stores: str | Path) -> None:
         if not stores:
-            raise UsageError("no store given", hint="flightlog.open('.flightlog')")
+            raise UsageError("no store given", hint="flightlog.open('flightlog-store')")
         opened = {str(path): Store.open(path) for path in stores}
         self._opened = tuple(opened.values())
         with damage_named(self._opened):
