@@ -39,6 +39,8 @@ class Circumstances:
         p_better: p-value for the better, adjusted over the gated metrics.
         min_p: smallest p-value the comparison can give.
         is_gated: the metric can fail the check.
+        tested_tasks: tasks with runs that relabelling can swap.
+        tested_runs: candidate runs that relabelling can swap.
         within_sessions: the rise is no larger than what the stored baseline's
             sessions differ by.
         storms: of tool calls; None for other metrics.
@@ -48,6 +50,8 @@ class Circumstances:
     p_better: float
     min_p: float
     is_gated: bool
+    tested_tasks: int
+    tested_runs: int
     within_sessions: bool = False
     storms: Storms | None = None
 
@@ -107,12 +111,20 @@ def _first_rule(
         return Decision.INCONCLUSIVE, None, reason
     if around.p_better <= settings.alpha and evidence.change < no_change(evidence):
         return Decision.IMPROVED, None, _change_in_words(evidence)
-    enough = (
-        evidence.task_count >= settings.min_tasks and evidence.candidate_runs >= settings.min_runs
-    )
-    if evidence.bounds is not None and evidence.bounds[1] < limit and enough:
+    tasks, runs = _tested(evidence, around)
+    enough = tasks >= settings.min_tasks and runs >= settings.min_runs
+    within = evidence.bounds is not None and evidence.bounds[1] < limit
+    if within and evidence.change < limit and enough:
         return Decision.OK, None, "shown to lie within the tolerance"
     return Decision.INCONCLUSIVE, None, _open_in_words(evidence, around, settings, limit)
+
+
+def _tested(evidence: Evidence, around: Circumstances) -> tuple[int, int]:
+    """Tasks and candidate runs that the bounds rest on."""
+    return (
+        min(evidence.task_count, around.tested_tasks),
+        min(evidence.candidate_runs, around.tested_runs),
+    )
 
 
 def worst_allowed(evidence: Evidence) -> float:
@@ -147,14 +159,12 @@ def _open_in_words(
     if around.within_sessions:
         return "the rise is no larger than what sessions of the stored baseline differ by"
     if evidence.bounds is not None and evidence.bounds[1] < limit:
-        if evidence.task_count < settings.min_tasks:
-            return (
-                f"{evidence.task_count} tasks are fewer than the {settings.min_tasks} that OK needs"
-            )
-        return (
-            f"{evidence.candidate_runs} candidate runs are fewer than the "
-            f"{settings.min_runs} that OK needs"
-        )
+        if evidence.change >= limit:
+            return "the change lies outside its own bounds: runs that cannot be swapped carry it"
+        tasks, runs = _tested(evidence, around)
+        if tasks < settings.min_tasks:
+            return f"{tasks} tasks are fewer than the {settings.min_tasks} that OK needs"
+        return f"{runs} candidate runs are fewer than the {settings.min_runs} that OK needs"
     if around.p_worse <= settings.alpha:
         return "a change for the worse, but not shown to be within or beyond the tolerance"
     return "not shown to lie within the tolerance"

@@ -91,6 +91,8 @@ def judge(
             p_better=p_better[name],
             min_p=labellings.min_p,
             is_gated=gated[name],
+            tested_tasks=len(np.unique(sample.task[labellings.is_free])),
+            tested_runs=int((labellings.is_free & sample.is_candidate).sum()),
             within_sessions=_is_within_sessions(measure, sample, sessions),
             storms=storms if name == STORM_METRIC else None,
         )

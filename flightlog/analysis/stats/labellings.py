@@ -89,11 +89,14 @@ class Labellings:
         row_count: labellings, the observed one included.
         is_exact: True when they are all there are.
         min_p: smallest p-value they can give.
+        is_free: runs that change their arm in some of them.
     """
 
     def __init__(self, strata: Ints, is_candidate: Bools, *, shuffles: int, seed: int) -> None:
         self._groups, fixed = _group(strata, is_candidate)
         self._fixed_labels = is_candidate[fixed]
+        self.is_free: Bools = np.ones(len(strata), np.bool_)
+        self.is_free[fixed] = False
         self._seed = seed
         self.order = np.concatenate([fixed, *(group.runs.ravel() for group in self._groups)])
         total = _count(self._groups, limit=10**12)

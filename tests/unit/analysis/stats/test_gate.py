@@ -277,6 +277,27 @@ def test_a_baseline_of_three_sessions_lets_cost_gate_past_their_spread(sample_of
     assert "sessions of the stored baseline" in jumpy.reason
 
 
+def test_a_rise_outside_the_shared_sessions_is_not_ok(sample_of, judged):
+    sample = sample_of(
+        [[4, 4, 4]] * 30, [[12, 12, 4]] * 30, session=np.tile([1, 1, 0, 2, 2, 0], 30)
+    )
+    found = judged(sample)
+    assert found.change == pytest.approx(7 / 3)
+    assert found.decision is Decision.INCONCLUSIVE
+    assert "outside its own bounds" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("shared_tasks", "reason"), [(5, "5 tasks are fewer"), (8, "16 candidate runs are fewer")]
+)
+def test_only_runs_that_can_swap_arms_count_towards_ok(sample_of, judged, shared_tasks, reason):
+    apart = [[1, 1, 2, 2]] * (30 - shared_tasks)
+    session = np.concatenate([[0, 0, 0, 0]] * shared_tasks + apart)
+    found = judged(sample_of([[4, 4]] * 30, [[4, 4]] * 30, session=session))
+    assert found.decision is Decision.INCONCLUSIVE
+    assert reason in found.reason
+
+
 def test_tokens_are_advisory():
     assert [m.name for m in METRICS if not m.gates] == ["tokens_per_request"]
 
