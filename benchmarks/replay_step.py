@@ -5,9 +5,11 @@
 One run is 11 steps, as in the peer benchmarks of replay. Beside it stand a bare loop
 that calls ten functions and keeps the messages (what any replay costs at least), and
 the same replay recorded into a store. Medians over interleaved blocks of runs; CPU of
-the whole process, so worker threads and the recorder's are counted. Under a deadline
-(the default budget has one) the loop calls the model in a worker thread, since only so
-could a model that hangs be left behind; without one it is called in place.
+the whole process, so worker threads and the recorder's are counted.
+
+The same run can be replayed through other libraries beside it, each by its own mock
+model: `--peers FOLDER --peer-python PYTHON` runs the folder's `b_*.py` with that
+interpreter; each prints one JSON line with `name` and `cpu_us_per_step`.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -157,10 +161,28 @@ def cpu_us_per_step(
     return {name: statistics.median(values) for name, values in found.items()}
 
 
+def peers(folder: Path, python: str) -> dict[str, float]:
+    """CPU microseconds per step of the peers whose library that interpreter has."""
+    figures = {}
+    for script in sorted(folder.glob("b_*.py")):
+        done = subprocess.run(
+            [python, script.name], cwd=folder, capture_output=True, text=True, check=False
+        )
+        lines = [line for line in done.stdout.splitlines() if line.startswith('{"name"')]
+        if not lines:
+            print(f"left out: {script.name} (its library is not installed)")
+        for line in lines:
+            row = json.loads(line)
+            figures[row["name"]] = float(row["cpu_us_per_step"])
+    return figures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--repeat", type=int, default=9)
+    parser.add_argument("--peers", type=Path, help="folder of peer benchmarks")
+    parser.add_argument("--peer-python", default=sys.executable)
     options = parser.parse_args()
     cassette = Cassette([recording()], Rules([TOOL]))
     no_deadline, default = Budget(max_seconds=None), Budget()
@@ -176,6 +198,8 @@ def main() -> None:
             runs=options.runs,
             repeat=options.repeat,
         )
+    if options.peers:
+        figures |= peers(options.peers, options.peer_python)
     base = figures["bare loop of function calls"]
     rows = [(name, f"{us:.1f}", f"{us / base:.1f} x") for name, us in figures.items()]
     print(table(rows, header=("case", "CPU us per step", "to the bare loop")))
