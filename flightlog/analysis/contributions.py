@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from flightlog.analysis.metrics import Kind
+from flightlog.analysis.metrics import Kind, select_metrics
+from flightlog.analysis.stats.measures import known_values
 from flightlog.analysis.stats.quantile import p95
-from flightlog.analysis.stats.sample import UNKNOWN, Bools, Floats, Ints, Sample
+from flightlog.analysis.stats.sample import Bools, Floats, Ints, Sample
 from flightlog.analysis.verdict import TASK_LIMIT, MetricVerdict, TaskChange
 
 
@@ -51,10 +52,10 @@ def _movement(sample: Sample, metric: MetricVerdict) -> tuple[Floats, Floats, Fl
     arms = sample.is_candidate
     if metric.kind is Kind.QUANTILE:
         return _latency_movement(sample)
+    [described] = select_metrics([metric.name])
+    values = known_values(described, sample)
     if metric.name == "stop_reason" and sample.stop is not None:
-        values = np.where(sample.stop == UNKNOWN, np.nan, sample.stop > 0)
-    else:
-        values = sample.values[metric.name]
+        values = values + (sample.stop > 0)
     known: Bools = ~np.isnan(values)
     base = sample.task_means(np.where(known, values, 0.0), known & ~arms)
     cand = sample.task_means(np.where(known, values, 0.0), known & arms)

@@ -35,8 +35,7 @@ class Metric:
             sides share no session (it then follows the day as much as the agent).
         log_offset: added before a logarithm: 1 for counts; None for half the
             smallest positive value.
-        zero_is_unknown: True when half or more zeros in an arm mean that the
-            source did not record it.
+        zero_is_unknown: True when a zero means that the source did not record it.
         description: what it measures, one sentence.
     """
 

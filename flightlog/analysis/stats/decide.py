@@ -178,7 +178,8 @@ def _advice(evidence: Evidence, around: Circumstances, sample: Sample, settings:
         return f"needs at least {fewest} trials per task on both sides for any test"
     if tasks < settings.min_tasks:
         return f"needs at least {settings.min_tasks} tasks"
-    fewest = math.ceil(settings.min_runs / tasks)
+    base, cand = float(sample.baseline_trials.mean()), float(sample.candidate_trials.mean())
+    fewest = max(math.ceil(settings.min_runs / tasks), math.floor(cand) + 1)
     needed = None if evidence.bounds is None else _trials(evidence, sample, settings)
     if needed is None:
         if evidence.candidate_runs < settings.min_runs:
@@ -187,7 +188,8 @@ def _advice(evidence: Evidence, around: Circumstances, sample: Sample, settings:
     both, one = needed
     if both is None:
         return "no feasible number of trials would settle it; more tasks would"
-    text = f"about {max(both, fewest)} trials per task on both sides would settle it"
+    both = max(both, math.ceil(settings.min_runs / tasks), math.floor(min(base, cand)) + 1)
+    text = f"about {both} trials per task on both sides would settle it"
     return f"{text}, or {max(one, fewest)} of the candidate alone" if one else text
 
 

@@ -12,7 +12,7 @@ and Young 1993; Miller 2024, Adding Error Bars to Evals (pairing by task).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -26,8 +26,9 @@ from flightlog.analysis.stats.measures import (
     Measure,
     PointsMeasure,
     RatioMeasure,
+    known_values,
 )
-from flightlog.analysis.stats.sample import UNKNOWN, Bools, Floats, Sample
+from flightlog.analysis.stats.sample import Bools, Ints, Sample
 from flightlog.analysis.stats.sessions import FEWEST_SESSIONS, exceeds_sessions
 from flightlog.analysis.stats.storms import Storms, storms_of
 from flightlog.analysis.verdict import Decision, Method, MetricVerdict
@@ -76,7 +77,12 @@ def judge(
     )
     missing = {m.name: _why_unavailable(m, sample, unknown_calls or {}) for m in metrics}
     measures = [_measure(m, sample, labellings) for m in metrics if not missing[m.name]]
-    evidence = _evidence(measures, labellings, settings.alpha)
+    evidence = [
+        _with_known_bounds(measure, found, sample, sessions.strata, settings)
+        for measure, found in zip(
+            measures, _evidence(measures, labellings, settings.alpha), strict=True
+        )
+    ]
     gated = {m.name: _gates(m, sessions) for m in metrics}
     p_worse = _p_values(evidence, gated, tail=1)
     p_better = _p_values(evidence, gated, tail=-1)
@@ -138,6 +144,22 @@ def _evidence(measures: Sequence[Measure], labellings: Labellings, alpha: float)
     return [m.evidence(part, alpha) for m, part in zip(measures, parts, strict=True)]
 
 
+def _with_known_bounds(
+    measure: Measure, found: Evidence, sample: Sample, strata: Ints, settings: Settings
+) -> Evidence:
+    """The evidence with bounds from the runs of known value alone, relabelled among themselves."""
+    if not isinstance(measure, RatioMeasure | PointsMeasure) or measure.column.known.all():
+        return found
+    rows = measure.column.known
+    part = sample.part(rows)
+    labellings = Labellings(
+        strata[rows], part.is_candidate, shuffles=settings.shuffles, seed=sample.seed
+    )
+    alone = _measure(measure.metric, part, labellings)
+    [known] = _evidence([alone], labellings, settings.alpha)
+    return replace(found, bounds=known.bounds)
+
+
 def _p_values(
     evidence: Sequence[Evidence], gated: Mapping[str, bool], *, tail: int
 ) -> dict[str, float]:
@@ -181,7 +203,7 @@ def _why_unavailable(metric: Metric, sample: Sample, unknown_calls: Mapping[bool
         if share >= HALF:
             return f"{what} in {share:.0%} of the runs of the {side}"
     if metric.kind is not Kind.QUANTILE:
-        known = ~np.isnan(_raw(metric, sample))
+        known = ~np.isnan(known_values(metric, sample))
         arms = sample.is_candidate
         if not np.intersect1d(sample.task[known & arms], sample.task[known & ~arms]).size:
             return "no task has a value on both sides"
@@ -194,16 +216,8 @@ def _share_unknown(metric: Metric, sample: Sample, rows: Bools) -> tuple[float, 
         with_calls = np.zeros(sample.task.size, np.bool_)
         with_calls[sample.call_run] = True
         return float(np.mean(~with_calls[rows])), "no timed model call"
-    values = _raw(metric, sample)[rows]
-    if metric.zero_is_unknown:
-        return float(np.mean(np.isnan(values) | (values == 0))), "unknown or 0"
-    return float(np.mean(np.isnan(values))), "unknown"
-
-
-def _raw(metric: Metric, sample: Sample) -> Floats:
-    if metric.name == "stop_reason" and sample.stop is not None:
-        return np.where(sample.stop == UNKNOWN, np.nan, 0.0)
-    return sample.values[metric.name]
+    share = float(np.mean(np.isnan(known_values(metric, sample)[rows])))
+    return share, "unknown or 0" if metric.zero_is_unknown else "unknown"
 
 
 def _unavailable(metric: Metric, why: str, is_gated: bool) -> MetricVerdict:  # noqa: FBT001

@@ -89,7 +89,7 @@ class RatioMeasure:
     def __init__(self, metric: Metric, sample: Sample) -> None:
         self.metric = metric
         self._sample = sample
-        self.column = Column.of(sample, sample.values[metric.name])
+        self.column = Column.of(sample, known_values(metric, sample))
         known = self.column.pooled[self.column.known]
         self.offset = metric.log_offset or half_smallest(known)
 
@@ -234,6 +234,14 @@ class LatencyMeasure:
             baseline_runs=int(base.sum()),
             candidate_runs=int(cand.sum()),
         )
+
+
+def known_values(metric: Metric, sample: Sample) -> Floats:
+    """A metric's value of each run, NaN where unknown; stop reasons: 0 where known."""
+    if metric.name == "stop_reason" and sample.stop is not None:
+        return np.where(sample.stop == UNKNOWN, np.nan, 0.0)
+    values = sample.values[metric.name]
+    return np.where(values == 0, np.nan, values) if metric.zero_is_unknown else values
 
 
 def ratio_of(candidate: float, baseline: float) -> float:

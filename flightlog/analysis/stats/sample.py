@@ -74,6 +74,18 @@ class Sample:
         """By how much a run moves its task's difference when it changes arm: 1/k_c + 1/k_b."""
         return (1 / self.candidate_trials + 1 / self.baseline_trials)[self.task]
 
+    def part(self, rows: Bools) -> Sample:
+        """The sample of some of the runs, without model calls; their tasks numbered anew."""
+        return Sample(
+            task=np.unique(self.task[rows], return_inverse=True)[1].astype(np.int64),
+            is_candidate=self.is_candidate[rows],
+            values={name: values[rows] for name, values in self.values.items()},
+            session=None if self.session is None else self.session[rows],
+            stop=None if self.stop is None else self.stop[rows],
+            stop_reasons=self.stop_reasons,
+            seed=self.seed,
+        )
+
     def task_means(self, values: Floats, rows: Bools) -> Floats:
         """Mean of `values` over `rows`, per task; NaN for a task without such a row."""
         total = np.bincount(self.task[rows], values[rows], minlength=self.task_count)
@@ -89,7 +101,8 @@ class Column:
 
     A run without a value gets its task's mean over both arms in `pooled`
     (a function of the task alone, so relabelling stays valid and such a run
-    only costs power), and its own arm's mean in `by_arm` (for bounds). A task
+    only costs power), and its own arm's mean in `by_arm` (for bounds, which
+    are then taken from the known runs alone: filled values spread too little). A task
     without any value in one of the arms is out of use: all its runs count as 0.
 
     Attributes:

@@ -249,6 +249,41 @@ def test_a_few_unknown_values_cost_power_only(suite_of, judged):
     assert found.baseline_runs + found.candidate_runs == sample.task.size - 9
 
 
+def test_a_cost_of_zero_in_some_runs_is_no_improvement(sample_of, judged):
+    sample = sample_of([[4] * 5] * 30, [[4] * 5] * 30)
+    is_zero = np.tile([0] * 5 + [1, 1, 0, 0, 0], 30) == 1
+    cost = np.where(is_zero, 0.0, sample.values["cost_usd"])
+    zeros = dataclasses.replace(sample, values={**sample.values, "cost_usd": cost})
+    found = judged(zeros, "cost_usd")
+    assert found.decision is Decision.OK
+    assert found.change == pytest.approx(1.0)
+    assert found.candidate_runs == 90
+
+
+def test_bounds_cover_the_truth_when_many_values_are_unknown(suite_of, judged):
+    covered = []
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        sample = suite_of(seed, 20, 3)
+        cost = np.exp(rng.normal(0, 0.5, sample.task.size))
+        cost[sample.is_candidate & (rng.random(cost.size) < 0.4)] = np.nan
+        if np.isnan(cost[sample.is_candidate]).mean() >= 0.5:
+            continue
+        holed = dataclasses.replace(sample, values={**sample.values, "cost_usd": cost})
+        found = judged(holed, "cost_usd", shuffles=999)
+        covered.append((found.lower <= 1, found.upper >= 1))
+    # Two standard errors of a share of 0.95 over 200 suites are 0.031.
+    assert np.mean(covered, axis=0).min() >= 0.95 - 0.031
+
+
+def test_more_trials_than_there_are_is_the_least_that_is_advised(sample_of, judged):
+    found = judged(sample_of([[4]] * 50, [[4]] * 50), "success")
+    assert found.decision is Decision.INCONCLUSIVE
+    assert found.advice == (
+        "about 2 trials per task on both sides would settle it, or 2 of the candidate alone"
+    )
+
+
 def test_latency_and_cost_are_advisory_without_a_shared_session(suite_of):
     apart = dataclasses.replace(suite_of(1, 30, 2, cost=3.0, latency=3.0), session=None)
     judgement = judge(apart, METRICS, Settings())
