@@ -12,6 +12,7 @@ permutation tests.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from statistics import NormalDist
 
 import numpy as np
@@ -19,6 +20,10 @@ import numpy as np
 from flightlog.analysis.stats.sample import Bools, Column, Floats, Sample
 
 FEWEST_MIXED_TASKS = 5
+SCALE_DECIMALS = 9
+FIRST_STEP = 0.05
+LAST_STEP = 0.0005
+FARTHEST = 12.0
 
 
 def order_bounds(crossings: Floats, alpha: float) -> tuple[float, float] | None:
@@ -53,6 +58,56 @@ def points_crossings(fallen: Floats, moved: Floats) -> Floats:
     crossings = np.zeros(fallen.shape)
     np.divide(fallen, moved, out=crossings, where=moved > 0)
     return crossings
+
+
+def scale_bounds(
+    differences: Callable[[float], Floats], estimate: float, alpha: float
+) -> tuple[float, float] | None:
+    """Bounds of a logarithmic change by trying changes until the test rejects them.
+
+    Exact, up to the step of the search, when the change multiplies all of the
+    candidate's values alike. For statistics without a closed form.
+
+    Args:
+        differences: the test's statistic of every labelling (row 0: observed)
+            once a logarithmic change is undone.
+        estimate: where the search begins.
+        alpha: error rate of each bound.
+
+    Returns:
+        Lower and upper bound, infinite where no change is rejected; None when
+        too few labellings.
+    """
+    if math.floor(alpha * len(differences(estimate)) + 1e-9) < 1:
+        return None
+
+    def is_rejected(change: float, tail: int) -> bool:
+        found = tail * np.round(differences(change), SCALE_DECIMALS)
+        return bool(np.mean(found >= found[0]) <= alpha)
+
+    return _edges(is_rejected, estimate)
+
+
+def _edges(is_rejected: Callable[[float, int], bool], start: float) -> tuple[float, float]:
+    """The last change below and above `start` that each one-sided test does not reject."""
+    edges = []
+    for tail in (1, -1):
+        # A test for a rise (1) rejects changes that are too small, so it gives the lower bound.
+        from_start = is_rejected(start, tail)
+        step = FIRST_STEP * (tail if from_start else -tail)
+        near, far = start, start + step
+        while is_rejected(far, tail) == from_start and abs(far - start) < FARTHEST:
+            step *= 2
+            near, far = far, far + step
+        if abs(far - start) >= FARTHEST:
+            edges.append(-tail * math.inf)
+            continue
+        kept, rejected = (far, near) if from_start else (near, far)
+        while abs(kept - rejected) > LAST_STEP:
+            middle = (kept + rejected) / 2
+            kept, rejected = (kept, middle) if is_rejected(middle, tail) else (middle, rejected)
+        edges.append(kept)
+    return edges[0], edges[1]
 
 
 def widened_upper(sample: Sample, column: Column, upper: float, alpha: float) -> float:

@@ -28,19 +28,27 @@ def p95(latencies: Floats) -> float:
 class LatencyTest:
     """Difference of log p95 between the arms, for any labelling of the runs.
 
-    Only the slowest quarter of the calls is looked at; where the 95th
-    percentile of an arm lies below it, the quarter's fastest call stands in.
+    Only the slowest calls are looked at, by default a quarter of all; where the
+    95th percentile of an arm lies below them, the fastest of them stands in.
     That is a fixed rule, the same for all labellings, so the test stays exact.
 
     Args:
         call_column: column of each call's run in a block of labellings.
         latencies: of the calls, above 0.
         run_count: columns of a block.
+        slowest_share: share of the calls that is looked at.
     """
 
-    def __init__(self, call_column: Ints, latencies: Floats, run_count: int) -> None:
+    def __init__(
+        self,
+        call_column: Ints,
+        latencies: Floats,
+        run_count: int,
+        *,
+        slowest_share: float = SLOWEST_SHARE,
+    ) -> None:
         slowest = np.argsort(-latencies, kind="stable")
-        kept = slowest[: max(2, math.ceil(SLOWEST_SHARE * latencies.size))]
+        kept = slowest[: max(2, math.ceil(slowest_share * latencies.size))]
         self._logs = np.log(np.maximum(latencies[kept], 1e-9))
         self._columns = call_column[kept]
         self._calls = np.bincount(call_column, minlength=run_count).astype(np.float64)

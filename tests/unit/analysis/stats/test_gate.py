@@ -185,6 +185,26 @@ def test_bounds_of_a_ratio_cover_the_truth(sample_of, judged):
     assert 0.91 <= np.mean(below) <= 0.985
 
 
+@pytest.mark.parametrize("factor", [1.0, 1.5])
+def test_bounds_of_latency_cover_the_truth_in_small_suites(suite_of, judged, factor):
+    covered = []
+    for seed in range(200):
+        found = judged(suite_of(seed, 20, 2, latency=factor), "latency_p95", shuffles=999)
+        covered.append((found.lower <= factor, found.upper >= factor))
+    # Two standard errors of a share of 0.95 over 200 suites are 0.031.
+    assert np.mean(covered, axis=0).min() >= 0.95 - 0.031
+
+
+def test_bounds_of_latency_use_every_labelling_of_a_small_suite(sample_of, judged):
+    sample = sample_of([[1] * 4] * 2, [[1] * 4] * 2)
+    spread = np.exp(np.random.default_rng(1).normal(0, 0.5, 8))
+    slow_last = np.concatenate([100 + np.arange(8) / 100, 1000 * spread])
+    swapped = np.concatenate([1000 * spread, 100 + np.arange(8) / 100])
+    last = judged(dataclasses.replace(sample, call_latency_ms=slow_last), "latency_p95")
+    first = judged(dataclasses.replace(sample, call_latency_ms=swapped), "latency_p95")
+    assert (last.lower, last.upper) == pytest.approx((first.lower, first.upper))
+
+
 def test_the_same_data_give_the_same_verdicts(suite_of):
     first, again = (judge(suite_of(3, 25, 2), METRICS, Settings()) for _ in range(2))
     assert first.metrics == again.metrics
