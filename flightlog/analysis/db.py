@@ -48,14 +48,14 @@ class Traces:
     at once.
 
     Args:
-        stores: folders; the column `store` tells which one a row came from, in
-            the words given here.
+        stores: folders; the column `store` tells which one a row came from, as the
+            path given here (without a trailing slash).
     """
 
     def __init__(self, *stores: str | Path) -> None:
         if not stores:
             raise UsageError("no store given", hint="flightlog.open('flightlog-store')")
-        opened = {str(path): Store.open(path) for path in stores}
+        opened = {str(Path(path)): Store.open(path) for path in stores}
         self._opened = tuple(opened.values())
         with damage_named(self._opened):
             self._open({name: store.snapshot() for name, store in opened.items()})

@@ -78,9 +78,9 @@ def pair(traces: Traces, baseline: Side, candidate: Side) -> Pairs:
         task=task.astype(np.int64),
         is_candidate=arms[rows],
         values={
-            "tool_calls_per_run": _floats(table, "tool_calls")[rows],
-            "tokens_per_request": _floats(table, "tokens_per_request")[rows],
-            "cost_usd": _floats(table, "cost_usd")[rows],
+            "tool_calls_per_run": _amounts(table, "tool_calls")[rows],
+            "tokens_per_request": _amounts(table, "tokens_per_request")[rows],
+            "cost_usd": _amounts(table, "cost_usd")[rows],
             "success": _floats(table, "success")[rows],
         },
         session=_sessions(table, rows),
@@ -181,7 +181,7 @@ def _calls(traces: Traces, table: pa.Table, rows: Ints) -> _Calls:
     row_of = np.full(len(table) + 1, UNKNOWN)
     row_of[rows] = np.arange(len(rows))
     run = row_of[place.fill_null(len(table)).to_numpy()]
-    latency = calls.column("latency_ms").to_numpy()
+    latency = _amounts(calls, "latency_ms")
     known = ~np.isnan(latency)
     chosen, unknown = (run != UNKNOWN) & known, (run != UNKNOWN) & ~known
     order = np.lexsort((latency[chosen], run[chosen]))
@@ -287,6 +287,12 @@ def _coded(table: pa.Table, name: str) -> tuple[Ints, list[str]]:
 def _floats(table: pa.Table, name: str) -> Floats:
     values: Floats = table.column(name).to_numpy().astype(np.float64)
     return values
+
+
+def _amounts(table: pa.Table, name: str) -> Floats:
+    """A column of amounts; NaN for what cannot be one: null, negative or infinite."""
+    values = _floats(table, name)
+    return np.where(np.isfinite(values) & (values >= 0), values, np.nan)
 
 
 def _bools(table: pa.Table, name: str) -> Bools:

@@ -48,7 +48,7 @@ def user_sql(
             reach files or settings.
         DamagedError: a segment of a store has changed or is missing.
     """
-    opened = {str(path): Store.open(path) for path in stores}
+    opened = {str(Path(path)): Store.open(path) for path in stores}
     with damage_named(opened.values()):
         snapshots = {name: store.snapshot() for name, store in opened.items()}
         return user_sql_on(snapshots, query, params=params, limit=limit)

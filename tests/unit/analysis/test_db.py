@@ -235,6 +235,11 @@ def test_several_stores_are_one_with_their_names(
     assert calls == 2 * tiny.table("tool_calls").num_rows
 
 
+def test_a_store_has_one_name_however_its_path_is_written(tiny_store: Path) -> None:
+    with Traces(f"{tiny_store}/", f"{tiny_store.parent}/./{tiny_store.name}") as traces:
+        assert traces.stores == (str(tiny_store),)
+
+
 def test_a_store_in_a_folder_with_odd_characters_is_read(
     tmp_path: Path, write_tiny: Callable[[Sink], None]
 ) -> None:

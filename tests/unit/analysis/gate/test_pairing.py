@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -137,3 +139,12 @@ def test_known_values_that_no_run_has_together_are_nothing_to_compare(traces_of,
 def test_a_run_on_both_sides_is_an_error(traces_of, pairs_of_runs):
     with pytest.raises(UsageError, match="4 runs are on both sides, such as run-0000"):
         paired(traces_of(pairs_of_runs(2, 2)), baseline="suite=demo", candidate="baseline")
+
+
+@pytest.mark.parametrize("value", [math.inf, -1.0, math.nan])
+def test_values_that_cannot_be_are_unknown(traces_of, pairs_of_runs, value):
+    runs = pairs_of_runs(2, 1, cost_usd=value, latency_ms=[100.0, value])
+    found = paired(traces_of(runs))
+    assert np.isnan(found.sample.values["cost_usd"]).tolist() == [False, True] * 2
+    assert found.sample.call_latency_ms.tolist() == [100.0] * 4
+    assert found.unknown_calls == {False: 0.0, True: 0.5}
