@@ -45,11 +45,17 @@ class Message(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def digest(self) -> str:
         """32 hex digits over all fields; equal messages have equal digests."""
-        return digest_of(msgspec.json.encode(self.cleaned))
+        try:
+            raw = msgspec.json.encode(self)
+        except UnicodeEncodeError:
+            raw = msgspec.json.encode(self.cleaned)
+        return digest_of(raw)
 
-    @cached_property
+    @property
     def cleaned(self) -> Message:
         """The same message as valid UTF-8 (lone surrogates replaced)."""
+        # Not cached: a message that holds itself is never freed, since the garbage
+        # collector does not track a struct of plain texts.
         try:
             msgspec.json.encode(self)
         except UnicodeEncodeError:

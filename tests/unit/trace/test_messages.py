@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -72,3 +74,10 @@ def test_messages_of_a_growing_run_are_stored_once():
         writer.model_call(prompt=messages[:size])
     assert len(sink.messages) == 100
     assert sum(len(event.prompt_added) for event in sink.events) == 100
+
+
+def test_a_message_never_holds_itself_since_no_collector_would_free_it() -> None:
+    message = Message("user", "hello")
+    before = sys.getrefcount(message)
+    assert message.digest == message.cleaned.digest
+    assert sys.getrefcount(message) == before
