@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from flightlog.replay.cassette import Cassette, RecordedCall
 from flightlog.replay.matching import CallKey, KeyWalk, ToolRule
 from flightlog.replay.wording import describe_difference
 from flightlog.runtime.calls import PendingCall, Served
 from flightlog.runtime.tools import is_async
-from flightlog.trace.canonical import CanonicalArgs, canonical_json, clean_text
+from flightlog.trace.canonical import CanonicalArgs
 from flightlog.trace.vocab import Effect, Outcome, ServedHow
 
 ERROR_TYPE_MISS: Final = "ReplayMiss"
@@ -124,18 +124,10 @@ class StateAwareExecutor:
             return None
         latency_ms = self.cassette.median_latency_ms(tool.name)
         try:
-            result = _text_of(tool.fn(**call.values()))
-        except Exception as error:  # a tool may raise anything; the model sees it
-            return Served(
-                outcome=Outcome.FAILED,
-                error=clean_text(str(error)),
-                error_type=type(error).__name__,
-                latency_ms=latency_ms,
-                served_how=ServedHow.PURE,
-            )
-        return Served(
-            outcome=Outcome.OK, result=result, latency_ms=latency_ms, served_how=ServedHow.PURE
-        )
+            value = tool.fn(**call.values())
+        except (Exception, SystemExit) as error:  # as live, where a worker catches the exit
+            return Served.of_error(error, how=ServedHow.PURE, latency_ms=latency_ms)
+        return Served.of_value(value, how=ServedHow.PURE, latency_ms=latency_ms)
 
     def _miss(
         self, call: PendingCall, rule: ToolRule, args: CanonicalArgs, found: CallKey
@@ -167,7 +159,3 @@ def _args_of(rule: ToolRule, call: PendingCall) -> CanonicalArgs:
 def _is_cut(call: PendingCall, latency_ms: float) -> bool:
     timeout_s = call.tool.timeout_s if call.tool else None
     return timeout_s is not None and latency_ms > timeout_s * 1000
-
-
-def _text_of(value: Any) -> str:
-    return clean_text(value if isinstance(value, str) else canonical_json(value))

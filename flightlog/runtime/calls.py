@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from flightlog.runtime.tools import Tool
-from flightlog.trace.canonical import CanonicalArgs, canonical_args, canonical_json
+from flightlog.trace.canonical import CanonicalArgs, canonical_args, canonical_json, clean_text
 from flightlog.trace.messages import ToolRequest
 from flightlog.trace.vocab import Effect, Outcome, ServedHow, StopReason
+
+MAX_ERROR_CHARS: Final = 10_000
+"""Longest text of an exception that is kept and shown to a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,34 @@ class Served:
     served_from: str | None = None
     state_key: str | None = None
 
+    @classmethod
+    def of_value(cls, value: Any, *, how: ServedHow, latency_ms: float | None) -> Served:
+        """What a function returned, as text: strings as they are, all else as canonical JSON."""
+        try:
+            text = clean_text(value if isinstance(value, str) else canonical_json(value))
+        except Exception as error:  # the value is foreign: other threads may be changing it
+            reason = error_text(error)
+            return cls(
+                Outcome.INVALID_OUTPUT,
+                error=f"the result has no JSON form: {reason}; return a string, or plain JSON "
+                "values",
+                error_type="invalid_output",
+                latency_ms=latency_ms,
+                served_how=how,
+            )
+        return cls(Outcome.OK, result=text, latency_ms=latency_ms, served_how=how)
+
+    @classmethod
+    def of_error(cls, error: BaseException, *, how: ServedHow, latency_ms: float | None) -> Served:
+        """What a function raised."""
+        return cls(
+            Outcome.FAILED,
+            error=error_text(error),
+            error_type=type(error).__name__,
+            latency_ms=latency_ms,
+            served_how=how,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Settled:
@@ -143,6 +174,17 @@ class ToolExecutor(Protocol):
         tool of the step runs.
         """
         ...
+
+
+def error_text(error: BaseException) -> str:
+    """What an exception says, cut to `MAX_ERROR_CHARS`; its class where it says nothing."""
+    try:
+        text = str(error)
+    except Exception:  # its `__str__` is foreign code too
+        text = ""
+    if len(text) > MAX_ERROR_CHARS:
+        text = f"{text[:MAX_ERROR_CHARS]}... ({len(text)} characters)"
+    return clean_text(text) or type(error).__name__
 
 
 def error_observation(error_type: str, message: str, **more: Any) -> str:

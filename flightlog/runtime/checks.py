@@ -13,7 +13,7 @@ from typing import Final
 
 from flightlog.errors import nearest
 from flightlog.runtime.budget import Ledger
-from flightlog.runtime.calls import PendingCall, Refusal
+from flightlog.runtime.calls import PendingCall, Refusal, error_text
 from flightlog.runtime.policy import ApprovalRequest, Policy, approve_all
 from flightlog.runtime.tools import Tool
 from flightlog.trace.run_writer import RunWriter
@@ -82,7 +82,7 @@ def check_approval(call: PendingCall, gate: Gate) -> Refusal | None:
     try:
         is_approved = policy.approver(request) is True
     except Exception as error:  # the approver is foreign code, and its failure is a no
-        is_approved, why = False, f": {type(error).__name__}: {error}"
+        is_approved, why = False, f": {type(error).__name__}: {error_text(error)}"
     gate.writer.state_changed(
         step=call.step,
         subject="approval",
@@ -93,8 +93,8 @@ def check_approval(call: PendingCall, gate: Gate) -> Refusal | None:
     )
     if is_approved:
         return None
-    error_text = f"the write {call.request.name!r} was not approved{why}"
-    return Refusal(Outcome.APPROVAL_DENIED, "approval_denied", error_text)
+    reason = f"the write {call.request.name!r} was not approved{why}"
+    return Refusal(Outcome.APPROVAL_DENIED, "approval_denied", reason)
 
 
 def check_deadline(call: PendingCall, gate: Gate) -> Refusal | None:

@@ -45,12 +45,14 @@ class SchemaCheck:
         """What is wrong with a value, in one sentence; None when nothing is.
 
         A schema that refers to a place outside itself finds everything wrong,
-        since nothing is fetched.
+        since nothing is fetched; so does one that follows a value too deep.
         """
         try:
             error = best_match(self._validator.iter_errors(value))
         except Unresolvable as missing:
             return f"the schema refers to {missing.ref!r}, which is not in it; nothing is fetched"
+        except RecursionError:
+            return "nested too deeply to be checked"
         if error is None:
             return None
         path = ".".join(str(part) for part in error.absolute_path)

@@ -18,7 +18,7 @@ from flightlog.runtime.calls import (
 )
 from flightlog.runtime.gateway import NO_CUT, Cut, Gateway
 from flightlog.runtime.policy import Policy
-from flightlog.trace.canonical import canonical_json, clean_text
+from flightlog.trace.canonical import clean_text
 from flightlog.trace.clock import Clock
 from flightlog.trace.messages import Message, ToolRequest
 from flightlog.trace.run_writer import RunWriter
@@ -215,31 +215,8 @@ def _ask_of(call: PendingCall, cut: Cut) -> Ask:
 
 
 def _served_of(call: PendingCall, asked: Asked, cut: Cut) -> Served:
-    """What a function gave, as text; strings as they are, all else as canonical JSON."""
     if asked.is_cut:
         return replace(cut.timed_out(call.request.name), served_how=ServedHow.LIVE)
-    latency_ms = asked.latency_ms
     if asked.error is not None:
-        kind = type(asked.error).__name__
-        text = clean_text(str(asked.error)) or kind
-        return Served(
-            Outcome.FAILED,
-            error=text,
-            error_type=kind,
-            latency_ms=latency_ms,
-            served_how=ServedHow.LIVE,
-        )
-    try:
-        value = asked.value
-        text = value if isinstance(value, str) else canonical_json(value)
-    except (ValueError, RecursionError) as error:
-        return Served(
-            Outcome.INVALID_OUTPUT,
-            error=f"the result has no JSON form: {error}; return a string, or plain JSON values",
-            error_type="invalid_output",
-            latency_ms=latency_ms,
-            served_how=ServedHow.LIVE,
-        )
-    return Served(
-        Outcome.OK, result=clean_text(text), latency_ms=latency_ms, served_how=ServedHow.LIVE
-    )
+        return Served.of_error(asked.error, how=ServedHow.LIVE, latency_ms=asked.latency_ms)
+    return Served.of_value(asked.value, how=ServedHow.LIVE, latency_ms=asked.latency_ms)

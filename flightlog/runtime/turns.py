@@ -14,7 +14,7 @@ from typing import Any, Final
 from flightlog.runtime.agent import Agent
 from flightlog.runtime.asks import Ask, AskAll, Asked
 from flightlog.runtime.budget import Ledger
-from flightlog.runtime.calls import ToolExecutor
+from flightlog.runtime.calls import ToolExecutor, error_text
 from flightlog.runtime.checks import Gate
 from flightlog.runtime.gateway import Gateway
 from flightlog.runtime.model import Model, ModelRequest, ModelResponse, Usage, User, UserTurn
@@ -75,7 +75,9 @@ class Turns:
             self._finish(Stop(StopReason.CANCELLED, detail=detail))
             raise
         except Exception as error:
-            self._finish(Stop(StopReason.CRASHED, detail=f"{type(error).__name__}: {error}"))
+            self._finish(
+                Stop(StopReason.CRASHED, detail=f"{type(error).__name__}: {error_text(error)}")
+            )
             raise
         return self._finish(stop)
 
@@ -154,7 +156,7 @@ class Turns:
         if error is None:
             text = f"{type(asked.value).__name__} is not a ModelResponse"
         else:
-            text = f"{type(error).__name__}: {error}"
+            text = f"{type(error).__name__}: {error_text(error)}"
         self._write_model_call(
             request, outcome=Outcome.FAILED, error=text, latency_ms=round(latency_ms, 3)
         )
@@ -244,7 +246,9 @@ class Turns:
         latency_ms = asked.latency_ms if stated is None else stated
         self._clock.advance_ms(latency_ms)
         usage = turn.usage if is_turn else Usage()
-        error = None if is_turn else f"{asked.error or turn!r}"
+        error = None
+        if not is_turn:
+            error = error_text(asked.error) if asked.error else f"{turn!r} is not a UserTurn"
         failed = Outcome.TIMED_OUT if asked.is_cut else Outcome.FAILED
         said = Message("user", turn.text) if is_turn else None
         self._writer.model_call(

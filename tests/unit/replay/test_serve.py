@@ -125,6 +125,25 @@ def test_a_pure_tool_that_raises_gives_a_typed_error() -> None:
     assert (served.outcome, served.error_type) == (Outcome.FAILED, "ZeroDivisionError")
 
 
+def test_a_pure_tool_whose_result_has_no_json_form_is_invalid_output_as_it_is_live() -> None:
+    tools = _with_function("add", lambda one, other: float("nan"))
+    served = executor_over(record([]), tools=tools).resolve(
+        pending("add", {"one": 2, "other": 0}, tools=tools)
+    )
+    assert (served.outcome, served.error_type) == (Outcome.INVALID_OUTPUT, "invalid_output")
+
+
+def test_a_pure_tool_that_exits_is_only_a_failed_call() -> None:
+    def leave(**_: object) -> None:
+        raise SystemExit(3)
+
+    tools = _with_function("add", leave)
+    served = executor_over(record([]), tools=tools).resolve(
+        pending("add", {"one": 2, "other": 0}, tools=tools)
+    )
+    assert (served.outcome, served.error_type) == (Outcome.FAILED, "SystemExit")
+
+
 def test_a_pure_tool_without_a_function_is_served_from_the_recording() -> None:
     call: Call = ("add", {"one": 1, "other": 1})
     served = executor_over(record([call])).resolve(pending(*call))

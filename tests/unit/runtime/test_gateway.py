@@ -265,6 +265,22 @@ def test_failing_tool_is_a_typed_observation_and_the_run_goes_on(observe):
     assert error_of(shown) == {"type": "KeyError", "message": "'order 7'"}
 
 
+def test_exception_that_cannot_say_what_it_is_shows_its_class(observe):
+    class MuteError(Exception):
+        def __str__(self):
+            raise RuntimeError("mute")
+
+    row, shown = observe([FakeTool("a", [MuteError()])], "a")
+    assert (row.outcome, row.error, row.error_type) == (Outcome.FAILED, "MuteError", "MuteError")
+    assert error_of(shown)["message"] == "MuteError"
+
+
+def test_long_text_of_an_exception_is_cut_for_model_and_trace(observe):
+    row, shown = observe([FakeTool("a", [ValueError("x" * 1_000_000)])], "a")
+    assert row.error.endswith("x... (1000000 characters)")
+    assert len(shown) < 11_000
+
+
 def test_tool_that_exits_is_only_a_failed_call(observe):
     def leave():
         raise SystemExit(3)
@@ -284,6 +300,27 @@ def test_result_without_a_json_form_is_invalid_output_and_stops(play, rows, resu
     assert rows("tool_call")[0].outcome is Outcome.INVALID_OUTPUT
     assert "has no JSON form" in rows("tool_call")[0].error
     assert ended.stop == "invalid_tool_output:a"
+
+
+class Changing(dict[str, int]):
+    """As a dictionary that another thread changes while it is read."""
+
+    def items(self):
+        raise RuntimeError("dictionary changed size during iteration")
+
+
+def test_result_that_cannot_be_read_is_invalid_output_and_not_a_crash(play, rows):
+    result = play([asking(("a", {}))], [FakeTool("a", [Changing(a=1)])])
+    assert result.stop == "invalid_tool_output:a"
+    (row,) = rows("tool_call")
+    assert "dictionary changed size" in row.error
+
+
+def test_arguments_nested_too_deeply_for_the_schema_are_invalid_input(observe):
+    schema = {"type": "object", "properties": {"child": {"$ref": "#"}}}
+    deep = '{"child":' * 400 + "{}" + "}" * 400
+    row, _ = observe([FakeTool("a", input_schema=schema)], "a", deep)
+    assert (row.outcome, row.error) == (Outcome.INVALID_INPUT, "nested too deeply to be checked")
 
 
 def test_result_against_the_output_schema_is_invalid_output_and_kept_in_the_row(play, rows):
