@@ -6,6 +6,7 @@ same runs give the same bytes, in PNG and in SVG.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
@@ -43,6 +45,9 @@ _RUNS_PER_BIN = 12
 _MAX_BINS = 36
 _CEILING = 1.6
 _LABEL_CHARS = 32
+_WIDTH = 10.5
+_LEGEND_ROW = 0.22
+_LEGEND_MARK = 0.45
 _HALO = [withStroke(linewidth=2.5, foreground="white")]
 _STYLE: Any = {
     "text.parse_math": False,
@@ -101,13 +106,15 @@ def plot_budgets(
 
 def _figure(use: BudgetUse, title: str) -> Figure:
     rows = len(use.panels)
-    height = 1.25 + 1.75 * rows
-    figure = Figure(figsize=(10.5, height), facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = Figure(figsize=(_WIDTH, 1), facecolor="white")
+    columns = _legend_columns(FigureCanvasAgg(figure), use, title)
+    legend_height = _LEGEND_ROW * math.ceil(len(use.variants) / columns) if columns else 0.0
+    height = 1.25 + legend_height + 1.75 * rows
+    figure.set_size_inches(_WIDTH, height)
     grid = figure.add_gridspec(
         rows, 2,
         width_ratios=[4.2, 1.3], wspace=0.05, hspace=0.46,
-        left=0.062, right=0.985, top=1 - 0.98 / height, bottom=0.52 / height,
+        left=0.062, right=0.985, top=1 - (0.98 + legend_height) / height, bottom=0.52 / height,
     )  # fmt: skip
     colours = dict(zip(use.variants, COLOURS, strict=False))
     for row, panel in enumerate(use.panels):
@@ -120,7 +127,7 @@ def _figure(use: BudgetUse, title: str) -> Figure:
         _draw_summary(summary, panel, use.variants, colours)
         _label_panel(over_runs, summary, panel)
         _set_x_axis(over_runs, use, is_last=row == rows - 1)
-    _draw_head(figure, use, colours, title, height)
+    _draw_head(figure, use, colours, title, columns)
     return figure
 
 
@@ -235,11 +242,32 @@ def _set_x_axis(axes: Axes, use: BudgetUse, *, is_last: bool) -> None:
         axes.set_xlabel("start of the run (UTC)" if use.is_timed else "runs, oldest first")
 
 
+def _legend_columns(canvas: FigureCanvasAgg, use: BudgetUse, title: str) -> int:
+    """Columns of a legend below the head; 0 when all variants fit beside the title."""
+    renderer = canvas.get_renderer()  # type: ignore[no-untyped-call]
+
+    def inches(text: str, size: int) -> float:
+        font = FontProperties(family="DejaVu Sans", weight="bold", size=size)
+        width, _, _ = renderer.get_text_width_height_descent(text, font, ismath=False)
+        return float(width) / canvas.figure.dpi
+
+    widths = [inches(_label(name), 10) + _LEGEND_MARK for name in use.variants]
+    room = _WIDTH - 2 * _LEGEND_MARK
+    if inches(_title(title), 15) + sum(widths) <= room:
+        return 0
+    return max(1, int(room // max(widths)))
+
+
+def _title(text: str) -> str:
+    return escape_terminal(text, max_chars=60)
+
+
 def _draw_head(
-    figure: Figure, use: BudgetUse, colours: dict[str, str], title: str, height: float
+    figure: Figure, use: BudgetUse, colours: dict[str, str], title: str, columns: int
 ) -> None:
+    height = figure.get_figheight()
     figure.text(
-        0.016, 1 - 0.13 / height, escape_terminal(title, max_chars=90),
+        0.016, 1 - 0.13 / height, _title(title),
         va="top", fontsize=15, fontweight="bold",
     )  # fmt: skip
     subtitle = f"{_runs(use.runs)}, each as a share of its own limit"
@@ -259,9 +287,11 @@ def _draw_head(
         (Line2D([], [], marker="X", linestyle="", color=_FAINT, markersize=6), "stopped the run"),
     ]
     common = {"frameon": False, "handletextpad": 0.5, "columnspacing": 1.4, "borderaxespad": 0}
+    place = (0.016, 1 - 0.72 / height) if columns else (0.985, 1 - 0.12 / height)
     figure.legend(
-        handles, labels, loc="upper right", bbox_to_anchor=(0.985, 1 - 0.12 / height),
-        ncols=len(labels), prop={"weight": "bold", "size": 10}, handlelength=0.8, **common,
+        handles, labels, loc="upper left" if columns else "upper right", bbox_to_anchor=place,
+        ncols=columns or len(labels), prop={"weight": "bold", "size": 10}, handlelength=0.8,
+        **common,
     )  # fmt: skip
     figure.legend(
         [handle for handle, _ in keys], [label for _, label in keys], loc="upper right",

@@ -12,7 +12,7 @@ import pytest
 
 from flightlog.analysis.budget_use import NO_VARIANT, budget_use
 from flightlog.analysis.db import Traces
-from flightlog.analysis.plots import COLOURS, plot_budgets
+from flightlog.analysis.plots import COLOURS, _figure, plot_budgets
 from flightlog.errors import UnknownNameError, UsageError
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.store import Snapshot
@@ -180,3 +180,18 @@ def test_plotting_touches_no_global_figure(tiny_store: Path, tmp_path: Path) -> 
 
 def test_colours_are_told_apart() -> None:
     assert len(set(COLOURS)) == len(COLOURS) == 6
+
+
+def test_long_names_of_variants_stand_below_the_title_and_inside(store: Path) -> None:
+    with Recorder(store) as recorder:
+        for number in range(12):
+            _run(recorder, number, variant=f"{'W' * 28}-{number % 6}", used=3)
+    with Traces(store) as traces:
+        figure = _figure(budget_use(traces), "Budget use per run")
+    figure.draw_without_rendering()
+    legend = figure.legends[0].get_window_extent()
+    heads = [text.get_window_extent() for text in figure.texts]
+    assert not any(legend.overlaps(head) for head in heads)
+    assert not legend.overlaps(figure.axes[0].get_window_extent())
+    assert figure.bbox.x0 <= legend.x0
+    assert legend.x1 <= figure.bbox.x1
