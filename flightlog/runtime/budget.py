@@ -6,11 +6,14 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Final
 
 from flightlog.errors import ConfigError
 from flightlog.runtime.model import Usage
 from flightlog.trace.clock import Clock
 from flightlog.trace.vocab import StopReason
+
+_COUNTS: Final = frozenset({"max_steps", "max_tool_calls", "max_tokens"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,11 @@ class Budget:
                 raise ConfigError(
                     f"budget {name}={limit} is not a limit",
                     hint="Give a number from 0 up, or None for no limit.",
+                )
+            if name in _COUNTS and limit is not None and not isinstance(limit, int):
+                raise ConfigError(
+                    f"budget {name}={limit} is not a whole number",
+                    hint="Give a whole number from 0 up, or None for no limit.",
                 )
 
     def limits(self) -> dict[str, float | int | None]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from flightlog.errors import AgentError
 from flightlog.trace.messages import Message, ToolRequest
@@ -122,6 +123,65 @@ class User(Protocol):
     def reply(self, messages: Sequence[Message]) -> UserTurn | Awaitable[UserTurn | None] | None:
         """Answers the agent; None ends the run."""
         ...
+
+
+_TEXTS: Final = ("text", "model", "response_id", "finish_reason")
+_AMOUNTS: Final = ("latency_ms", "time_to_first_token_ms", "cost_usd")
+
+
+def problem_of_answer(answer: Any, expected: type[ModelResponse | UserTurn]) -> str | None:
+    """What is wrong with the form of an answer of foreign code; None when nothing is.
+
+    An amount that is negative or no number would break the budgets, and a
+    value of another type could be written into no column.
+    """
+    if not isinstance(answer, expected):
+        return f"{type(answer).__name__} is not a {expected.__name__}"
+    for name in _TEXTS:
+        value = getattr(answer, name, None)
+        if not isinstance(value, str) and (value is not None or name in _needed(answer)):
+            return f"{name} is {_shown(value)}, not text"
+    for name in _AMOUNTS:
+        value = getattr(answer, name, None)
+        if value is not None and not _is_amount(value):
+            return f"{name} is {_shown(value)}, not a finite number from 0 up"
+    return _problem_of_usage(answer.usage) or _problem_of_requests(answer)
+
+
+def _needed(answer: ModelResponse | UserTurn) -> tuple[str, ...]:
+    return ("text",) if isinstance(answer, UserTurn) else ()
+
+
+def _problem_of_usage(usage: Any) -> str | None:
+    if not isinstance(usage, Usage):
+        return f"usage is {_shown(usage)}, not a Usage"
+    for name in Usage.__slots__:
+        value = getattr(usage, name)
+        if value is not None and not (type(value) is int and value >= 0):
+            return f"usage.{name} is {_shown(value)}, not a whole number from 0 up"
+    return None
+
+
+def _problem_of_requests(answer: ModelResponse | UserTurn) -> str | None:
+    requests = getattr(answer, "tool_requests", ())
+    if not isinstance(requests, (tuple, list)):
+        return f"tool_requests is {_shown(requests)}, not a tuple"
+    for request in requests:
+        if not isinstance(request, ToolRequest):
+            return f"tool_requests holds {_shown(request)}, not a ToolRequest"
+        for name in ToolRequest.__struct_fields__:
+            value = getattr(request, name)
+            if not isinstance(value, str):
+                return f"{name} of a ToolRequest is {_shown(value)}, not text"
+    return None
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value) and value >= 0
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r:.80}"
 
 
 Script = Sequence[ModelResponse | Exception] | Callable[[ModelRequest], ModelResponse]

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
+from flightlog.errors import AgentError
 from flightlog.runtime.budget import Budget, Used
 from flightlog.trace.run_writer import RunWriter
 from flightlog.trace.vocab import Origin, RunStatus, StopReason, stop_text
+
+_TEXTS: Final = (
+    "run_id",
+    "variant",
+    "session_id",
+    "conversation_id",
+    "tenant",
+    "golden",
+    "parent_run_id",
+)
 
 
 @dataclass(frozen=True)
@@ -16,6 +28,10 @@ class RunContext:
 
     Attributes:
         run_id: None makes a UUIDv7.
+        labels: free key-value pairs; written as text.
+
+    Raises:
+        AgentError: a value of the wrong type, which no column could hold.
     """
 
     run_id: str | None = None
@@ -28,6 +44,14 @@ class RunContext:
     origin: Origin = Origin.LIVE
     golden: str | None = None
     parent_run_id: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in _TEXTS:
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise AgentError(f"{name}={value!r} of a run is not text")
+        if self.trial is not None and type(self.trial) is not int:
+            raise AgentError(f"trial={self.trial!r} of a run is not a whole number")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from flightlog.errors import AgentError
 from flightlog.trace.canonical import canonical_json
 from flightlog.trace.messages import Message
 
@@ -22,6 +23,9 @@ class Task:
         inputs: data for agent factories and judges; the model sees only the prompt.
         content_digest: digest of the content where a golden or an importer has
             pinned it; None computes it.
+
+    Raises:
+        AgentError: an id, prompt, suite or digest that is not text.
     """
 
     task_id: str
@@ -29,6 +33,15 @@ class Task:
     suite: str | None = None
     inputs: Mapping[str, Any] = field(default_factory=dict)
     content_digest: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("task_id", "prompt", "suite", "content_digest"):
+            value = getattr(self, name)
+            is_absent = value is None and name in ("suite", "content_digest")
+            if not is_absent and not isinstance(value, str):
+                raise AgentError(
+                    f"{name}={value!r} of a task is not text", hint="Put it in quotes."
+                )
 
     @cached_property
     def message(self) -> Message:

@@ -17,7 +17,14 @@ from flightlog.runtime.budget import Ledger
 from flightlog.runtime.calls import ToolExecutor, error_text
 from flightlog.runtime.checks import Gate
 from flightlog.runtime.gateway import Gateway
-from flightlog.runtime.model import Model, ModelRequest, ModelResponse, Usage, User, UserTurn
+from flightlog.runtime.model import (
+    Model,
+    ModelRequest,
+    ModelResponse,
+    User,
+    UserTurn,
+    problem_of_answer,
+)
 from flightlog.runtime.prices import Cost, PriceTable
 from flightlog.runtime.result import RunContext, RunResult
 from flightlog.runtime.task import Task
@@ -101,7 +108,7 @@ class Turns:
             session_id=context.session_id,
             conversation_id=context.conversation_id,
             tenant=context.tenant,
-            labels=tuple(Label(key, value) for key, value in context.labels.items()),
+            labels=tuple(Label(str(key), str(value)) for key, value in context.labels.items()),
             config_digest=self._policy.digest,
             system_digest=system[0].digest if system else None,
             toolset_digest=toolset.digest,
@@ -133,14 +140,14 @@ class Turns:
         request = ModelRequest(tuple(self._messages), tuple(self._agent.tools), step)
         cut_ms = ledger.remaining_ms()
         asked = yield Ask(model.complete, (request,), cut_ms=_guard_ms(model, cut_ms))
-        response = asked.value if isinstance(asked.value, ModelResponse) else ModelResponse()
-        latency_ms = asked.latency_ms if response.latency_ms is None else response.latency_ms
-        is_late = self._clock.is_virtual and cut_ms is not None and latency_ms > cut_ms
-        if asked.is_cut or is_late:
+        problem = _failure_of(asked, ModelResponse)
+        response = ModelResponse() if problem else asked.value
+        latency_ms = self._latency_ms(model, asked, response.latency_ms)
+        if asked.is_cut or self._is_late(latency_ms, cut_ms):
             return response, self._model_late(request, cut_ms or 0.0)
         self._clock.advance_ms(latency_ms)
-        if asked.error is not None or not isinstance(asked.value, ModelResponse):
-            return response, self._model_failed(request, asked, latency_ms)
+        if problem:
+            return response, self._model_failed(request, asked.error, problem, latency_ms)
         return response, self._model_answered(request, response, latency_ms)
 
     def _model_late(self, request: ModelRequest, cut_ms: float) -> Stop:
@@ -151,12 +158,10 @@ class Turns:
         )
         return Stop(StopReason.MAX_SECONDS, detail=detail)
 
-    def _model_failed(self, request: ModelRequest, asked: Asked, latency_ms: float) -> Stop:
-        name, error = self._agent.model.name, asked.error
-        if error is None:
-            text = f"{type(asked.value).__name__} is not a ModelResponse"
-        else:
-            text = f"{type(error).__name__}: {error_text(error)}"
+    def _model_failed(
+        self, request: ModelRequest, error: BaseException | None, text: str, latency_ms: float
+    ) -> Stop:
+        name = self._agent.model.name
         self._write_model_call(
             request, outcome=Outcome.FAILED, error=text, latency_ms=round(latency_ms, 3)
         )
@@ -238,39 +243,49 @@ class Turns:
             return Stop(StopReason.OK)
         cut_ms = self._ledger.remaining_ms()
         asked = yield Ask(user.reply, (tuple(self._messages),), cut_ms=_guard_ms(user, cut_ms))
-        turn = asked.value
-        if turn is None and asked.error is None and not asked.is_cut:
+        if asked.value is None and asked.error is None and not asked.is_cut:
             return Stop(StopReason.OK)
-        is_turn = isinstance(turn, UserTurn)
-        stated = turn.latency_ms if is_turn else None
-        latency_ms = asked.latency_ms if stated is None else stated
+        error = _failure_of(asked, UserTurn)
+        turn = UserTurn("") if error else asked.value
+        latency_ms = self._latency_ms(user, asked, turn.latency_ms)
+        is_late = asked.is_cut or self._is_late(latency_ms, cut_ms)
+        if is_late:
+            latency_ms = cut_ms or 0.0
         self._clock.advance_ms(latency_ms)
-        usage = turn.usage if is_turn else Usage()
-        error = None
-        if not is_turn:
-            error = error_text(asked.error) if asked.error else f"{turn!r} is not a UserTurn"
-        failed = Outcome.TIMED_OUT if asked.is_cut else Outcome.FAILED
-        said = Message("user", turn.text) if is_turn else None
+        if is_late:
+            turn, error = UserTurn(""), self._ledger.explain(StopReason.MAX_SECONDS)
+        failed = Outcome.TIMED_OUT if is_late else Outcome.FAILED
+        said = None if error else Message("user", turn.text)
         self._writer.model_call(
             output=said,
             actor=Actor.USER,
             step=self._ledger.step or None,
             request_model=user.name,
-            outcome=Outcome.OK if is_turn else failed,
+            outcome=failed if error else Outcome.OK,
             error=error,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cost_usd=turn.cost_usd if is_turn else None,
+            input_tokens=turn.usage.input_tokens,
+            output_tokens=turn.usage.output_tokens,
+            cost_usd=turn.cost_usd,
             latency_ms=round(latency_ms, 3),
         )
         if said:
             self._messages.append(said)
             return None
-        if asked.is_cut:
-            detail = self._ledger.explain(StopReason.MAX_SECONDS)
-            return Stop(StopReason.MAX_SECONDS, detail=detail)
+        if is_late:
+            return Stop(StopReason.MAX_SECONDS, detail=error)
         detail = f"user {user.name!r} failed at step {self._ledger.step}: {error}"
         return Stop(StopReason.MODEL_ERROR, detail=detail)
+
+    def _latency_ms(self, who: Model | User, asked: Asked, stated_ms: float | None) -> float:
+        """The stated duration, else the measured one; who answers from memory takes none."""
+        if stated_ms is not None:
+            return stated_ms
+        is_instant = self._clock.is_virtual and getattr(who, "never_blocks", False)
+        return 0.0 if is_instant else asked.latency_ms
+
+    def _is_late(self, latency_ms: float, cut_ms: float | None) -> bool:
+        """True past the deadline on a virtual clock; real time has cut what was late."""
+        return self._clock.is_virtual and cut_ms is not None and latency_ms > cut_ms
 
     def _finish(self, stop: Stop) -> RunResult:
         used, budget = self._ledger.used(), self._policy.budget
@@ -294,6 +309,13 @@ class Turns:
             budget=budget,
             writer=self._writer,
         )
+
+
+def _failure_of(asked: Asked, expected: type[ModelResponse | UserTurn]) -> str | None:
+    """Why a model or user gave no answer that can be used; None when it did."""
+    if asked.error is not None:
+        return f"{type(asked.error).__name__}: {error_text(asked.error)}"
+    return problem_of_answer(asked.value, expected)
 
 
 def _guard_ms(asked: Model | User, cut_ms: float | None) -> float | None:

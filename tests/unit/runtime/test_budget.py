@@ -155,7 +155,7 @@ def test_run_stopped_says_what_was_allowed_and_spent(play, rows):
     assert (stopped.used_seconds, stopped.duration_ms) == (0.5, 500.0)
 
 
-@pytest.mark.parametrize("limit", [-1, float("nan")])
+@pytest.mark.parametrize("limit", [-1, float("nan"), 2.5])
 def test_limit_that_is_none_is_refused(limit):
     with pytest.raises(ConfigError, match="max_steps"):
         Budget(max_steps=limit)

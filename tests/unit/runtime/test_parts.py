@@ -13,6 +13,7 @@ from flightlog.runtime.agent import Agent
 from flightlog.runtime.budget import Budget
 from flightlog.runtime.model import ModelRequest, ModelResponse, Usage
 from flightlog.runtime.policy import Policy, approve_all
+from flightlog.runtime.result import RunContext
 from flightlog.runtime.task import Task
 from flightlog.runtime.workers import Workers
 from flightlog.testing import FakeClock, FakeTool, MemorySink, ScriptedModel, ScriptedUser, make_run
@@ -134,3 +135,19 @@ def test_make_run_writes_one_complete_judged_run():
     assert (result.stop, result.usage.tokens, result.usage.usd) == ("ok", 330, 0.0006)
     assert result.usage.seconds == 0.4
     assert sink.events[-1].passed is False
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Task(5, "go"),
+        lambda: Task("t", None),
+        lambda: Task("t", "go", suite=7),
+        lambda: RunContext(trial="1"),
+        lambda: RunContext(trial=True),
+        lambda: RunContext(session_id=7),
+    ],
+)
+def test_value_that_no_column_could_hold_is_refused_before_the_run(make):
+    with pytest.raises(AgentError, match="is not"):
+        make()

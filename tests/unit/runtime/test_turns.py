@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from flightlog.errors import AgentError, PriceError
@@ -15,7 +17,7 @@ from flightlog.runtime.task import Task
 from flightlog.runtime.tools import Tool, toolset_message
 from flightlog.testing import FakeTool, ScriptedModel, ScriptedUser, asking
 from flightlog.trace.events import Label
-from flightlog.trace.messages import Message
+from flightlog.trace.messages import Message, ToolRequest
 from flightlog.trace.vocab import Actor, FinishReason, Origin, Outcome, RunStatus, StopReason
 
 PRICES = PriceTable({"m": Price(1.0, 10.0)}, use_public=False)
@@ -138,6 +140,52 @@ def test_model_exception_is_a_failed_call_and_model_error(play, rows):
     assert (call.outcome, call.error) == (Outcome.FAILED, "ValueError: no such deployment")
     assert (result.status, result.stop) == (RunStatus.FAILED, "model_error")
     assert result.stop_detail == "model 'm' failed at step 1: ValueError: no such deployment"
+
+
+@pytest.mark.parametrize(
+    ("answer", "what"),
+    [
+        (ModelResponse(5), "text is 5, not text"),
+        (ModelResponse("x", finish_reason=5), "finish_reason is 5, not text"),
+        (ModelResponse("x", usage={"in": 1}), "usage is {'in': 1}, not a Usage"),
+        (ModelResponse("x", usage=Usage(-5, 2)), "usage.input_tokens is -5, not a whole number"),
+        (ModelResponse("x", usage=Usage(1, 2.5)), "usage.output_tokens is 2.5, not a whole"),
+        (ModelResponse("x", cost_usd=-5.0), "cost_usd is -5.0, not a finite number from 0 up"),
+        (ModelResponse("x", cost_usd=math.nan), "cost_usd is nan, not a finite number"),
+        (ModelResponse("x", latency_ms=math.inf), "latency_ms is inf, not a finite number"),
+        (ModelResponse("x", latency_ms="5"), "latency_ms is '5', not a finite number"),
+        (ModelResponse("x", tool_requests=None), "tool_requests is None, not a tuple"),
+        (ModelResponse("x", tool_requests=({},)), "tool_requests holds {}, not a ToolRequest"),
+        (
+            ModelResponse("x", tool_requests=(ToolRequest("1", "a", {"n": 1}),)),
+            "arguments of a ToolRequest is {'n': 1}, not text",
+        ),
+    ],
+)
+def test_malformed_answer_is_a_model_error_and_never_spends_below_zero(play, rows, answer, what):
+    result = play(lambda request: answer, budget=Budget(max_seconds=None))
+    assert (result.stop, result.usage.usd, result.usage.tokens) == ("model_error", 0.0, 0)
+    assert what in result.stop_detail
+    assert rows("model_call")[0].outcome is Outcome.FAILED
+
+
+def test_malformed_turn_of_a_user_is_a_model_error(play):
+    user = ScriptedUser([UserTurn("And?", Usage(-1, 1))])
+    result = play([ModelResponse("one")], user=user)
+    assert "usage.input_tokens is -1" in result.stop_detail
+
+
+def test_failure_of_a_scripted_model_takes_no_time_on_a_virtual_clock(play, rows):
+    assert play([ValueError("x")]).usage.seconds == 0.0
+    assert rows("model_call")[0].latency_ms == 0.0
+
+
+def test_virtual_deadline_cuts_a_user_exactly(play, rows):
+    user = ScriptedUser([UserTurn("And?", latency_ms=2000.0)])
+    result = play([ModelResponse("one")], budget=Budget(max_seconds=1), user=user)
+    assert (result.stop, result.usage.seconds) == ("max_seconds", 1.0)
+    said = rows("model_call")[1]
+    assert (said.outcome, said.latency_ms, said.output_digest) == (Outcome.TIMED_OUT, 1000.0, None)
 
 
 def test_exhausted_script_says_so(play):
@@ -305,3 +353,8 @@ def test_judge_can_add_an_evaluation_through_the_writer(play, rows, done):
     play([done]).writer.evaluation(name="success", passed=True)
     assert rows("evaluation")[0].passed is True
     assert rows("evaluation")[0].seq == rows("run_stopped")[0].seq + 1
+
+
+def test_labels_are_written_as_text_whatever_they_are(play, rows, done):
+    play([done], context=RunContext(labels={1: None, "a": "b"}))
+    assert rows("run_started")[0].labels == (Label("1", "None"), Label("a", "b"))
