@@ -26,6 +26,12 @@ class SchemaCheck:
     """
 
     def __init__(self, schema: Mapping[str, Any], *, where: str) -> None:
+        if not isinstance(schema, Mapping):
+            raise ToolDefinitionError(
+                f"not a JSON Schema: a {type(schema).__name__}",
+                where=where,
+                hint="A schema is a JSON object.",
+            )
         try:
             self._validator = _validator(canonical_json(dict(schema)))
             self._kind = schema.get("type")

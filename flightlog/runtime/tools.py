@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,15 +79,37 @@ class Tool:
                 where=where,
                 hint=f"Use one of: {', '.join(Effect)}.",
             )
+        self._check_types(where)
         object.__setattr__(self, "effect", Effect(self.effect))
         object.__setattr__(self, "scopes", tuple(self.scopes))
         object.__setattr__(self, "volatile", tuple(self.volatile))
         for name, number in (("timeout_s", self.timeout_s), ("cost_usd", self.cost_usd)):
-            if number is not None and not number >= 0:
+            if number is not None and not _is_amount(number):
                 raise ToolDefinitionError(
-                    f"{name}={number} is below 0", where=where, hint="Give 0 or more, or None."
+                    f"{name}={number!r} is not a number from 0 up",
+                    where=where,
+                    hint="Give 0 or more, or None.",
                 )
         _ = self.input_check, self.output_check  # a malformed schema is refused here and now
+
+    def _check_types(self, where: str) -> None:
+        """Refuses what a declarations file written by hand may hold."""
+        declared: dict[str, Any] = {"scopes": self.scopes, "volatile": self.volatile}
+        for name, texts in declared.items():
+            is_list = isinstance(texts, Sequence) and not isinstance(texts, str)
+            if not is_list or not all(isinstance(text, str) for text in texts):
+                raise ToolDefinitionError(
+                    f"{name}={texts!r} is not a list of texts",
+                    where=where,
+                    hint=f"Write {name} as a list, also for one.",
+                )
+        for name, kind in (("is_consuming", bool), ("description", str)):
+            if not isinstance(getattr(self, name), kind):
+                raise ToolDefinitionError(
+                    f"{name}={getattr(self, name)!r} has the wrong type",
+                    where=where,
+                    hint=f"Give a {kind.__name__}.",
+                )
 
     @cached_property
     def input_check(self) -> SchemaCheck:
@@ -167,6 +190,11 @@ def tool(
         return Tool(fn=function, **fields)
 
     return declare if fn is None else declare(fn)
+
+
+def _is_amount(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 <= value < math.inf
 
 
 def is_async(fn: Callable[..., Any] | None) -> bool:

@@ -149,6 +149,14 @@ def test_signature_without_a_json_form_is_refused_with_a_way_out(fn, what):
         {"name": "a", "output_schema": {"properties": 3}},
         {"name": "a", "input_schema": {"enum": [float("inf")]}},
         {"name": "a", "input_schema": True},
+        {"name": "a", "input_schema": []},
+        {"name": "a", "scopes": "orders"},
+        {"name": "a", "scopes": [5]},
+        {"name": "a", "volatile": "request_id"},
+        {"name": "a", "is_consuming": "no"},
+        {"name": "a", "description": 5},
+        {"name": "a", "timeout_s": float("inf")},
+        {"name": "a", "cost_usd": True},
     ],
 )
 def test_tool_that_cannot_be_declared_is_refused(fields):
