@@ -74,7 +74,7 @@ def load_recording(path: Path) -> Recording:
                 messages[plain["digest"]] = _message_of(plain, blob)
             else:
                 events.append(decode_event(line))
-        except (ValueError, KeyError, TypeError, msgspec.MsgspecError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError, msgspec.MsgspecError) as error:
             raise GoldenError(
                 f"not an event of a recording: {error}",
                 where=f"{path}:{number}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -126,13 +126,16 @@ def load_suite(goldens: Path) -> list[GoldenEntry]:
 
     Raises:
         GoldenError: the folder is missing or empty, or a file in it is malformed.
-        StaleGoldenError: a task without recordings, or with a tool that is not declared.
+        StaleGoldenError: a task without recordings, with a tool that is not declared, or
+            whose content is no longer what was recorded.
     """
     files = task_files(goldens)
     tools_path = goldens / TOOLS_FILE
     tools = load_tools(tools_path) if tools_path.exists() else {}
     rules = Rules(tools.values())
-    return [_entry(path, tools, rules) for path in files]
+    entries = [_entry(path, tools, rules) for path in files]
+    _check_distinct(entries)
+    return entries
 
 
 def replay_suite(
@@ -258,8 +261,35 @@ def _entry(path: Path, tools: Mapping[str, Tool], rules: Rules) -> GoldenEntry:
             where=str(path.parent),
             hint="Pin a run of it: flightlog golden pin RUN --store STORE --goldens GOLDENS",
         )
+    _check_content(golden, recordings, where=str(path))
     declared = tuple(tools[name] for name in golden.tools)
     return GoldenEntry(golden, path.parent, declared, Cassette(recordings, rules))
+
+
+def _check_distinct(entries: Sequence[GoldenEntry]) -> None:
+    """Refuses a copied folder: its runs would count as more trials of the same task."""
+    first: dict[tuple[str | None, str], GoldenEntry] = {}
+    for entry in entries:
+        other = first.setdefault(entry.golden.key, entry)
+        if other is not entry:
+            raise GoldenError(
+                f"task {entry.task.task_id!r} has two golden tasks: {other.name} and {entry.name}",
+                where=str(entry.folder),
+                hint="Remove one, or give one another task_id.",
+            )
+
+
+def _check_content(golden: GoldenTask, recordings: Sequence[Recording], *, where: str) -> None:
+    """Refuses an edited task under its old digest, by which its runs would still be paired."""
+    digest = golden.task.content_digest or ""
+    messages = (recording.messages.get(digest) for recording in recordings)
+    is_ours = any(message is not None and message.role == "task" for message in messages)
+    if is_ours and replace(golden.task, content_digest=None).digest != digest:
+        raise StaleGoldenError(
+            "task_id, suite, prompt or inputs differ from what was recorded under this digest",
+            where=where,
+            hint="Restore it, or remove the digest: the task then counts as a new one.",
+        )
 
 
 def _check_forbidden(names: Sequence[str], tools: Mapping[str, Tool], *, where: str) -> None:

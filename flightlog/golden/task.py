@@ -21,6 +21,7 @@ TOOLS_FILE: Final = "tools.yaml"
 BLOBS_FOLDER: Final = "blobs"
 WRITES_ACCEPTED: Final = "accepted"
 WRITES_IGNORE: Final = "ignore"
+_TAKEN_NAMES: Final = frozenset({BLOBS_FOLDER, TOOLS_FILE})
 _LIMITS: Final = tuple(Budget().limits())
 _SAFE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
 _MAX_NAME_CHARS: Final = 64
@@ -183,7 +184,7 @@ def folder_name(task_id: str, *, suite: str | None = None, is_unique: bool = Tru
         is_unique: False when another suite's task already has the plain name.
     """
     is_safe = _SAFE_NAME.fullmatch(task_id) and len(task_id) <= _MAX_NAME_CHARS
-    if is_safe and is_unique and task_id != BLOBS_FOLDER:
+    if is_safe and is_unique and task_id not in _TAKEN_NAMES:
         return task_id
     slug = re.sub(r"[^a-z0-9]+", "-", clean_text(task_id).lower()).strip("-")
     digest = digest_of("golden", suite or "", task_id)[:_DIGEST_CHARS]

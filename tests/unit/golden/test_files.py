@@ -74,7 +74,17 @@ def test_lines_are_canonical_sorted_and_hold_no_text_twice(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "line", ["{", "[]", '{"kind":"unknown"}', '{"kind":"message"}', '{"kind":"tool_call"}', "\xff"]
+    "line",
+    [
+        "{",
+        "[]",
+        '{"kind":"unknown"}',
+        '{"kind":"message"}',
+        '{"kind":"tool_call"}',
+        "\xff",
+        "[" * 100_000,
+        "<<<<<<< HEAD",
+    ],
 )
 def test_a_line_that_is_no_event_names_its_place(tmp_path: Path, line: str) -> None:
     path = _saved(_recording(), tmp_path)
@@ -140,6 +150,8 @@ def test_declarations_come_back_as_they_were(tmp_path: Path) -> None:
         ("tools:\n  get:\n    efect: read\n", 3, "unknown key 'efect'"),
         ("tools:\n  get:\n    effect: reed\n", 2, "unknown effect 'reed'"),
         ("tools:\n  get:\n    effect: read\n    scopes: ['{id}']\n", 2, "cannot be used"),
+        ("tools:\n  get:\n    scopes: orders\n", 2, "scopes='orders' is not a list"),
+        ("tools:\n  get:\n    input_schema: []\n", 2, "not a JSON Schema: a list"),
         ("tools:\n  get: read\n", 2, "tools.get is 'read'"),
         ("tools:\n  'a b':\n    effect: read\n", 2, "no white space"),
         ("tools: []\n", 1, "tools is \\[\\]"),

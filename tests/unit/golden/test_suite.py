@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,22 @@ def test_a_task_without_recordings_or_with_an_undeclared_tool_is_stale(goldens: 
     (goldens / "refund-17" / "1.jsonl").unlink()
     with pytest.raises(StaleGoldenError, match="no recording"):
         load_suite(goldens)
+
+
+def test_a_copied_folder_is_refused_since_its_runs_would_count_twice(goldens: Path) -> None:
+    shutil.copytree(goldens / "refund-17", goldens / "refund-17-copy")
+    with pytest.raises(GoldenError, match="two golden tasks: refund-17 and refund-17-copy"):
+        load_suite(goldens)
+
+
+def test_an_edited_task_under_its_old_digest_is_stale(goldens: Path) -> None:
+    _change(goldens, "Refund order A1.", "Refund order A2.")
+    with pytest.raises(StaleGoldenError, match="differ from what was recorded"):
+        load_suite(goldens)
+    text = (goldens / "refund-17" / "task.yaml").read_text(encoding="utf-8")
+    without = "".join(line for line in text.splitlines(True) if not line.startswith("digest:"))
+    (goldens / "refund-17" / "task.yaml").write_text(without, encoding="utf-8")
+    assert load_suite(goldens)[0].task.prompt == "Refund order A2."
 
 
 def test_the_summary_of_a_task_counts_recordings_calls_and_writes(goldens: Path) -> None:

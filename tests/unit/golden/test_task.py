@@ -115,6 +115,7 @@ def test_a_safe_task_id_is_its_folder(task_id: str) -> None:
         "ü",
         "\ud800",
         "blobs",
+        "tools.yaml",
         "a b",
         "-x",
         "con\n",
