@@ -116,7 +116,10 @@ def canonical_args(
                 value[name] = field["default"]
         for path in volatile:
             _drop(value, path.split("."))
-        text = clean_text(canonical_json(value))
+        text = canonical_json(value)
+        if (clean := clean_text(text)) != text:
+            # What is read back from a recording is the clean text: scopes come from it too.
+            return canonical_args(clean)
     except _UncleanError as error:
         return _raw_args(raw, error.flag)
     except (ValueError, TypeError, RecursionError):

@@ -183,3 +183,10 @@ def test_digest_tells_lists_apart_that_join_to_the_same_text(one, two):
 def test_digest_is_32_hex_digits():
     assert len(digest_of("x")) == 32
     assert int(digest_of(b"x"), 16) == int(digest_of("x"), 16)
+
+
+@pytest.mark.parametrize("raw", ['{"a":"\\ud800"}', '{"\\ud800":1}', '{"\\ud800":1,"\\ud801":2}'])
+def test_arguments_with_lone_surrogates_are_what_a_recording_gives_back(raw: str) -> None:
+    args = canonical_args(raw)
+    assert canonical_args(args.text) == args
+    assert clean_text(str(args.value)) == str(args.value)
