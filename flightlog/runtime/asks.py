@@ -9,6 +9,8 @@ from typing import Any, Final, TypeAlias, TypeVar
 from flightlog.trace.clock import SystemClock
 
 MAX_PARALLEL: Final = 64
+"""Most calls that a driver is asked to run beside each other."""
+
 R = TypeVar("R")
 
 
@@ -58,7 +60,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class AskAll:
-    """Call several functions beside each other.
+    """Call several functions beside each other, at most `MAX_PARALLEL`.
 
     Attributes:
         on_done: gets the place of an ask and what came of it, as soon as it is

@@ -11,7 +11,7 @@ import inspect
 from contextlib import suppress
 from typing import Any, Final
 
-from flightlog.runtime.asks import MAX_PARALLEL, Ask, AskAll, Asked, Loop, R, attempt_in_worker
+from flightlog.runtime.asks import Ask, AskAll, Asked, Loop, R, attempt_in_worker
 from flightlog.runtime.tools import is_async
 from flightlog.runtime.workers import Workers
 from flightlog.trace.clock import SystemClock
@@ -50,12 +50,9 @@ class AsyncDriver:
     async def _perform(self, request: Ask | AskAll) -> Asked | None:
         if isinstance(request, Ask):
             return await self._one(request)
-        slots = asyncio.Semaphore(MAX_PARALLEL)
 
         async def one(place: int, ask: Ask) -> None:
-            async with slots:
-                asked = await self._one(ask)
-            request.on_done(place, asked)
+            request.on_done(place, await self._one(ask))
 
         tasks = [asyncio.create_task(one(*pair)) for pair in enumerate(request.asks)]
         try:

@@ -99,20 +99,21 @@ class Gateway:
 
     def admit(self, call: PendingCall) -> Admission:
         """Runs the checks, then has the call served; a live write leaves a durable intent."""
-        is_reserved = False
+        is_reserved, refusal = False, None
         for check in self._checks:
             if refusal := check(call, self._gate):
-                if is_reserved and call.tool:
-                    self._gate.ledger.refund_cost(call.tool.cost_usd)
-                return Admission(call, refusal=refusal)
+                break
             is_reserved = is_reserved or check is check_budget
-        if self._executor is not None and (served := self._executor.resolve(call)) is not None:
-            return Admission(call, served=served)
-        if call.tool is None or call.tool.fn is None:
-            return Admission(call, refusal=_NO_FUNCTION)
-        if call.effect.is_write and not self._intend(call):
-            return Admission(call, refusal=_NO_INTENT)
-        return Admission(call)
+        else:
+            if self._executor is not None and (served := self._executor.resolve(call)) is not None:
+                return Admission(call, served=served)
+            if call.tool is None or call.tool.fn is None:
+                refusal = _NO_FUNCTION
+            elif call.effect.is_write and not self._intend(call):
+                refusal = _NO_INTENT
+        if refusal and is_reserved and call.tool:
+            self._gate.ledger.refund_cost(call.tool.cost_usd)
+        return Admission(call, refusal=refusal)
 
     def cut_of(self, call: PendingCall) -> Cut:
         """When the call is cut if it starts now."""

@@ -7,13 +7,12 @@ others: only so can a call that blocks be left behind.
 from __future__ import annotations
 
 import inspect
-from collections import deque
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from typing import Final
 
 from flightlog.errors import AgentError
-from flightlog.runtime.asks import MAX_PARALLEL, Ask, AskAll, Asked, Loop, R, attempt_in_worker
+from flightlog.runtime.asks import Ask, AskAll, Asked, Loop, R, attempt_in_worker
 from flightlog.runtime.workers import Workers
 from flightlog.trace.clock import SystemClock
 
@@ -64,12 +63,8 @@ class SyncDriver:
             request.on_done(0, self._here(asks[0]))
             return
         done: SimpleQueue[tuple[int, Asked]] = SimpleQueue()
-        waiting = deque(range(len(asks)))
-        cut_at: dict[int, float] = {}
-        while waiting or cut_at:
-            while waiting and len(cut_at) < MAX_PARALLEL:
-                place = waiting.popleft()
-                cut_at[place] = self._start(place, asks[place], done)
+        cut_at = {place: self._start(place, ask, done) for place, ask in enumerate(asks)}
+        while cut_at:
             try:
                 place, asked = done.get(timeout=self._wait_s(min(cut_at.values())))
             except Empty:

@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flightlog.runtime.asks import Ask, AskAll, Asked
+from flightlog.runtime.asks import MAX_PARALLEL, Ask, AskAll, Asked
 from flightlog.runtime.budget import Ledger
 from flightlog.runtime.calls import (
     Admission,
@@ -107,7 +107,13 @@ class ToolTurn:
         self, admissions: Sequence[Admission], endings: Sequence[_Ending]
     ) -> Generator[AskAll, None, None]:
         live = [place for place, admission in enumerate(admissions) if admission.is_live]
-        calls = [admissions[place].call for place in live]
+        for first in range(0, len(live), MAX_PARALLEL):
+            # What waits for a free place is cut by what is left of the deadline then.
+            wave = live[first : first + MAX_PARALLEL]
+            calls = [admissions[place].call for place in wave]
+            yield self._wave(calls, [endings[place] for place in wave])
+
+    def _wave(self, calls: Sequence[PendingCall], endings: Sequence[_Ending]) -> AskAll:
         cuts = [self._gateway.cut_of(call) for call in calls]
         started_ms = self._clock.monotonic_ms()
 
@@ -125,11 +131,10 @@ class ToolTurn:
                 settled = self._gateway.settle(call, served, cut)
             else:  # real time has already cut what was late
                 settled = self._gateway.settle(call, served, NO_CUT)
-            self._end(call, settled, endings[live[which]])
+            self._end(call, settled, endings[which])
 
-        if live:
-            asks = [_ask_of(call, cut) for call, cut in zip(calls, cuts, strict=True)]
-            yield AskAll(tuple(asks), on_done)
+        asks = [_ask_of(call, cut) for call, cut in zip(calls, cuts, strict=True)]
+        return AskAll(tuple(asks), on_done)
 
     def _end_served(self, admissions: Sequence[Admission], endings: Sequence[_Ending]) -> None:
         ended: list[tuple[PendingCall, Settled, _Ending]] = []

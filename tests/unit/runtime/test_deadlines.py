@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from flightlog.runtime.agent import Agent
+from flightlog.runtime.asks import MAX_PARALLEL
 from flightlog.runtime.budget import Budget
 from flightlog.runtime.loop import run, run_async
 from flightlog.runtime.model import ModelResponse
@@ -182,6 +183,17 @@ def test_approval_that_outlasts_the_budget_comes_too_late(play, rows, clock):
     policy = Policy(("pay",), Budget(max_seconds=1), approver=approve)
     result = play([asking(("pay", {}))], [pay], policy=policy)
     assert (result.stop, pay.calls, rows("tool_intent")) == ("max_seconds", [], [])
+
+
+def test_call_that_waited_for_a_free_place_is_cut_by_what_is_left_of_the_deadline(play, clock):
+    def use_up(n):
+        clock.advance_ms(1000.0 if n == 0 else 0.0)
+
+    tool = FakeTool("a", use_up)
+    calls = [("a", {"n": n}) for n in range(MAX_PARALLEL + 1)]
+    result = play([asking(*calls)], [tool], Budget(max_tool_calls=None, max_seconds=1))
+    assert (result.stop, result.usage.seconds) == ("max_seconds", 1.0)
+    assert len(tool.calls) == MAX_PARALLEL
 
 
 def test_interrupt_reaches_a_run_that_waits_for_a_blocked_tool(never, sink):

@@ -10,7 +10,7 @@ import pytest
 from flightlog.errors import ConfigError
 from flightlog.runtime.budget import Budget
 from flightlog.runtime.calls import PendingCall
-from flightlog.runtime.model import ModelResponse
+from flightlog.runtime.model import ModelResponse, Usage
 from flightlog.runtime.policy import DEFAULT_STOP_ON, Policy, approve_all
 from flightlog.runtime.tools import Tool
 from flightlog.testing import FakeTool, MemorySink, asking
@@ -233,6 +233,19 @@ def test_write_whose_intent_cannot_be_made_durable_is_not_called():
     outcomes = {row.tool_name: row.outcome for row in rows}
     assert outcomes == {"pay": Outcome.FAILED, "read": Outcome.OK}
     assert isinstance(sink.events[-1], RunStopped)
+
+
+def test_call_that_is_refused_after_its_checks_gives_its_declared_cost_back(play):
+    tool = Tool("a", effect=Effect.READ, cost_usd=0.5)
+
+    class Nothing:
+        def resolve(self, call):
+            return None
+
+    script = [asking(("a", {}), usage=Usage(1, 1), cost_usd=0.25)]
+    script.append(ModelResponse("x", usage=Usage(1, 1), cost_usd=0.0))
+    result = play(script, [tool], executor=Nothing())
+    assert (result.usage.tool_calls, result.usage.usd) == (1, 0.25)
 
 
 def test_dropped_events_do_not_take_a_reading_agent_down():
