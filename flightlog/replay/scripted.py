@@ -6,7 +6,17 @@ from flightlog.errors import AgentError
 from flightlog.replay.cassette import Recording
 from flightlog.runtime.model import ModelResponse, ScriptedModel, ScriptedUser, Usage, UserTurn
 from flightlog.trace.events import ModelCall
-from flightlog.trace.vocab import Actor, Outcome
+from flightlog.trace.vocab import Actor, Outcome, StopReason
+
+
+class RecordedModelError(AgentError):
+    """A model call that failed in the recording.
+
+    Attributes:
+        code: the provider's word for a full context, where the recording stopped on that.
+    """
+
+    code: str | None = None
 
 
 def scripted_model(recording: Recording, *, name: str | None = None) -> ScriptedModel:
@@ -59,7 +69,7 @@ def _model_calls(recording: Recording, actor: Actor) -> list[ModelCall]:
 
 def _answer(recording: Recording, call: ModelCall) -> ModelResponse | Exception:
     if call.outcome is not Outcome.OK:
-        return AgentError(call.error or f"the recorded model call ended as {call.outcome}")
+        return _failure(recording, call)
     message = recording.messages.get(call.output_digest or "")
     if message is None:
         raise AgentError(
@@ -78,6 +88,16 @@ def _answer(recording: Recording, call: ModelCall) -> ModelResponse | Exception:
         time_to_first_token_ms=call.time_to_first_token_ms,
         cost_usd=call.cost_usd,
     )
+
+
+def _failure(recording: Recording, call: ModelCall) -> RecordedModelError:
+    text = call.error or f"the recorded model call ended as {call.outcome}"
+    # The loop writes the class before the text; a replay of a replay says it only once.
+    error = RecordedModelError(text.removeprefix(f"{RecordedModelError.__name__}: "))
+    stopped = recording.stopped
+    if stopped is not None and stopped.stop_reason is StopReason.CONTEXT_OVERFLOW:
+        error.code = "context_overflow"
+    return error
 
 
 def _usage(call: ModelCall) -> Usage:

@@ -7,7 +7,12 @@ import pytest
 from flightlog.errors import AgentError
 from flightlog.replay.cassette import Recording
 from flightlog.replay.scripted import scripted_model, scripted_user
+from flightlog.runtime.agent import Agent
+from flightlog.runtime.loop import run
 from flightlog.runtime.model import ModelRequest, ModelResponse
+from flightlog.runtime.task import Task
+from flightlog.testing import FakeClock, ScriptedModel
+from flightlog.trace.events import ModelCall
 from flightlog.trace.messages import Message, ToolRequest
 from flightlog.trace.run_writer import RunWriter
 from flightlog.trace.sink import MemorySink
@@ -77,6 +82,28 @@ def test_a_failed_model_call_fails_again() -> None:
     recording = _recording((None, {"outcome": Outcome.FAILED, "error": "overloaded"}))
     with pytest.raises(AgentError, match="overloaded"):
         scripted_model(recording).complete(ModelRequest((), (), 1))
+
+
+def test_a_failure_is_told_in_the_same_words_however_often_it_is_replayed() -> None:
+    recording = _recording((None, {"outcome": Outcome.FAILED, "error": "overloaded"}))
+    errors = []
+    for _ in range(3):
+        sink = MemorySink()
+        run(Agent("a", scripted_model(recording)), Task("t", "go"), sink=sink, clock=FakeClock())
+        recording = Recording(tuple(sink.events), sink.messages)
+        errors.append([e.error for e in sink.events if isinstance(e, ModelCall)])
+    assert errors == [["RecordedModelError: overloaded"]] * 3
+
+
+def test_a_full_context_ends_the_candidates_run_as_it_ended_the_recorded_one() -> None:
+    class FullError(Exception):
+        code = "context_length_exceeded"
+
+    sink = MemorySink()
+    first = run(Agent("a", ScriptedModel("m", [FullError("full")])), Task("t", "go"), sink=sink)
+    recording = Recording(tuple(sink.events), sink.messages)
+    again = run(Agent("a", scripted_model(recording)), Task("t", "go"))
+    assert (first.stop, again.stop) == ("context_overflow", "context_overflow")
 
 
 def test_an_answer_whose_text_was_not_recorded_is_an_error() -> None:
