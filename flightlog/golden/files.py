@@ -60,7 +60,7 @@ def load_recording(path: Path) -> Recording:
     """A recording of a golden task.
 
     Raises:
-        GoldenError: a line that is no event or message, or an empty file.
+        GoldenError: a line that is no event or message, or not one whole run.
     """
     events: list[Event] = []
     messages: dict[str, Message] = {}
@@ -80,9 +80,30 @@ def load_recording(path: Path) -> Recording:
                 where=f"{path}:{number}",
                 hint="Restore the file from version control, or pin the run again.",
             ) from error
+    recording = Recording(tuple(sorted(events, key=lambda event: event.seq)), messages, blob)
+    if problem := problem_of_recording(recording):
+        raise GoldenError(
+            problem,
+            where=str(path),
+            hint="Restore the file from version control, or pin the run again.",
+        )
+    return recording
+
+
+def problem_of_recording(recording: Recording) -> str | None:
+    """What a bad merge or a lost part did to a recording; None when it is whole."""
+    events = recording.events
     if not events:
-        raise GoldenError("the recording is empty", where=str(path), hint="Pin the run again.")
-    return Recording(tuple(sorted(events, key=lambda event: event.seq)), messages, blob)
+        return "the recording is empty"
+    run_ids = sorted({event.run_id for event in events})
+    if len(run_ids) > 1:
+        return f"the recording holds {len(run_ids)} runs: {', '.join(run_ids[:2])}"
+    if len({event.seq for event in events}) < len(events):
+        return "the recording holds an event twice"
+    if recording.started is None or recording.stopped is None:
+        missing = "run_started" if recording.started is None else "run_stopped"
+        return f"the recording is not whole: it has no {missing}"
+    return None
 
 
 def load_tools(path: Path) -> dict[str, Tool]:

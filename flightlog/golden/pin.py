@@ -14,6 +14,7 @@ from flightlog.golden.files import (
     load_recording,
     load_tools,
     parse_toolset,
+    problem_of_recording,
     recording_files,
 )
 from flightlog.golden.task import (
@@ -159,6 +160,8 @@ def _check_finished(recording: Recording) -> RunStarted:
             where=where,
             hint="Pin runs that came to an end.",
         )
+    if problem := problem_of_recording(recording):
+        raise GoldenError(problem, where=where, hint="Give each run an id of its own.")
     return started
 
 

@@ -102,6 +102,21 @@ def test_an_empty_recording_is_refused(tmp_path: Path) -> None:
         load_recording(path)
 
 
+def test_a_recording_that_is_not_one_whole_run_is_refused(tmp_path: Path) -> None:
+    path = _saved(_recording(), tmp_path)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    other = [line.replace('"run_id":"', '"run_id":"other-') for line in lines]
+    for kept, problem in (
+        ([*lines, *lines], "holds an event twice"),
+        ([*lines, *other], "holds 2 runs"),
+        ([line for line in lines if '"run_stopped"' not in line], "it has no run_stopped"),
+        ([line for line in lines if '"run_started"' not in line], "it has no run_started"),
+    ):
+        path.write_text("".join(kept), encoding="utf-8")
+        with pytest.raises(GoldenError, match=problem):
+            load_recording(path)
+
+
 def test_a_blob_that_is_missing_or_changed_is_an_error(tmp_path: Path) -> None:
     path = _saved(_recording(), tmp_path)
     blob = tmp_path / "blobs" / digest_of(LARGE)

@@ -180,6 +180,14 @@ def test_an_unfinished_run_and_one_without_a_task_are_refused(store: Path, golde
     assert not goldens.exists()
 
 
+def test_two_runs_under_one_id_are_refused(store: Path, goldens: Path) -> None:
+    for _ in range(2):
+        record_run(store, [GET], run_id="same")
+    with pytest.raises(GoldenError, match="holds an event twice"):
+        _pin(store, goldens, "same")
+    assert not goldens.exists()
+
+
 def test_a_task_of_the_same_name_with_other_content_is_refused(store: Path, goldens: Path) -> None:
     _pin(store, goldens, record_run(store, [GET], run_id="r1"))
     before = _files(goldens)
