@@ -44,7 +44,7 @@ class FakeTool(Tool):
     Args:
         name: as `Tool.name`.
         answers: results in order, the last one for ever; an exception is
-            raised instead. Or a function of the arguments.
+            raised instead. One string is one result. Or a function of the arguments.
         clock: is moved by `latency_ms` at each call.
         latency_ms: virtual duration of a call.
         declared: more fields of `Tool`.
@@ -62,6 +62,8 @@ class FakeTool(Tool):
         latency_ms: float = 0.0,
         **declared: Any,
     ) -> None:
+        if isinstance(answers, str):
+            answers = (answers,)
         calls: list[dict[str, Any]] = []
         lock = threading.Lock()
 

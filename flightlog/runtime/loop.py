@@ -128,7 +128,7 @@ def _refuse_unpriced(agent: Agent) -> None:
         return
     if not (agent.prices or PriceTable()).knows(model.name, model.provider):
         raise PriceError(
-            f"no price for model {model.name!r} but budgets.max_usd={max_usd:.2f} is set",
+            f"no price for model {model.name!r} but budgets.max_usd={max_usd} is set",
             where=f"agent {agent.name!r}",
             hint="Add the model to the agent's PriceTable, install flightlog[prices], "
             "or remove max_usd.",

@@ -81,10 +81,9 @@ class Turns:
             detail = f"{type(error).__name__} at step {self._ledger.step}."
             self._finish(Stop(StopReason.CANCELLED, detail=detail))
             raise
-        except Exception as error:
-            self._finish(
-                Stop(StopReason.CRASHED, detail=f"{type(error).__name__}: {error_text(error)}")
-            )
+        except BaseException as error:  # raised again; but no run is left without its end
+            detail = f"{type(error).__name__}: {error_text(error)}"
+            self._finish(Stop(StopReason.CRASHED, detail=detail))
             raise
         return self._finish(stop)
 

@@ -120,6 +120,11 @@ def test_fake_tool_repeats_its_last_answer_and_keeps_the_arguments():
     assert tool.calls == [{"n": 0}, {"n": 1}, {"n": 2}]
 
 
+def test_fake_tool_takes_one_string_as_one_answer():
+    tool = FakeTool("a", "found")
+    assert [tool.fn(), tool.fn()] == ["found", "found"]
+
+
 def test_fake_clock_moves_only_when_told():
     clock = FakeClock()
     clock.sleep(1.5)

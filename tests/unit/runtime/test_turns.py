@@ -309,9 +309,21 @@ def test_broken_executor_is_recorded_as_crashed_and_raised_again(play, rows):
     assert rows("run_stopped")[0].stop_detail == "LookupError: no index"
 
 
+def test_exception_beyond_all_classes_is_raised_again_and_still_ends_the_run(play, rows):
+    class Panic(BaseException):
+        """As the panics of extension modules."""
+
+    def panic():
+        raise Panic("index out of bounds")
+
+    with pytest.raises(Panic):
+        play([asking(("a", {}))], [FakeTool("a", panic)])
+    assert rows("run_stopped")[0].stop_detail == "Panic: index out of bounds"
+
+
 def test_usd_budget_without_a_price_is_refused_before_the_run(play, sink, done):
-    with pytest.raises(PriceError, match=r"no price for model 'm' but budgets.max_usd=1.00 is set"):
-        play([done], budget=Budget(max_usd=1.0), prices=PriceTable(use_public=False))
+    with pytest.raises(PriceError, match=r"no price for model 'm' but budgets.max_usd=0.005 is"):
+        play([done], budget=Budget(max_usd=0.005), prices=PriceTable(use_public=False))
     assert sink.events == []
 
 
