@@ -14,12 +14,15 @@ from flightlog.analysis.pairing import Pairs, pair
 from flightlog.analysis.selection import Side
 from flightlog.analysis.stats.decide import Settings
 from flightlog.analysis.stats.gate import Judgement, judge
+from flightlog.analysis.stats.labellings import FEWEST_SHUFFLES
 from flightlog.analysis.stats.sample import UNKNOWN, Sample
 from flightlog.analysis.verdict import Decision, MetricVerdict, Spike, Verdict
 from flightlog.analysis.wording import headline
+from flightlog.errors import UsageError
 
 _RANK = {Decision.DRIFT: 0, Decision.INCONCLUSIVE: 1, Decision.OK: 2, Decision.IMPROVED: 3}
 STORM_METRIC = "tool_calls_per_run"
+LEAST_ALPHA, MOST_ALPHA = 0.001, 0.5
 
 
 def compare(
@@ -43,7 +46,7 @@ def compare(
         baseline: a side such as `variant=baseline`; a bare word is a variant.
         candidate: the other side.
         metrics: names of metrics; None for all.
-        alpha: share of false alarms over all gated metrics together.
+        alpha: share of false alarms over all gated metrics together, 0.001 to 0.5.
         shuffles: labellings drawn, at least 999.
         interleaved: take it as given that both sides ran together, in turn.
             Without it, and without a session that holds both sides, latency
@@ -53,8 +56,14 @@ def compare(
         DamagedError: a segment of a store has changed or is missing.
         NothingToCompareError: no task has runs on both sides.
         UnknownNameError: a metric, a field or a value that nothing carries.
-        UsageError: a run is on both sides.
+        UsageError: a run is on both sides; `alpha` or `shuffles` out of range.
     """
+    if not LEAST_ALPHA <= alpha <= MOST_ALPHA:
+        raise UsageError(
+            f"alpha={alpha} is out of range", hint=f"from {LEAST_ALPHA} to {MOST_ALPHA}"
+        )
+    if shuffles < FEWEST_SHUFFLES:
+        raise UsageError(f"shuffles={shuffles} are too few", hint=f"at least {FEWEST_SHUFFLES}")
     sides = [s if isinstance(s, Side) else Side.parse(s) for s in (baseline, candidate)]
     chosen = select_metrics(metrics)
     verified = traces.verify()

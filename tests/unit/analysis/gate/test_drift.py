@@ -200,3 +200,11 @@ def test_a_copied_store_is_not_compared_with_itself(tmp_path):
         pytest.raises(UsageError, match="more than one of the stores"),
     ):
         compare(traces, f"store={tmp_path / 'one'}", f"store={tmp_path / 'two'}")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"alpha": 0}, {"alpha": 0.9}, {"alpha": float("nan")}, {"shuffles": 998}]
+)
+def test_settings_out_of_range_are_refused(traces_of, pairs_of_runs, wrong):
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        compare(traces_of(pairs_of_runs(6, 1)), **wrong)
