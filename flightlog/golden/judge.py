@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TypeAlias
 
 from flightlog.golden.task import WRITES_ACCEPTED, GoldenTask
-from flightlog.replay.cassette import Cassette, RecordedCall
+from flightlog.replay.cassette import Cassette, RecordedCall, writes_of
 from flightlog.replay.matching import Rules
 from flightlog.runtime.result import RunResult
 from flightlog.trace.canonical import CanonicalArgs
@@ -192,10 +192,7 @@ def successful_writes(made: Iterable[JudgedCall]) -> Writes:
 
 def accepted_writes(cassette: Cassette) -> list[Writes]:
     """The successful writes of each recording."""
-    return [
-        Counter(_identity(c) for c in calls if c.is_write and c.outcome is Outcome.OK)
-        for calls in cassette.calls
-    ]
+    return [Counter(map(_identity, writes_of(calls))) for calls in cassette.calls]
 
 
 def _identity(call: RecordedCall) -> tuple[str, str]:

@@ -22,7 +22,7 @@ from flightlog.golden.judge import judge
 from flightlog.golden.replay_report import ReplayReport, TrialReport
 from flightlog.golden.task import TOOLS_FILE, GoldenTask, load_task, task_files
 from flightlog.recorder.recorder import Recorder
-from flightlog.replay.cassette import Cassette, Recording
+from flightlog.replay.cassette import Cassette, Recording, writes_of
 from flightlog.replay.matching import Rules
 from flightlog.replay.replayer import Replayed, replay
 from flightlog.replay.serve import StateAwareExecutor
@@ -31,7 +31,7 @@ from flightlog.runtime.result import RunContext
 from flightlog.runtime.task import Task
 from flightlog.runtime.tools import Tool
 from flightlog.trace.clock import SystemClock, VirtualClock
-from flightlog.trace.vocab import Origin, Outcome, stop_text
+from flightlog.trace.vocab import Origin, stop_text
 
 __all__ = [
     "GoldenEntry",
@@ -87,7 +87,7 @@ class GoldenEntry:
     def summary(self) -> str:
         """One line: task, recordings, writes, tools."""
         writes = {
-            tuple(sorted((c.tool_name, c.args.digest) for c in calls if c.is_write and _ok(c)))
+            tuple(sorted((call.tool_name, call.args.digest) for call in writes_of(calls)))
             for calls in self.cassette.calls
         }
         sizes = sorted({len(accepted) for accepted in writes})
@@ -316,7 +316,3 @@ def _chosen(entries: list[GoldenEntry], tasks: Sequence[str] | None) -> list[Gol
             raise UnknownNameError.of("golden task", name, known)
         chosen.update((entry.name, entry) for entry in found)
     return list(chosen.values())
-
-
-def _ok(call: object) -> bool:
-    return getattr(call, "outcome", None) is Outcome.OK
