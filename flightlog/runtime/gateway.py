@@ -99,21 +99,24 @@ class Gateway:
 
     def admit(self, call: PendingCall) -> Admission:
         """Runs the checks, then has the call served; a live write leaves a durable intent."""
-        is_reserved, refusal = False, None
+        is_reserved, refusal, served = False, None, None
         for check in self._checks:
             if refusal := check(call, self._gate):
                 break
             is_reserved = is_reserved or check is check_budget
         else:
-            if self._executor is not None and (served := self._executor.resolve(call)) is not None:
-                return Admission(call, served=served)
-            if call.tool is None or call.tool.fn is None:
-                refusal = _NO_FUNCTION
-            elif call.effect.is_write and not self._intend(call):
-                refusal = _NO_INTENT
-        if refusal and is_reserved and call.tool:
+            served = self._executor.resolve(call) if self._executor is not None else None
+            refusal = self._unserved(call) if served is None else None
+        is_unmade = refusal or (served and served.outcome.is_refusal)
+        if is_unmade and is_reserved and call.tool:
             self._gate.ledger.refund_cost(call.tool.cost_usd)
-        return Admission(call, refusal=refusal)
+        return Admission(call, refusal=refusal, served=served)
+
+    def _unserved(self, call: PendingCall) -> Refusal | None:
+        """Why a call that passed the checks can not be executed; a write leaves its intent."""
+        if call.tool is None or call.tool.fn is None:
+            return _NO_FUNCTION
+        return _NO_INTENT if call.effect.is_write and not self._intend(call) else None
 
     def cut_of(self, call: PendingCall) -> Cut:
         """When the call is cut if it starts now."""

@@ -9,7 +9,7 @@ import pytest
 
 from flightlog.errors import ConfigError
 from flightlog.runtime.budget import Budget
-from flightlog.runtime.calls import PendingCall
+from flightlog.runtime.calls import PendingCall, Served
 from flightlog.runtime.model import ModelResponse, Usage
 from flightlog.runtime.policy import DEFAULT_STOP_ON, Policy, approve_all
 from flightlog.runtime.tools import Tool
@@ -235,16 +235,16 @@ def test_write_whose_intent_cannot_be_made_durable_is_not_called():
     assert isinstance(sink.events[-1], RunStopped)
 
 
-def test_call_that_is_refused_after_its_checks_gives_its_declared_cost_back(play):
-    tool = Tool("a", effect=Effect.READ, cost_usd=0.5)
-
-    class Nothing:
+@pytest.mark.parametrize("answer", [None, Served(Outcome.REPLAY_MISS, error="no match")])
+def test_call_that_is_not_made_after_its_checks_gives_its_declared_cost_back(play, answer):
+    class Executor:
         def resolve(self, call):
-            return None
+            return answer
 
+    tool = Tool("a", effect=Effect.READ, cost_usd=0.5)
     script = [asking(("a", {}), usage=Usage(1, 1), cost_usd=0.25)]
     script.append(ModelResponse("x", usage=Usage(1, 1), cost_usd=0.0))
-    result = play(script, [tool], executor=Nothing())
+    result = play(script, [tool], executor=Executor())
     assert (result.usage.tool_calls, result.usage.usd) == (1, 0.25)
 
 
