@@ -68,7 +68,11 @@ _STYLE: Any = {
 
 
 def plot_budgets(
-    traces: Traces, out: Path, *, variants: Sequence[str] = (), title: str = "Budget use per run"
+    traces: Traces,
+    out: str | Path,
+    *,
+    variants: Sequence[str] = (),
+    title: str = "Budget use per run",
 ) -> Path:
     """Plots the use of each budget as a share of its limit, over time and per variant.
 
@@ -83,12 +87,13 @@ def plot_budgets(
         title: headline of the figure.
 
     Returns:
-        `out`.
+        The path of the file.
 
     Raises:
         UnknownNameError: a variant that no run with a limit has.
         UsageError: no run has a limit, or `out` has another ending or no folder.
     """
+    out = Path(out)
     if out.suffix.lower() not in FORMATS:
         raise UsageError(f"cannot plot to {out.name!r}", hint="name a .png or a .svg file")
     if not out.parent.is_dir():
