@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from flightlog.recorder.recorder import Recorder as Recorder
     from flightlog.runtime.agent import Agent as Agent
     from flightlog.runtime.budget import Budget as Budget
+    from flightlog.runtime.loop import RunContext as RunContext
     from flightlog.runtime.loop import RunResult as RunResult
     from flightlog.runtime.loop import run as run
     from flightlog.runtime.loop import run_async as run_async
@@ -36,6 +37,7 @@ _PUBLIC = {
     "FlightlogError": "flightlog.errors:FlightlogError",
     "Policy": "flightlog.runtime.policy:Policy",
     "Recorder": "flightlog.recorder.recorder:Recorder",
+    "RunContext": "flightlog.runtime.loop:RunContext",
     "RunResult": "flightlog.runtime.loop:RunResult",
     "StopReason": "flightlog.trace.vocab:StopReason",
     "Task": "flightlog.runtime.task:Task",
@@ -57,6 +59,7 @@ __all__ = [
     "FlightlogError",
     "Policy",
     "Recorder",
+    "RunContext",
     "RunResult",
     "StopReason",
     "Task",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -13,6 +14,10 @@ import click
 from flightlog._version import __version__
 from flightlog.errors import ExitCode, FlightlogError, nearest
 from flightlog.trace.versions import FORMAT_VERSION
+
+CANCELLED = 130
+CLOSED_PIPE = 141
+"""As a shell reports SIGINT and SIGPIPE; neither 0 nor 1, which would be a verdict."""
 
 COMMANDS = {
     "demo": ("flightlog.commands.demo:demo", "Record, pin, replay and gate a small agent."),
@@ -29,6 +34,10 @@ COMMANDS = {
     "verify": ("flightlog.commands.verify:verify", "Check every byte of a store."),
     "config": ("flightlog.commands.config:config", "Check or show the settings."),
 }
+
+
+class _ClosedPipeError(Exception):
+    """The reader of the output went away."""
 
 
 class LazyGroup(click.Group):
@@ -52,6 +61,14 @@ class LazyGroup(click.Group):
             hint = f" Nearest: {', '.join(near)}." if near else ""
             raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as error:
+            raise _ClosedPipeError from error  # click would leave with 1: a verdict
+        return result
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -92,10 +109,20 @@ def run(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         _complain("cancelled")
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return ExitCode.OK
+        return CANCELLED
+    except _ClosedPipeError:
+        # Nothing is left to say, not even by the interpreter's last flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
+    except SystemExit as error:
+        _complain(f"code that flightlog was given to run called sys.exit({error.code!r})")
+        return ExitCode.USAGE
+    except OSError as error:
+        if error.filename is None:
+            traceback.print_exc()
+        place = f"{error.filename}: " if error.filename is not None else ""
+        _complain(f"{place}{error.strerror or error}\n  Check the path, its rights and the disk.")
+        return ExitCode.USAGE
     except Exception:
         traceback.print_exc()
         _complain("this is a bug of flightlog, please report it with the lines above")

@@ -44,5 +44,14 @@ def sql(
             "give one query, as an argument or with --file",
             hint='Example: flightlog sql "select stop_reason, count(*) from runs group by all"',
         )
-    text = query if file is None else file.read_text(encoding="utf-8")
-    write_result(user_sql(stores, text or "", limit=limit), form=form, out=out)
+    text = _text_of(file) if file else query or ""
+    write_result(user_sql(stores, text, limit=limit), form=form, out=out)
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"not UTF-8 at byte {error.start}", where=str(file), hint="Give a file of SQL text."
+        ) from error

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from flightlog.cli import run
+from flightlog.cli import CLOSED_PIPE, run
 from flightlog.recorder.record import record
 
 
@@ -153,3 +155,47 @@ def test_hostile_names_reach_the_terminal_escaped(
         assert "\x1b]" not in out
         assert "\x1b[31mred" not in out
         assert "\u202e" not in out
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["sql", "--file", "nowhere.sql"],
+        ["sql", "--file", "."],
+        ["sql", "--file", "binary.sql"],
+        ["check", "--json", "."],
+        ["plot", "budgets", "--out", "nowhere/plot.png"],
+    ],
+)
+def test_path_that_cannot_be_read_or_written_is_not_our_bug(
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    argv: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("binary.sql").write_bytes(b"select \xff")
+    fails(capsys, *argv, "--store", store)
+
+
+def test_closed_pipe_ends_quietly_and_is_no_verdict(store: Path) -> None:
+    code = "from flightlog.cli import main; main()"
+    query = "select range from range(200000)"
+    command = [sys.executable, "-c", code, "sql", query, "--format", "csv", "--store", str(store)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
+        assert process.wait(timeout=60) == CLOSED_PIPE
+
+
+def test_agent_code_that_calls_sys_exit_cannot_end_a_replay_as_a_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "leaving_agent.py").write_text("import sys\nsys.exit(0)\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    argv = ["replay", "goldens", "--agent", "leaving_agent:make", "--store", "s"]
+    assert "sys.exit" in fails(capsys, *argv)
