@@ -11,6 +11,7 @@ from flightlog.errors import AgentError, PriceError
 from flightlog.runtime.agent import Agent
 from flightlog.runtime.async_driver import AsyncDriver
 from flightlog.runtime.calls import ToolExecutor
+from flightlog.runtime.model import provider_of
 from flightlog.runtime.prices import PriceTable
 from flightlog.runtime.result import RunContext, RunResult
 from flightlog.runtime.sync_driver import SyncDriver
@@ -126,7 +127,7 @@ def _refuse_unpriced(agent: Agent) -> None:
     max_usd, model = agent.effective_policy.budget.max_usd, agent.model
     if max_usd is None or getattr(model, "states_cost", False):
         return
-    if not (agent.prices or PriceTable()).knows(model.name, model.provider):
+    if not (agent.prices or PriceTable()).knows(model.name, provider_of(model)):
         raise PriceError(
             f"no price for model {model.name!r} but budgets.max_usd={max_usd} is set",
             where=f"agent {agent.name!r}",

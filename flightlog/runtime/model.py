@@ -80,7 +80,8 @@ class ModelResponse:
 class Model(Protocol):
     """A model behind any SDK.
 
-    Three more attributes are read where a model has them: `states_cost`, True
+    Four more attributes are read where a model has them: `provider`, in the
+    words of OpenTelemetry, None when unknown; `states_cost`, True
     when every response carries `cost_usd` (then a USD budget needs no price);
     `context_limit`, the context window in tokens; and `never_blocks`, True
     when it answers from memory, so that no deadline need guard the call with
@@ -92,14 +93,15 @@ class Model(Protocol):
         """Name that prices and traces know the model by."""
         ...
 
-    @property
-    def provider(self) -> str | None:
-        """Provider, in the words of OpenTelemetry; None when unknown."""
-        ...
-
     def complete(self, request: ModelRequest) -> ModelResponse | Awaitable[ModelResponse]:
         """Answers one request. An exception is a failed call and ends the run."""
         ...
+
+
+def provider_of(model: Model) -> str | None:
+    """Provider that the model names; None when it names none."""
+    provider: str | None = getattr(model, "provider", None)
+    return provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +199,7 @@ class ScriptedModel:
         name: as `Model.name`.
         answers: responses in order (an exception is raised instead of given),
             or a function of the request.
-        provider: as `Model.provider`.
+        provider: provider, as `Model` says.
     """
 
     def __init__(self, name: str, answers: Script, *, provider: str | None = None) -> None:

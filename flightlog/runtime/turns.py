@@ -24,6 +24,7 @@ from flightlog.runtime.model import (
     User,
     UserTurn,
     problem_of_answer,
+    provider_of,
 )
 from flightlog.runtime.prices import Cost, PriceTable
 from flightlog.runtime.result import RunContext, RunResult
@@ -215,7 +216,7 @@ class Turns:
             return Cost(response.cost_usd, "stated")
         model = self._agent.model
         names = (response.model, model.name) if response.model else (model.name,)
-        return self._prices.cost(response.usage, names, model.provider)
+        return self._prices.cost(response.usage, names, provider_of(model))
 
     def _write_model_call(
         self, request: ModelRequest, *, output: Message | None = None, **fields: Any
@@ -228,7 +229,7 @@ class Turns:
             prompt=request.messages,
             output=output,
             step=request.step,
-            provider=model.provider,
+            provider=provider_of(model),
             request_model=model.name,
             context_limit=getattr(model, "context_limit", None),
             is_truncated=False,

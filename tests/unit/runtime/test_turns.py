@@ -30,6 +30,18 @@ def test_answer_without_tool_calls_completes_the_run(play, rows, done):
     assert [rows("run_stopped")[0].stop_reason, rows("run_stopped")[0].answer] == ["ok", "done"]
 
 
+def test_model_needs_a_name_and_an_answer_and_nothing_else(sink, rows):
+    class Plain:
+        name = "m"
+
+        def complete(self, request: ModelRequest) -> ModelResponse:
+            return ModelResponse("done", usage=Usage(1, 1))
+
+    policy = Policy((), Budget(max_usd=1.0))
+    result = run(Agent("a", Plain(), policy=policy, prices=PRICES), Task("t", "Go."), sink=sink)
+    assert (result.stop, rows("model_call")[0].provider) == ("ok", None)
+
+
 def test_one_turn_is_one_model_call_and_its_tool_calls(play, rows, done):
     result = play(
         [asking(("a", {}), ("b", {})), asking(("a", {})), done], [FakeTool("a"), FakeTool("b")]
