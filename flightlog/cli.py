@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
 import sys
 import traceback
@@ -87,6 +89,10 @@ def cli() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command and leaves with its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        # A character that the terminal cannot show is written as an escape, not as a crash.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(run(argv))
 
 
@@ -101,6 +107,9 @@ def run(argv: Sequence[str] | None = None) -> int:
         return int(result) if isinstance(result, int) else ExitCode.OK
     except click.exceptions.Exit as exit_:
         return exit_.exit_code
+    except click.exceptions.NoArgsIsHelpError as error:
+        _say(error.format_message())
+        return ExitCode.USAGE
     except click.ClickException as error:
         _complain(error.format_message(), usage=error)
         return ExitCode.USAGE
@@ -134,8 +143,14 @@ def _complain(text: str, *, usage: click.ClickException | None = None) -> None:
 
     context = getattr(usage, "ctx", None)
     if context is not None:
-        click.echo(context.get_usage(), err=True)
-    click.echo(f"error: {escape_terminal(text, keep_newlines=True)}", err=True)
+        _say(context.get_usage())
+    _say(f"error: {escape_terminal(text, keep_newlines=True)}")
+
+
+def _say(text: str) -> None:
+    # Where nobody reads the errors, the exit code still holds; Python's own would be 1, a verdict.
+    with contextlib.suppress(BrokenPipeError):
+        click.echo(text, err=True)
 
 
 if __name__ == "__main__":

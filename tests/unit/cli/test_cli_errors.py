@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -199,3 +200,32 @@ def test_agent_code_that_calls_sys_exit_cannot_end_a_replay_as_a_pass(
     monkeypatch.chdir(tmp_path)
     argv = ["replay", "goldens", "--agent", "leaving_agent:make", "--store", "s"]
     assert "sys.exit" in fails(capsys, *argv)
+
+
+def test_closed_error_pipe_leaves_the_exit_code(store: Path) -> None:
+    code = "from flightlog.cli import main; main()"
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-c", code, "show", "nope", "--store", str(store)]
+    with os.fdopen(writer, "w") as closed:
+        assert subprocess.run(command, check=False, stderr=closed, timeout=60).returncode == 64
+
+
+def test_terminal_that_lacks_a_character_gets_it_escaped(store: Path) -> None:
+    code = "from flightlog.cli import main; main()"
+    command = [sys.executable, "-c", code, "sql", "select '\u65e5' a", "--store", str(store)]
+    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(
+        command, check=False, env=ascii_only, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"\u65e5" in done.stdout
+
+
+@pytest.mark.parametrize("argv", [[], ["golden"], ["plot"], ["config"]])
+def test_command_group_alone_shows_its_help_once(
+    argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = fails(capsys, *argv)
+    assert text.count("Usage:") == 1
+    assert "error:" not in text
