@@ -81,17 +81,29 @@ def _write_text(table: pa.Table, form: str, stream: IO[str]) -> None:
 
 
 def write_csv(table: pa.Table, stream: IO[str]) -> None:
-    """Writes a result as CSV (RFC 4180), header first, nulls as empty cells.
+    """Writes a result as CSV, header first, nulls as empty cells.
+
+    Quoted as RFC 4180 says; lines end in a line feed alone, as the tools of a shell expect.
 
     A text cell that a spreadsheet would take for a formula gets a leading apostrophe;
     numbers are left alone. Lists and maps are JSON.
     """
-    writer = csv.writer(stream)
+    writer = csv.writer(_LineFeeds(stream))
     writer.writerow([defused(name) for name in table.column_names])
     for batch in table.to_batches():
         columns = [column.to_pylist() for column in batch.columns]
         for row in zip(*columns, strict=True):
             writer.writerow([_csv_cell(value) for value in row])
+
+
+class _LineFeeds:
+    """Ends each row in a line feed; `csv` itself would then no longer quote carriage returns."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+
+    def write(self, row: str) -> int:
+        return self._stream.write(row.removesuffix("\r\n") + "\n")
 
 
 def write_json(table: pa.Table, stream: IO[str]) -> None:

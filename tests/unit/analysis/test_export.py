@@ -112,10 +112,16 @@ def test_parquet_is_not_for_a_terminal() -> None:
         write_result(pa.table({"a": [1]}), form="parket")
 
 
+def test_csv_lines_end_in_a_line_feed_alone_so_that_a_shell_can_read_ids() -> None:
+    stream = io.StringIO()
+    write_csv(pa.table({"run_id": ["r1", "a\rb"]}), stream)
+    assert stream.getvalue() == 'run_id\nr1\n"a\rb"\n'
+
+
 def test_a_cut_result_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     write_result(QueryResult(pa.table({"a": [1]}), is_cut=True), form="csv")
     captured = capsys.readouterr()
-    assert captured.out == "a\r\n1\r\n"
+    assert captured.out == "a\n1\n"
     assert captured.err == "cut after 1 rows; there are more\n"
 
 
