@@ -36,7 +36,7 @@ def load_factory(text: str) -> Any:
         found = getattr(found, part)
     if not callable(found):
         raise AgentError(
-            f"{name!r} is a {type(found).__name__}, not a function",
+            f"{name!r} is not a function but of type {type(found).__name__}",
             where=text,
             hint="Name a function that is called with one Trial and returns an Agent.",
         )

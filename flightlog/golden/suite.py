@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -205,7 +206,7 @@ def make_agent(factory: Factory, trial: Trial) -> Agent:
     """
     where = f"task {trial.task.task_id!r}, trial {trial.number}"
     try:
-        agent = factory(trial)
+        agent: Any = factory(trial)
     except AgentError:
         raise
     except Exception as error:
@@ -214,6 +215,13 @@ def make_agent(factory: Factory, trial: Trial) -> Agent:
             where=where,
             hint="It is called with one Trial and returns an Agent.",
         ) from error
+    if inspect.iscoroutine(agent):
+        agent.close()
+        raise AgentError(
+            "the agent factory is an async function",
+            where=where,
+            hint="Make it a plain def that returns flightlog.Agent(...).",
+        )
     if not isinstance(agent, Agent):
         raise AgentError(
             f"the agent factory gave a {type(agent).__name__}, not an Agent",

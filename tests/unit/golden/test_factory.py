@@ -56,5 +56,5 @@ def test_a_missing_function_names_the_nearest(here: Path) -> None:
 
 def test_what_is_not_callable_is_refused(here: Path) -> None:
     (here / "my_agent_e.py").write_text("make = 3\n", encoding="utf-8")
-    with pytest.raises(AgentError, match="is a int, not a function"):
+    with pytest.raises(AgentError, match="not a function but of type int"):
         load_factory("my_agent_e:make")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -269,6 +270,18 @@ def test_a_factory_that_gives_no_agent_is_an_error(goldens: Path, made: object) 
     with pytest.raises(AgentError, match="not an Agent") as caught:
         _replay(goldens, lambda _: made)
     assert "refund-17" in caught.value.where
+
+
+def test_an_async_factory_is_told_to_be_a_plain_function(
+    goldens: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    async def make(trial: Trial) -> Agent:
+        raise NotImplementedError
+
+    with pytest.raises(AgentError, match="plain def"):
+        _replay(goldens, make)
+    gc.collect()
+    assert not recwarn.list
 
 
 def test_a_factory_that_raises_is_an_error_that_says_what(goldens: Path) -> None:
