@@ -27,7 +27,7 @@ def task_changes(
         tasks: suite and task id by task number.
 
     Returns:
-        At most `TASK_LIMIT` tasks.
+        At most `TASK_LIMIT` tasks, none that did not move for the worse.
     """
     base, cand, moved = _movement(sample, metric)
     total = float(np.where(moved > 0, moved, 0.0).sum())
@@ -44,6 +44,7 @@ def task_changes(
             share=float(share[i]) + 0.0,
         )
         for i in order.tolist()
+        if share[i] > 0
     )
 
 

@@ -68,7 +68,7 @@ def pair(traces: Traces, baseline: Side, candidate: Side) -> Pairs:
     cand = np.bincount(keys.of_run[eligible & arms], minlength=keys.count)
     paired = (base > 0) & (cand > 0)
     if not paired.any():
-        raise _nothing(keys, arms, baseline, candidate)
+        raise _nothing(keys, arms, (baseline, candidate), is_void, is_running)
     rows = np.flatnonzero(eligible & paired[keys.of_run])
     compared, task = np.unique(keys.of_run[rows], return_inverse=True)
     run_ids = table.column("run_id").combine_chunks()
@@ -260,19 +260,26 @@ def _skipped(
 
 
 def _nothing(
-    keys: _TaskKeys, arms: Bools, baseline: Side, candidate: Side
+    keys: _TaskKeys, arms: Bools, sides: tuple[Side, Side], is_void: Bools, is_running: Bools
 ) -> NothingToCompareError:
     held = []
-    for side, rows in ((baseline, ~arms), (candidate, arms)):
+    hint = "Sides pair by suite, task id and task content; run the same tasks on both."
+    for side, rows in zip(sides, (~arms, arms), strict=True):
         names = sorted({keys.names[k][:2] for k in np.unique(keys.of_run[rows])})
         shown = ", ".join(
             "/".join(part for part in name if part) or "no task" for name in names[:3]
         )
         more = ", ..." if len(names) > 3 else ""
-        held.append(f"{side.text} has {int(rows.sum())} runs of {len(names)} tasks ({shown}{more})")
+        void, running = int((rows & is_void).sum()), int((rows & is_running).sum())
+        text = f"{side.text} has {int(rows.sum())} runs of {len(names)} tasks ({shown}{more})"
+        text += f", {void} of them void replays" if void else ""
+        text += f", {running} still running" if running else ""
+        held.append(text)
+        if void == int(rows.sum()) > 0:
+            hint = "A void replay missed a recorded call: flightlog replay says which and why."
     return NothingToCompareError(
         f"no task has finished runs on both sides: {'; '.join(held)}",
-        hint="Sides pair by suite, task id and task content; run the same tasks on both.",
+        hint=hint,
     )
 
 

@@ -12,8 +12,8 @@ _out = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
-@click.option("--baseline", default="baseline", show_default=True, help="Side, see below.")
-@click.option("--candidate", default="candidate", show_default=True, help="Side, see below.")
+@click.option("--baseline", default="baseline", show_default=True, help="Side, see above.")
+@click.option("--candidate", default="candidate", show_default=True, help="Side, see above.")
 @stores_option
 @click.option("--metric", "metrics", multiple=True, help="Gate on this metric; repeat for more.")
 @click.option("--config", "config_file", type=_out, help="Settings file: monitoring.track.")

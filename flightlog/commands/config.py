@@ -18,10 +18,11 @@ def config() -> None:
 @click.argument("file", type=click.Path(path_type=Path), default=DEFAULT_CONFIG_NAME)
 def check(file: Path) -> None:
     """Check a settings file; errors name file and line."""
+    from flightlog.analysis.terminal import escape_terminal
     from flightlog.config import load_config
 
     load_config(file)
-    click.echo("ok")
+    click.echo(f"ok: {escape_terminal(str(file))}")
 
 
 @config.command()

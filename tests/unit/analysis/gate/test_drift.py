@@ -40,6 +40,10 @@ def test_more_calls_are_a_drift_that_exits_1(traces_of, pairs_of_runs):
     )
 
 
+def test_tasks_that_did_not_move_are_not_listed_as_moved(traces_of, pairs_of_runs):
+    assert compare(traces_of(pairs_of_runs(3, 2))).tasks == ()
+
+
 def test_the_tasks_that_moved_most_come_first(traces_of, pairs_of_runs):
     runs = pairs_of_runs(10, 2, calls=5)
     for run in runs:

@@ -125,6 +125,16 @@ def test_nothing_paired_says_what_each_side_holds(traces_of, pairs_of_runs):
     assert caught.value.exit_code == 2
 
 
+def test_side_of_void_replays_alone_says_so_and_who_tells_why(traces_of, pairs_of_runs):
+    runs = pairs_of_runs(2, 1)
+    for run in runs:
+        if run["variant"] == "candidate":
+            run["stop_reason"] = "replay_miss"
+    with pytest.raises(NothingToCompareError, match="2 of them void replays") as caught:
+        paired(traces_of(runs))
+    assert "flightlog replay" in caught.value.hint
+
+
 def test_an_unknown_side_names_the_nearest(traces_of, pairs_of_runs):
     with pytest.raises(UnknownNameError, match="nearest: candidate"):
         paired(traces_of(pairs_of_runs(1, 1)), candidate="candidat")
