@@ -129,6 +129,8 @@ def nearest_text(name: str, known: Collection[str], *, shown: int = 8) -> str:
     """The nearest known names as text, and the known ones where they are few or none is near."""
     near = nearest(name, known)
     names = sorted(set(known))
+    if near and len(near) == len(names):
+        return f"nearest: {', '.join(near)}"
     if near and len(names) > shown:
         return f"nearest: {', '.join(near)}"
     more = f" and {len(names) - shown} more" if len(names) > shown else ""

@@ -23,7 +23,6 @@ FIELDS: Final = (
     "golden",
 )
 LABEL: Final = "label:"
-_MOST_KNOWN_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +96,12 @@ class Side:
         for term in self.terms:
             known = _known(traces, term)
             if term.value not in known:
-                shown = ", ".join(known[:_MOST_KNOWN_SHOWN])
-                more = f" and {len(known) - _MOST_KNOWN_SHOWN} more"
-                rest = more if len(known) > _MOST_KNOWN_SHOWN else ""
                 raise UnknownNameError.of(
                     term.field,
                     term.value,
                     known,
                     where=", ".join(traces.stores),
-                    hint=f"runs have: {shown}{rest}" if known else f"no run has a {term.field}",
+                    hint="" if known else f"No run has a {term.field}.",
                 )
 
 

@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from flightlog.analysis.tables import console
 from flightlog.analysis.timeline_text import rendered
-from flightlog.errors import UnknownNameError, UsageError
+from flightlog.errors import UnknownNameError, UsageError, nearest
 
 if TYPE_CHECKING:
     from flightlog.analysis.db import Traces
@@ -105,7 +105,11 @@ def resolve_run(traces: Traces, text: str) -> str:
         found = [row["run_id"] for row in rows]
         found = found or [row["run_id"] for row in traces.rows(_BY_SOURCE_ID, {"text": text})]
     if not found:
-        raise UnknownNameError.of("run", text, newest, hint="list runs: flightlog runs")
+        # Ids that do not resemble it would only be noise.
+        near = nearest(text, newest)
+        places = " ".join(f"--store {store}" for store in traces.stores)
+        hint = f"List them with: flightlog runs {places}"
+        raise UnknownNameError.of("run", text, near, where=", ".join(traces.stores), hint=hint)
     if len(found) > 1 and found[0] != text:
         shown = ", ".join(found[:_LISTED]) + (", ..." if len(found) > _LISTED else "")
         raise UsageError(f"several runs start with {text!r}: {shown}", hint="give more of the id")

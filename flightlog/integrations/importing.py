@@ -272,9 +272,7 @@ class _CheckedFile:
 
 def _check(format_name: str, path: Path, known: Collection[str]) -> _CheckedFile:
     if format_name not in READERS:
-        raise UnknownNameError.of(
-            "trace format", format_name, FORMATS, hint=f"Formats: {', '.join(FORMATS)}"
-        )
+        raise UnknownNameError.of("trace format", format_name, FORMATS)
     try:
         checked = _CheckedFile(path, READERS[format_name](path))
         checked.read(known)

@@ -39,7 +39,7 @@ def test_an_unknown_value_names_the_nearest(traces_of, pairs_of_runs):
     traces = traces_of(pairs_of_runs(1, 1))
     with pytest.raises(UnknownNameError, match=r"unknown variant 'candidat'[^$]*candidate"):
         Side.parse("candidat").check_known(traces)
-    with pytest.raises(UnknownNameError, match="no run has a label:prompt"):
+    with pytest.raises(UnknownNameError, match="No run has a label:prompt"):
         Side.parse("label:prompt=v2").check_known(traces)
 
 
