@@ -48,17 +48,30 @@ def check(
     from flightlog.analysis.drift import compare
     from flightlog.analysis.report import print_verdict, write_report
 
+    wanted = (("html", html), ("md", md), ("json", json_), ("junit", junit))
+    _refuse_same([path for _, path in wanted if path is not None])
     chosen = metrics or _tracked(config_file)
     with Traces(*stores) as traces:
         verdict = compare(
             traces, baseline, candidate, metrics=chosen or None, interleaved=interleaved
         )
     print_verdict(verdict)
-    for form, path in (("html", html), ("md", md), ("json", json_), ("junit", junit)):
+    for form, path in wanted:
         if path is not None:
             write_report(verdict, path, form=form)
             click.echo(f"wrote {path}")
     return verdict.exit_code(strict=strict, confirmed_only=confirmed_only)
+
+
+def _refuse_same(paths: list[Path]) -> None:
+    from flightlog.errors import UsageError
+
+    for path in paths:
+        if paths.count(path) > 1:
+            raise UsageError(
+                f"two reports are to go to {str(path)!r}, where one would overwrite the other",
+                hint="Give each report a file of its own.",
+            )
 
 
 def _tracked(config_file: Path | None) -> tuple[str, ...]:

@@ -163,10 +163,12 @@ def replay_suite(
         on_progress: called with trials done and trials in all.
 
     Raises:
-        GoldenError: the folder is missing, empty or malformed.
+        GoldenError: the folder is missing, empty or malformed; no variant, or no trial.
         UnknownNameError: a task that the folder does not hold.
         AgentError: the factory fails or gives no agent.
     """
+    if not variant:
+        raise GoldenError("the variant is empty", hint="Name this side, such as candidate.")
     if trials < 1:
         raise GoldenError(f"{trials} trials of each task", hint="Give 1 or more.")
     entries = _chosen(load_suite(Path(goldens)), tasks)

@@ -54,10 +54,28 @@ def test_unknown_run_names_the_nearest(store: Path, capsys: pytest.CaptureFixtur
     assert "unknown run" in fails(capsys, "show", "zzzz", "--store", store)
 
 
+def test_unknown_run_is_answered_with_ids_that_resemble_it_or_none(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = fails(capsys, "show", "zzzz", "--store", store)
+    assert f"flightlog runs --store {store}" in text
+    assert "known:" not in text
+
+
+def test_two_reports_never_share_a_file(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "report"
+    text = fails(capsys, "check", "--store", store, "--html", out, "--md", out)
+    assert "overwrite" in text
+    assert not out.exists()
+
+
 def test_misspelt_variant_names_the_nearest(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = fails(capsys, "check", "--store", store, "--candidate", "candidat")
+    assert text.count("baseline") == 1
     assert "nearest: candidate" in text
 
 

@@ -272,6 +272,11 @@ def test_a_factory_that_gives_no_agent_is_an_error(goldens: Path, made: object) 
     assert "refund-17" in caught.value.where
 
 
+def test_a_side_without_a_name_is_refused(goldens: Path) -> None:
+    with pytest.raises(GoldenError, match="variant is empty"):
+        replay_suite(goldens, lambda _: None, recorder=None, variant="")  # type: ignore[arg-type]
+
+
 def test_an_async_factory_is_told_to_be_a_plain_function(
     goldens: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
