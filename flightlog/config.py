@@ -173,7 +173,9 @@ def load_yaml(path: str | Path) -> tuple[Any, dict[tuple[str | int, ...], int]]:
     try:
         return parse_yaml(raw.decode("utf-8"), where=str(path))
     except UnicodeDecodeError as error:
-        raise ConfigError(f"not UTF-8 at byte {error.start}", where=str(path)) from error
+        raise ConfigError(
+            f"not UTF-8 at byte {error.start}", where=str(path), hint="Save it as UTF-8."
+        ) from error
 
 
 def parse_yaml(text: str, *, where: str) -> tuple[Any, dict[tuple[str | int, ...], int]]:
@@ -190,7 +192,8 @@ def parse_yaml(text: str, *, where: str) -> tuple[Any, dict[tuple[str | int, ...
         mark: Any = getattr(error, "problem_mark", None)
         place = where if mark is None else f"{where}:{mark.line + 1}"
         problem = getattr(error, "problem", None) or str(error).split("\n", 1)[0]
-        raise ConfigError(f"not YAML: {problem}", where=place) from error
+        hint = "Check brackets, quotes and indentation here and in the line before."
+        raise ConfigError(f"not YAML: {problem}", where=place, hint=hint) from error
 
 
 def _check_events(events: Iterable[Any], where: str) -> None:
@@ -219,9 +222,14 @@ def _value_of(
     for key_node, item in node.value:
         line = key_node.start_mark.line + 1
         if key_node.id != "scalar":
-            raise ConfigError("a key must be a plain word", where=f"{where}:{line}")
+            hint = "Quote it, or write it out."
+            raise ConfigError("a key must be a plain word", where=f"{where}:{line}", hint=hint)
         if key_node.value in value:
-            raise ConfigError(f"key {key_node.value!r} appears twice", where=f"{where}:{line}")
+            raise ConfigError(
+                f"key {key_node.value!r} appears twice",
+                where=f"{where}:{line}",
+                hint="Keep one of them.",
+            )
         lines[(*path, key_node.value)] = line
         value[key_node.value] = _value_of(item, (*path, key_node.value), lines, where)
     return value
@@ -270,7 +278,7 @@ def _validate(value: Any, lines: Mapping[tuple[str | int, ...], int], path: str 
             hint=f"nearest: {', '.join(near)}" if near else f"known here: {', '.join(known)}",
         )
     name = ".".join(map(str, keys)) or "the file"
-    hint = ""
+    hint = "flightlog config show lists every key with its default."
     if error.validator == "enum":
         allowed = [str(item) for item in error.validator_value]
         hint = f"one of: {', '.join(nearest(str(error.instance), allowed) or allowed)}"

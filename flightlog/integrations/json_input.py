@@ -106,11 +106,11 @@ def _lenient(raw: bytes, *, where: str, looks_like: str) -> Any:
 
 
 def _is_cut(error: json.JSONDecodeError) -> bool:
-    """True when the text breaks off: in a string, a word, an escape, or between two tokens."""
+    """True when JSON breaks off: in a string, a word, an escape, or between two tokens."""
     longest_token_part = len("\\u0000")
     end = len(error.doc.rstrip())
     return error.msg.startswith("Unterminated string") or (
-        error.pos >= end - longest_token_part and error.msg != "Extra data"
+        error.pos > 0 and error.pos >= end - longest_token_part and error.msg != "Extra data"
     )
 
 

@@ -77,6 +77,7 @@ def test_bad_setting_names_file_line_and_what_to_do(
         load_config(path)
     assert str(caught.value).startswith(f"{path}:{line}: ")
     assert says in str(caught.value)
+    assert caught.value.hint
 
 
 def test_missing_file_is_an_error_with_its_path(tmp_path: Path) -> None:

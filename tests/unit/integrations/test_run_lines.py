@@ -172,6 +172,7 @@ def test_json_as_python_writes_it_is_read(run_rows: Any, tmp_path: Path, importe
         ("7", r":2: not the shape of this format: Expected `object`, got `int`"),
         ('{"source": "x"}', r":2: not the shape of this format: .* missing required field"),
         ('{"source": "x", "run_', r":2: the JSON ends too early"),
+        ("hi", r":2: not JSON: expecting value"),
         ("source: x", r":2: not JSON: expecting value"),
     ],
 )
