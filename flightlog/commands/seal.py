@@ -14,13 +14,12 @@ from flightlog.commands.options import store_option
 def seal(store: Path) -> None:
     """Turn the journals of closed or dead processes into Parquet segments."""
     from flightlog.analysis.terminal import escape_terminal
+    from flightlog.analysis.wording import counted
     from flightlog.recorder.seal import seal_store
     from flightlog.recorder.store import Store
 
     report = seal_store(Store.open(store))
-    click.echo(
-        f"sealed {report.sealed_journals} journals: {report.events} events, "
-        f"{report.messages} messages"
-    )
+    rows = f"{counted(report.events, 'event')}, {counted(report.messages, 'message')}"
+    click.echo(f"sealed {counted(report.sealed_journals, 'journal')}: {rows}")
     for problem in report.problems:
         click.echo(escape_terminal(f"warning: {problem.path}: {problem.what}"), err=True)

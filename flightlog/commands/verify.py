@@ -14,6 +14,7 @@ from flightlog.errors import DamagedError
 @store_option
 def verify(store: Path) -> None:
     """Check every segment of a store against the digests written when it was sealed."""
+    from flightlog.analysis.wording import counted
     from flightlog.recorder.store import Store
     from flightlog.recorder.verify import verify_store
 
@@ -25,4 +26,8 @@ def verify(store: Path) -> None:
             where=str(store),
             hint="Restore the damaged files from a copy; the others are good.",
         )
-    click.echo(f"ok: {report.segments} segments, {report.events} events")
+    unsealed = ""
+    if report.unsealed_events:
+        unsealed = f", {report.unsealed_events:,} of them not sealed yet"
+    sizes = f"{counted(report.segments, 'segment')}, {counted(report.events, 'event')}"
+    click.echo(f"ok: {sizes}{unsealed}")

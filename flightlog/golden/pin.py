@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from flightlog.analysis.wording import counted
 from flightlog.errors import GoldenError, NothingToCompareError, nearest
 from flightlog.golden.files import (
     load_recording,
@@ -79,9 +80,10 @@ class PinReport:
     def lines(self) -> list[str]:
         """The report as text."""
         added = sum(len(task.added) for task in self.tasks)
-        found = [f"pinned {added} runs as {len(self.tasks)} golden tasks in {self.goldens}"]
+        tasks = counted(len(self.tasks), "golden task")
+        found = [f"pinned {counted(added, 'run')} as {tasks} in {self.goldens}"]
         for task in self.tasks:
-            text = f"  {task.task_id}: {len(task.added)} recordings added"
+            text = f"  {task.task_id}: {counted(len(task.added), 'recording')} added"
             found.append(f"{text}, {len(task.kept)} were there" if task.kept else text)
         if self.undeclared_tools:
             names = ", ".join(map(self._with_nearest, self.undeclared_tools))

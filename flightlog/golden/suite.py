@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from flightlog.analysis.wording import counted
 from flightlog.errors import (
     AgentError,
     GoldenError,
@@ -92,10 +93,11 @@ class GoldenEntry:
             for calls in self.cassette.calls
         }
         sizes = sorted({len(accepted) for accepted in writes})
-        counts = " or ".join(map(str, sizes))
+        counts = " or ".join([*map(str, sizes[:-1]), counted(sizes[-1], "write")])
         return (
-            f"{self.task.task_id}: {len(self.recordings)} recordings, {len(self.cassette)} calls, "
-            f"{len(writes)} accepted sets of writes ({counts} writes), "
+            f"{self.task.task_id}: {counted(len(self.recordings), 'recording')}, "
+            f"{counted(len(self.cassette), 'call')}, "
+            f"{counted(len(writes), 'accepted set')} of writes ({counts}), "
             f"tools: {', '.join(tool.name for tool in self.tools) or 'none'}"
         )
 

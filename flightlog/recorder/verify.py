@@ -22,6 +22,7 @@ class VerifyReport:
         problems: every file that is changed, missing, damaged or foreign.
         damaged: those of them that readers would take rows from: segments whose bytes
             have changed, or that are missing. Rows of such a store are not to be trusted.
+        unsealed_events: those of the events that are in journals.
     """
 
     segments: int
@@ -29,6 +30,7 @@ class VerifyReport:
     ok: bool
     problems: tuple[Problem, ...]
     damaged: tuple[Problem, ...]
+    unsealed_events: int = 0
 
 
 def require_intact(store: Store) -> VerifyReport:
@@ -64,7 +66,8 @@ def verify_store(store: Store) -> VerifyReport:
     known, _ = known_segments(layout)
     damaged: list[Problem] = []
     problems = list(snapshot.problems)
-    checked, events = 0, snapshot.unsealed_events.num_rows
+    unsealed = snapshot.unsealed_events.num_rows
+    checked, events = 0, unsealed
     for path in listed:
         entry = known.pop(path.relative_to(layout.root).as_posix(), None)
         if entry is None:
@@ -83,7 +86,7 @@ def verify_store(store: Store) -> VerifyReport:
             events += entry.rows
     damaged += [_missing(layout, entry) for entry in known.values()]
     problems += [*damaged, *_damaged_blobs(layout)]
-    return VerifyReport(checked, events, not problems, tuple(problems), tuple(damaged))
+    return VerifyReport(checked, events, not problems, tuple(problems), tuple(damaged), unsealed)
 
 
 def _missing(layout: Layout, entry: SegmentEntry) -> Problem:

@@ -58,7 +58,7 @@ def test_a_run_becomes_contract_declarations_and_recording(store: Path, goldens:
     calls = load_recording(goldens / "refund-17" / "1.jsonl").tool_calls
     assert [call.tool_name for call in calls] == ["get_order", "refund"]
     assert report.undeclared_tools == ()
-    assert report.lines()[0] == f"pinned 1 runs as 1 golden tasks in {goldens}"
+    assert report.lines()[0] == f"pinned 1 run as 1 golden task in {goldens}"
 
 
 def test_runs_of_one_task_share_its_golden(store: Path, goldens: Path) -> None:

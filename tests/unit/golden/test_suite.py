@@ -260,7 +260,7 @@ def test_an_edited_task_under_its_old_digest_is_stale(goldens: Path) -> None:
 def test_the_summary_of_a_task_counts_recordings_calls_and_writes(goldens: Path) -> None:
     (entry,) = load_suite(goldens)
     assert entry.summary() == (
-        "refund-17: 1 recordings, 3 calls, 1 accepted sets of writes (1 writes), "
+        "refund-17: 1 recording, 3 calls, 1 accepted set of writes (1 write), "
         "tools: get_order, refund"
     )
 
