@@ -137,7 +137,9 @@ def _detail(metric: MetricVerdict) -> Text:
     strength = f" {metric.strength}" if metric.strength else ""
     parts = [f"{metric.decision}{strength}{gate}: {escape_terminal(metric.reason)}"]
     if metric.decision is not Decision.UNAVAILABLE:
-        parts[0] += f", tolerance {tolerance_text(metric)}, {p_text(metric.p_worse)}"
+        parts[0] += f", tolerance {tolerance_text(metric)}"
+        if metric.decision is not Decision.IMPROVED:  # the p-value is of getting worse
+            parts[0] += f", {p_text(metric.p_worse)}"
     if metric.advice:
         parts.append(metric.advice)
     text = Text(f"{metric.name}: {'; '.join(parts)}")

@@ -235,8 +235,8 @@ def _evaluation(fields: Mapping[str, Any]) -> Text:
 
 def _state_changed(fields: Mapping[str, Any]) -> Text:
     subject = _joined(fields["subject"], fields.get("tool_name")) or ""
-    change = f"{fields.get('state_from', '-')} to {fields.get('state_to', '-')}"
-    text = f"    {subject}: {change}. {fields.get('detail', '')}"
+    change = f"{fields.get('state_from', '-')} -> {fields.get('state_to', '-')}"
+    text = f"    {subject}   {change}   {fields.get('detail', '')}".rstrip()
     return Text(escape_terminal(text, max_chars=_LINE_CHARS), style="yellow")
 
 

@@ -191,7 +191,7 @@ def test_an_intent_without_an_outcome_is_in_doubt(tmp_path: Path) -> None:
     with Traces(tmp_path / "store") as traces:
         text = _printed(traces, "r1")
     assert text.count("in doubt: intent without an outcome") == 1
-    assert "    breaker pay: closed to open." in text
+    assert "    breaker pay   closed -> open" in text
 
 
 @pytest.mark.parametrize("full", [False, True])

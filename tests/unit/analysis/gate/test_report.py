@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from flightlog.analysis.drift import compare
 from flightlog.analysis.report import FORMS, print_verdict, render, write_report
 from flightlog.analysis.report_html import interval
 from flightlog.analysis.report_markdown import escape_markdown
@@ -159,6 +160,17 @@ def test_html_embeds_a_plot_and_nothing_else(drifted, tmp_path):
     plot.write_bytes(b"<svg onload=alert(1)>")
     with pytest.raises(UsageError, match="not a PNG"):
         render(drifted, "html", plot=plot)
+
+
+def test_an_improvement_shows_no_p_value_of_getting_worse(traces_of, pairs_of_runs):
+    runs = pairs_of_runs(30, 2)
+    for run in runs:
+        run["calls"] = 8 if run["variant"] == "baseline" else 4
+    improved = compare(traces_of(runs))
+    assert improved.metrics[1].decision is Decision.IMPROVED
+    for form in ("text", "html"):
+        part = render(improved, form).split("fell 50.0 %")[1][:40]
+        assert "p = " not in part
 
 
 def test_intervals_have_worse_to_the_right(drifted):
