@@ -56,7 +56,8 @@ class MetricVerdict:
         p_worse: p-value of a change for the worse, adjusted over the gated
             metrics (advisory metrics: unadjusted); None when not tested.
         p_better: the same for a change for the better.
-        advice: what would settle an INCONCLUSIVE; empty when there is nothing to say.
+        advice: what would settle an INCONCLUSIVE, or make a metric available;
+            empty when there is nothing to say.
         baseline_runs: runs with a value.
         candidate_runs: runs with a value.
     """

@@ -36,6 +36,12 @@ from flightlog.analysis.verdict import Decision, Method, MetricVerdict
 HALF = 0.5
 STORM_METRIC = "tool_calls_per_run"
 
+_HOW_TO_RECORD = {
+    "success": 'record it per run: evaluation(name="success", passed=...), see docs/agents.md',
+    "cost_usd": "give the model a price under prices: in flightlog.yaml",
+}
+"""What to do about a metric that the runs do not hold."""
+
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
@@ -230,4 +236,5 @@ def _unavailable(metric: Metric, why: str, is_gated: bool) -> MetricVerdict:  # 
         is_gated=is_gated,
         decision=Decision.UNAVAILABLE,
         reason=why,
+        advice=_HOW_TO_RECORD.get(metric.name, ""),
     )

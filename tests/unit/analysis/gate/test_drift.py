@@ -110,6 +110,7 @@ def test_a_crash_is_a_bad_stop_and_not_a_missing_run(traces_of, pairs_of_runs):
     assert found["stop_reason"].decision is Decision.DRIFT
     assert (found["stop_reason"].baseline, found["stop_reason"].candidate) == (0.0, 1.0)
     assert found["success"].decision is Decision.UNAVAILABLE
+    assert "evaluation(" in found["success"].advice
 
 
 def test_sides_without_a_shared_session_are_confounded(traces_of, pairs_of_runs):
