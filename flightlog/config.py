@@ -163,13 +163,16 @@ def load_yaml(path: str | Path) -> tuple[Any, dict[tuple[str | int, ...], int]]:
         ConfigError: unreadable, above 1 MiB, not YAML, an alias, or a duplicate key.
     """
     try:
-        raw = Path(path).read_bytes()
+        with Path(path).open("rb") as file:
+            raw = file.read(MAX_CONFIG_BYTES + 1)
     except OSError as error:
         raise ConfigError(
             f"cannot read it: {error.strerror}", where=str(path), hint="Check the path."
         ) from error
     if len(raw) > MAX_CONFIG_BYTES:
-        raise ConfigError(f"{len(raw)} bytes is above 1 MiB", where=str(path))
+        raise ConfigError(
+            "the file is above 1 MiB", where=str(path), hint="Name a settings file, not a trace."
+        )
     try:
         return parse_yaml(raw.decode("utf-8"), where=str(path))
     except UnicodeDecodeError as error:

@@ -80,6 +80,11 @@ def test_bad_setting_names_file_line_and_what_to_do(
     assert caught.value.hint
 
 
+def test_file_without_end_is_refused_after_its_first_mebibyte() -> None:
+    with pytest.raises(ConfigError, match="above 1 MiB"):
+        load_config("/dev/zero")
+
+
 def test_missing_file_is_an_error_with_its_path(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load_config(tmp_path / "none.yaml")
