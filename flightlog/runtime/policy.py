@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any
 
 from flightlog.errors import ConfigError
 from flightlog.runtime.budget import Budget
+from flightlog.runtime.cancel import CancelToken
 from flightlog.runtime.tools import is_async
 from flightlog.trace.canonical import canonical_json, digest_of
 from flightlog.trace.vocab import Effect, Outcome
@@ -28,6 +30,10 @@ class ApprovalRequest:
     Attributes:
         args: the arguments as the tool will get them.
         args_digest: digest of the canonical arguments; an approval holds for these only.
+        agent, tenant, task_id, task_digest: what the run belongs to.
+        idempotency_key: key of the write.
+        remaining_s: seconds that the run has left when asked; None without a deadline.
+        cancelled: set when the run is over; who waits for a person should look at it.
     """
 
     run_id: str
@@ -36,9 +42,24 @@ class ApprovalRequest:
     effect: Effect
     args: Mapping[str, Any]
     args_digest: str
+    agent: str | None = None
+    tenant: str | None = None
+    task_id: str | None = None
+    task_digest: str | None = None
+    idempotency_key: str | None = None
+    remaining_s: Callable[[], float | None] = field(default=lambda: None, compare=False, repr=False)
+    cancelled: CancelToken = field(default_factory=CancelToken, compare=False, repr=False)
 
 
-Approver = Callable[[ApprovalRequest], bool]
+class Decision(StrEnum):
+    """What an approver may say beside a plain True or False."""
+
+    APPROVED = "approved"
+    DENIED = "denied"
+    PENDING = "pending"
+
+
+Approver = Callable[[ApprovalRequest], "bool | Decision"]
 
 
 def approve_all(request: ApprovalRequest) -> bool:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, overload
+from typing import Any, Literal, overload
 
 from flightlog.errors import ToolDefinitionError
 from flightlog.runtime.schemas import SchemaCheck
@@ -30,6 +30,10 @@ _DECLARED = (
     "volatile",
     "is_consuming",
     "cost_usd",
+    "credentials",
+    "is_idempotent",
+    "dedupe_writes",
+    "reuse_result",
 )
 
 
@@ -51,6 +55,12 @@ class Tool:
         volatile: dotted paths of arguments that never take part in identity.
         is_consuming: a read that takes what it reads, such as a queue.
         cost_usd: cost of one attempt; None where it costs nothing or nobody knows.
+        credentials: names of the credentials that it needs; without them it is denied.
+        is_idempotent: a write that may be made twice without harm.
+        dedupe_writes: a write with the arguments of an earlier one gets that one's
+            result: `step` within one step, `run` within the run.
+        reuse_result: a read with the arguments of an earlier one of the run gets that
+            one's result, unless a write came between.
     """
 
     name: str
@@ -64,6 +74,10 @@ class Tool:
     volatile: tuple[str, ...] = ()
     is_consuming: bool = False
     cost_usd: float | None = None
+    credentials: tuple[str, ...] = ()
+    is_idempotent: bool = False
+    dedupe_writes: Literal["step", "run"] = "step"
+    reuse_result: bool = False
 
     def __post_init__(self) -> None:
         where = f"tool {self.name!r}"
@@ -83,6 +97,7 @@ class Tool:
         object.__setattr__(self, "effect", Effect(self.effect))
         object.__setattr__(self, "scopes", tuple(self.scopes))
         object.__setattr__(self, "volatile", tuple(self.volatile))
+        object.__setattr__(self, "credentials", tuple(self.credentials))
         for name, number in (("timeout_s", self.timeout_s), ("cost_usd", self.cost_usd)):
             if number is not None and not _is_amount(number):
                 raise ToolDefinitionError(
@@ -94,7 +109,11 @@ class Tool:
 
     def _check_types(self, where: str) -> None:
         """Refuses what a declarations file written by hand may hold."""
-        declared: dict[str, Any] = {"scopes": self.scopes, "volatile": self.volatile}
+        declared: dict[str, Any] = {
+            "scopes": self.scopes,
+            "volatile": self.volatile,
+            "credentials": self.credentials,
+        }
         for name, texts in declared.items():
             is_list = isinstance(texts, Sequence) and not isinstance(texts, str)
             if not is_list or not all(isinstance(text, str) for text in texts):
@@ -103,7 +122,19 @@ class Tool:
                     where=where,
                     hint=f"Write {name} as a list, also for one.",
                 )
-        for name, kind in (("is_consuming", bool), ("description", str)):
+        if self.dedupe_writes not in ("step", "run"):
+            raise ToolDefinitionError(
+                f"dedupe_writes={self.dedupe_writes!r} is unknown",
+                where=where,
+                hint="Use step or run.",
+            )
+        kinds: dict[str, type] = {
+            "is_consuming": bool,
+            "is_idempotent": bool,
+            "reuse_result": bool,
+            "description": str,
+        }
+        for name, kind in kinds.items():
             if not isinstance(getattr(self, name), kind):
                 raise ToolDefinitionError(
                     f"{name}={getattr(self, name)!r} has the wrong type",
@@ -130,6 +161,9 @@ class Tool:
         declared["effect"] = self.effect.value
         declared["scopes"] = list(self.scopes)
         declared["volatile"] = list(self.volatile)
+        declared["credentials"] = list(self.credentials)
+        if self.dedupe_writes == "step":
+            del declared["dedupe_writes"]
         return {
             name: value
             for name, value in declared.items()

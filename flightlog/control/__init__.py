@@ -1,0 +1,1 @@
+"""What the runs on one store share: kill switch, breakers, tenants' budgets, approvals."""
