@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from flightlog.errors import nearest
-from flightlog.runtime.budget import Ledger
+from flightlog.runtime.ledger import Ledger
 from flightlog.runtime.calls import PendingCall, Refusal, error_text
 from flightlog.runtime.policy import ApprovalRequest, Policy, approve_all
 from flightlog.runtime.tools import Tool

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
+from flightlog.control.breaker_policy import BreakerPolicy
+from flightlog.control.window_budget import WindowBudget
 from flightlog.errors import ConfigError
-from flightlog.runtime.budget import Budget
+from flightlog.runtime.budget import Budget, ToolBudget
 from flightlog.runtime.cancel import CancelToken
+from flightlog.runtime.guards import GuardPolicy
+from flightlog.runtime.retry import RetryPolicy
 from flightlog.runtime.tools import is_async
 from flightlog.trace.canonical import canonical_json, digest_of
 from flightlog.trace.vocab import Effect, Outcome
@@ -21,6 +25,9 @@ DEFAULT_STOP_ON = frozenset(
 )
 DEFAULT_MAX_RESULT_BYTES = 256 * 1024
 _GLOB_SIGNS = "*?["
+_BY_NAME = ("tool_budgets", "tenant_budgets", "retries", "breakers")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +74,20 @@ def approve_all(request: ApprovalRequest) -> bool:
     return True
 
 
+def matches(name: str, entry: str) -> bool:
+    """True when the entry is the name, or a glob that it matches; a glob has `*`, `?` or `[`."""
+    if any(sign in entry for sign in _GLOB_SIGNS):
+        return fnmatchcase(name, entry)
+    return name == entry
+
+
+def chosen(by_name: Mapping[str, T], name: str) -> T | None:
+    """What a mapping by name says of one name: its own entry, else the first glob's."""
+    if name in by_name:
+        return by_name[name]
+    return next((value for entry, value in by_name.items() if matches(name, entry)), None)
+
+
 @dataclass(frozen=True)
 class Policy:
     """What an agent may do. Everything that is not allowed is denied.
@@ -80,6 +101,19 @@ class Policy:
         stop_on: outcomes of a tool call that end the run; any other outcome
             goes to the model as a typed error observation.
         max_result_bytes: largest observation in UTF-8, bytes; None is no limit.
+        tool_budgets: limits of single tools within a run.
+        tenant_budgets: limits by tenant over a sliding window, shared by the
+            processes on a store; a run without a tenant has the empty name.
+        retries: how failed calls are tried again, by tool. A write only where the
+            tool takes an idempotency key or declares that it is idempotent.
+        model_retry: how failed model calls are tried again.
+        breakers: circuit breakers by tool, shared by the processes on a store.
+        guards: what findings about loops and the context lead to.
+        kill_mode: what a kill switch that is on without a mode of its own means:
+            `disable_writes`, `stop_all` or `disable_tools:GLOB`.
+
+    A mapping by name also takes globs: the exact name wins, then the first
+    glob that matches.
     """
 
     allow: Sequence[str] = ()
@@ -88,6 +122,13 @@ class Policy:
     approver: Approver | None = None
     stop_on: frozenset[Outcome] = DEFAULT_STOP_ON
     max_result_bytes: int | None = DEFAULT_MAX_RESULT_BYTES
+    tool_budgets: Mapping[str, ToolBudget] = field(default_factory=dict)
+    tenant_budgets: Mapping[str, WindowBudget] = field(default_factory=dict)
+    retries: Mapping[str, RetryPolicy] = field(default_factory=dict)
+    model_retry: RetryPolicy | None = None
+    breakers: Mapping[str, BreakerPolicy] = field(default_factory=dict)
+    guards: GuardPolicy = field(default_factory=GuardPolicy)
+    kill_mode: str = "disable_writes"
 
     def __post_init__(self) -> None:
         if isinstance(self.allow, str):
@@ -106,14 +147,18 @@ class Policy:
                 hint="Give a plain function; async runs call it in a worker thread.",
             )
 
+        for name in _BY_NAME:
+            object.__setattr__(self, name, dict(getattr(self, name)))
+        is_glob = self.kill_mode.startswith("disable_tools:") and self.kill_mode[14:]
+        if self.kill_mode not in ("disable_writes", "stop_all") and not is_glob:
+            raise ConfigError(
+                f"kill_mode={self.kill_mode!r} is unknown",
+                hint="One of: disable_writes, stop_all, disable_tools:GLOB.",
+            )
+
     def allows(self, tool: str) -> bool:
         """True when an entry of `allow` names the tool, or matches it as a glob."""
-        return any(
-            fnmatchcase(tool, entry)
-            if any(sign in entry for sign in _GLOB_SIGNS)
-            else tool == entry
-            for entry in self.allow
-        )
+        return any(matches(tool, entry) for entry in self.allow)
 
     @cached_property
     def digest(self) -> str:
@@ -121,16 +166,30 @@ class Policy:
         kind = "none" if self.approver is None else "custom"
         if self.approver is approve_all:
             kind = "approve_all"
-        return digest_of(
-            "policy",
-            canonical_json(
-                {
-                    "allow": sorted(self.allow),
-                    "approver": kind,
-                    "budget": self.budget.limits(),
-                    "max_result_bytes": self.max_result_bytes,
-                    "require_approval": self.require_approval,
-                    "stop_on": sorted(self.stop_on),
-                }
-            ),
-        )
+        effective = {
+            "allow": sorted(self.allow),
+            "approver": kind,
+            "budget": self.budget.limits(),
+            "max_result_bytes": self.max_result_bytes,
+            "require_approval": self.require_approval,
+            "stop_on": sorted(self.stop_on),
+            "kill_mode": self.kill_mode,
+            "model_retry": _plain(self.model_retry),
+            "guards": _plain(self.guards),
+        }
+        for name in _BY_NAME:  # as pairs, since the order of globs has a meaning
+            pairs = getattr(self, name).items()
+            effective[name] = [[entry, _plain(value)] for entry, value in pairs]
+        return digest_of("policy", canonical_json(effective))
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses of settings as plain JSON values."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: _plain(getattr(value, one.name)) for one in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return str(value) if isinstance(value, StrEnum) else value

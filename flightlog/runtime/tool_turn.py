@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flightlog.runtime.asks import MAX_PARALLEL, Ask, AskAll, Asked
-from flightlog.runtime.budget import Ledger
+from flightlog.runtime.ledger import Ledger
 from flightlog.runtime.calls import (
     Admission,
     PendingCall,

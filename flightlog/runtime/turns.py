@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from flightlog.runtime.agent import Agent
 from flightlog.runtime.asks import Ask, AskAll, Asked
-from flightlog.runtime.budget import Ledger
+from flightlog.runtime.ledger import Ledger
 from flightlog.runtime.calls import ToolExecutor, error_text
 from flightlog.runtime.checks import Gate
 from flightlog.runtime.gateway import Gateway

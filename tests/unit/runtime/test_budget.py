@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flightlog.errors import ConfigError
-from flightlog.runtime.budget import Budget, Ledger
+from flightlog.runtime.budget import Budget
+from flightlog.runtime.ledger import Ledger
 from flightlog.runtime.model import ModelResponse, Usage
 from flightlog.runtime.prices import Price, PriceTable
 from flightlog.testing import FakeClock, FakeTool, asking
