@@ -1,0 +1,330 @@
+"""One small SQLite file per store: what its processes know in common, changed atomically.
+
+Why SQLite: transactions over processes that survive a kill at any moment come
+with Python; no server and no dependency. The file is for processes of one
+machine: WAL needs memory that they share, so not for network file systems.
+
+A commit survives the death of the process at once; the last moments before a
+power cut may be missing, but the file stays whole (WAL, synchronous=NORMAL).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from flightlog.errors import DamagedError, NewerFormatError, StoreError
+
+SCHEMA_VERSION = 1
+"""Raised by one with any change to a table of any module."""
+
+DEFAULT_TIMEOUT_S = 2.0
+_APPLICATION_ID = 0x666C6F67  # "flog"
+_RETRY_S = 0.001
+_DAMAGED_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+Value = str | int | float | bytes | None
+Row = tuple[Any, ...]
+
+
+class SharedState:
+    """The state that the processes on a store share. Threads may use it; so may a forked child.
+
+    Nothing is opened or created before the first transaction; `read` never
+    creates the file. Each module declares its tables:
+
+        state.declare("CREATE TABLE IF NOT EXISTS things (name TEXT PRIMARY KEY) STRICT")
+        with state.transaction() as db:
+            db.execute("INSERT INTO things VALUES (?)", ("a",))
+        rows = state.read("SELECT name FROM things")
+
+    All failures of SQLite and of the file are a `StoreError`.
+
+    Args:
+        path: the file; its folder is made with it. None: in this process only;
+            a forked child goes on with a copy.
+        timeout_s: longest wait for other threads and for other processes, seconds each.
+    """
+
+    def __init__(self, path: Path | None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        self.path = path
+        self.timeout_s = timeout_s
+        self._lock = threading.RLock()
+        self._is_busy = False
+        self._statements: dict[str, None] = {}
+        self._open: _Open | None = None
+        self._is_forked_midway = False
+        _watch_forks(self)
+
+    @property
+    def exists(self) -> bool:
+        """True when there is state to read; a command that only shows it asks first."""
+        return self.path is None or self.path.exists()
+
+    def declare(self, *statements: str) -> None:
+        """Adds tables and indexes: `CREATE ... IF NOT EXISTS`, run before the next transaction."""
+        with self._lock:
+            self._statements.update(dict.fromkeys(statements))
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction: sees all that was committed before, alone until its end.
+
+        An exception in the body rolls it back. Keep the body short: every
+        process on the store waits for it.
+
+        Raises:
+            StoreError: when the file is locked for longer than the timeout, the
+                disk is full, the file is damaged or not ours, or a transaction
+                of this thread is already open (a signal handler in the midst of one).
+        """
+        with self._alone(), self._translated():
+            opened = self._connected()
+            db = opened.db
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                missing = self._statements.keys() - opened.made
+                for statement in [one for one in self._statements if one in missing]:
+                    db.execute(statement)
+                yield db
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    with suppress(sqlite3.Error):
+                        db.execute("ROLLBACK")
+                raise
+            opened.made |= missing
+
+    def read(self, query: str, values: Sequence[Value] = ()) -> list[Row]:
+        """The rows of one SELECT as committed at this moment; no rows when there is no file.
+
+        Raises:
+            StoreError: as in `transaction`.
+        """
+        if self._open is None and not self.exists:
+            return []
+        if self._open is None or self._statements.keys() - self._open.made:
+            with self.transaction():  # makes the tables
+                pass
+        with self._alone(), self._translated():
+            return self._connected().db.execute(query, values).fetchall()
+
+    def close(self) -> None:
+        """Closes the file; the next use opens it again. State in memory is gone."""
+        with self._lock:
+            if self._open is not None:
+                self._open.close()
+                self._open = None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Holds the lock of this process's threads."""
+        lock = self._lock  # a child that was forked in here gets another one
+        if not lock.acquire(timeout=self.timeout_s):
+            raise self._error("threads of this process hold the shared state too long")
+        try:
+            if self._is_busy:
+                raise self._error("the shared state was asked for in the midst of its own use")
+            if self._is_forked_midway:
+                raise self._error(
+                    "this process was forked in the midst of a transaction of its parent",
+                    "Start processes by spawn, or fork before the agents run.",
+                )
+            self._is_busy = True
+            try:
+                yield
+            finally:
+                self._is_busy = False
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turns SQLite's and the system's errors into ours, and starts afresh after them."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            if self.path is not None:
+                self.close()
+            raise self._described(error) from error
+
+    def _connected(self) -> _Open:
+        """The open file; opened again where another file took its place."""
+        if self._open is not None and not self._open.is_in_place(self.path):
+            self.close()
+        if self._open is None:
+            self._open = _Open.at(self.path, self.timeout_s)
+        return self._open
+
+    def _described(self, error: sqlite3.Error | OSError) -> StoreError:
+        """One of our errors, with what to do."""
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _BUSY_CODES:
+            return self._error(
+                f"locked by another process for longer than {self.timeout_s:g} s",
+                "Look for a process on this store that hangs (fuser names it) and end it.",
+            )
+        if code in _DAMAGED_CODES:
+            return DamagedError(
+                f"the shared state is damaged ({error})",
+                where=str(self.path),
+                hint="Move it away together with the files -wal and -shm beside it. Breakers, "
+                "tenants' windows and waiting approvals then start from nothing; traces are "
+                "not in it.",
+            )
+        return self._error(
+            f"the shared state cannot be used: {error}",
+            "Look at the free space and at the rights of the folder.",
+        )
+
+    def _error(self, what: str, hint: str = "") -> StoreError:
+        return StoreError(what, where=str(self.path or "state in memory"), hint=hint)
+
+    def _before_fork(self) -> None:
+        """Closes the file: SQLite's record of its locks in memory must not reach a child."""
+        if self._lock.acquire(timeout=2 * self.timeout_s) and not self._is_busy:
+            if self.path is not None:
+                self.close()
+            return
+        self._is_forked_midway = True
+
+    def _after_fork_in_parent(self) -> None:
+        self._is_forked_midway = False
+        with suppress(RuntimeError):  # not acquired
+            self._lock.release()
+
+    def _after_fork_in_child(self) -> None:
+        self._lock = threading.RLock()
+        if self._is_forked_midway and self._open is not None:
+            _ABANDONED.append(self._open.abandoned())
+            self._open = None
+
+
+class _Open:
+    """An open file, which file it is, and the tables known to be in it."""
+
+    def __init__(self, db: sqlite3.Connection, identity: tuple[int, int] | None) -> None:
+        self.db = db
+        self.made: set[str] = set()
+        self._identity = identity
+        self._finalizer = weakref.finalize(self, db.close)
+
+    @classmethod
+    def at(cls, path: Path | None, timeout_s: float) -> _Open:
+        """Opens the file, or makes it; only its owner may read it."""
+        if path is None:
+            return cls(_connection(":memory:", timeout_s), None)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        opened = cls(_connection(str(path), timeout_s), _identity(path))
+        try:
+            _prepare(opened.db, path, time.monotonic() + timeout_s)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    def is_in_place(self, path: Path | None) -> bool:
+        """False when the file was moved away or replaced since."""
+        return path is None or _identity(path) == self._identity
+
+    def close(self) -> None:
+        self._finalizer()
+
+    def abandoned(self) -> _Open:
+        """Itself, no longer to be closed at exit."""
+        self._finalizer.detach()
+        return self
+
+
+def _connection(name: str, timeout_s: float) -> sqlite3.Connection:
+    """A connection without implicit transactions, for any thread that holds the lock."""
+    return sqlite3.connect(name, timeout=timeout_s, isolation_level=None, check_same_thread=False)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - at every use, and twice as quick as Path.stat
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _prepare(db: sqlite3.Connection, path: Path, until: float) -> None:
+    """Checks that the file is ours and not newer, marks a new one, and switches to WAL."""
+    if _version(db, path) == 0:
+        db.execute("BEGIN IMMEDIATE")
+        if _version(db, path) == 0:
+            db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        db.execute("COMMIT")
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            break
+        except sqlite3.OperationalError as error:
+            # SQLite does not wait by itself where two processes switch at once.
+            is_busy = error.sqlite_errorcode & 0xFF in _BUSY_CODES
+            if not is_busy or time.monotonic() > until:
+                raise
+            time.sleep(_RETRY_S)
+    db.execute("PRAGMA synchronous = NORMAL")
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    """Schema version of the file; 0 is a new, empty one."""
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    mark = db.execute("PRAGMA application_id").fetchone()[0]
+    is_empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+    if mark != _APPLICATION_ID and not (mark == version == 0 and is_empty):
+        raise StoreError(
+            "is a database of another program",
+            where=str(path),
+            hint="Move it away; flightlog makes its own.",
+        )
+    if version > SCHEMA_VERSION:
+        raise NewerFormatError(
+            f"the shared state has schema version {version}, this flightlog knows {SCHEMA_VERSION}",
+            where=str(path),
+            hint="Upgrade flightlog in every process on this store.",
+        )
+    return version
+
+
+_STATES: weakref.WeakSet[SharedState] = weakref.WeakSet()
+_ABANDONED: list[_Open] = []
+"""Connections of the parent that a child must neither use nor close."""
+
+
+def _watch_forks(state: SharedState) -> None:
+    _STATES.add(state)
+
+
+def _before_fork() -> None:
+    for state in list(_STATES):
+        state._before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for state in list(_STATES):
+        state._after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
+    for state in list(_STATES):
+        state._after_fork_in_child()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)
