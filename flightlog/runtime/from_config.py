@@ -1,11 +1,48 @@
-"""From `flightlog.yaml` to what the runtime takes."""
+"""From `flightlog.yaml` to what an agent takes."""
 
 from __future__ import annotations
 
-from flightlog.config import Config
-from flightlog.runtime.budget import Budget
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypedDict, TypeVar
+
+from flightlog.config import Config, load_config
+from flightlog.config.settings import SETTINGS
+from flightlog.config.validation import key_text
+from flightlog.control.breaker_policy import BreakerPolicy
+from flightlog.control.window_budget import WindowBudget
+from flightlog.errors import ConfigError
+from flightlog.runtime.budget import Budget, ToolBudget
+from flightlog.runtime.guards import Guard, GuardAction, GuardPolicy
 from flightlog.runtime.policy import Approver, Policy
 from flightlog.runtime.prices import Price, PriceTable
+from flightlog.runtime.retry import RetryPolicy
+from flightlog.trace.vocab import Outcome
+
+T = TypeVar("T")
+
+
+class AgentSettings(TypedDict):
+    """What `Agent` takes from a settings file, by the names of its parameters."""
+
+    policy: Policy
+    prices: PriceTable
+
+
+def agent_settings(file: str | Path, *, approver: Approver | None = None) -> AgentSettings:
+    """Everything that a settings file says of an agent: `Agent(..., **agent_settings(file))`.
+
+    Args:
+        file: YAML or JSON, as for `flightlog.load_config`.
+        approver: as in `policy_from`.
+
+    Raises:
+        ConfigError: as `flightlog.load_config` and `policy_from`.
+    """
+    config = load_config(file)
+    return {"policy": policy_from(config, approver=approver), "prices": prices_from(config)}
 
 
 def policy_from(config: Config, *, approver: Approver | None = None) -> Policy:
@@ -13,20 +50,27 @@ def policy_from(config: Config, *, approver: Approver | None = None) -> Policy:
 
     Args:
         config: from `flightlog.load_config`.
-        approver: says yes or no to each write; code, so it cannot come from a file.
+        approver: says yes or no to each write; wins over `approvals.via`.
+
+    Raises:
+        ConfigError: values that are well-formed but make no sense, with file and line.
     """
-    budget = Budget(
-        max_steps=config["budgets.max_steps"],
-        max_seconds=config["budgets.max_seconds"],
-        max_tool_calls=config["budgets.max_tool_calls"],
-        max_usd=config["budgets.max_usd"],
-        max_tokens=config["budgets.max_tokens"],
-    )
+    with _at(config, "budgets.max_steps"):
+        budget = Budget(**{one.name: config[f"budgets.{one.name}"] for one in fields(Budget)})
     return Policy(
         allow=config["tools.allow"],
         budget=budget,
         require_approval=config["writes.require_approval"],
         approver=approver,
+        stop_on=frozenset(Outcome(name) for name in config["stop_on"]),
+        max_result_bytes=config["results.max_bytes"],
+        tool_budgets=_by_name(config, "budgets.per_tool", ToolBudget),
+        tenant_budgets=_by_name(config, "budgets.per_tenant", WindowBudget),
+        retries=_by_name(config, "retries", RetryPolicy),
+        model_retry=_model_retry(config),
+        breakers=_by_name(config, "breakers", BreakerPolicy),
+        guards=_guards(config),
+        kill_mode=config["kill_switch.mode_when_enabled"],
     )
 
 
@@ -42,3 +86,50 @@ def prices_from(config: Config) -> PriceTable:
         for model, price in config["prices"].items()
     }
     return PriceTable(own)
+
+
+@contextmanager
+def _at(config: Config, setting: str, *names: str) -> Iterator[None]:
+    """Gives a ConfigError of the runtime the place in the file that led to it."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(
+            f"{key_text((*setting.split('.'), *names))}: {error.what}",
+            where=config.where(setting, *names),
+            hint=error.hint,
+        ) from error
+
+
+def _by_name(config: Config, setting: str, kind: type[T]) -> dict[str, T]:
+    """One policy per entry of a mapping by name."""
+    found = {}
+    for name, entry in config[setting].items():
+        with _at(config, setting, name):
+            found[name] = kind(**_arguments(entry, kind))
+    return found
+
+
+def _arguments(entry: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    """The keys of an entry as arguments: seconds are `_s` where the class says so."""
+    known = {one.name for one in fields(kind)}
+    return {
+        key if key in known else f"{key.removesuffix('_seconds')}_s": value
+        for key, value in entry.items()
+    }
+
+
+def _model_retry(config: Config) -> RetryPolicy | None:
+    """None where a model call is tried once, as by default."""
+    names = [s.keys[1] for s in SETTINGS if s.keys[0] == "model_retries"]
+    entry = {name: config[f"model_retries.{name}"] for name in names}
+    if entry["max_attempts"] == 1:
+        return None
+    with _at(config, "model_retries.max_attempts"):
+        return RetryPolicy(**_arguments(entry, RetryPolicy))
+
+
+def _guards(config: Config) -> GuardPolicy:
+    actions = {guard: GuardAction(config[f"guards.actions.{guard}"]) for guard in Guard}
+    taken = {guard: action for guard, action in actions.items() if action is not GuardAction.RECORD}
+    return GuardPolicy(actions=taken)

@@ -1,0 +1,356 @@
+"""The one table of settings: every key, what it may hold, its default, what it means.
+
+A key such as `retries.<tool>.max_attempts` stands for one entry per name that
+the file chooses. What the file may hold, `flightlog config show` and the page
+docs/config.md are all derived from this table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+TRACKABLE_METRICS: Final = (
+    "success",
+    "tool_calls_per_run",
+    "tokens_per_request",
+    "cost_usd",
+    "latency_p95",
+    "stop_reason",
+)
+KILL_SWITCH_MODES: Final = ("disable_writes", "stop_all", "disable_tools:GLOB")
+FALLBACKS: Final = ("without_tool", "read_only", "stop")
+GUARD_ACTIONS: Final = ("record", "read_only", "stop")
+APPROVERS: Final = ("none", "terminal", "queue")
+STOPPING_OUTCOMES: Final = (
+    "failed",
+    "timed_out",
+    "denied",
+    "invalid_input",
+    "invalid_output",
+    "circuit_open",
+    "deduplicated",
+    "approval_denied",
+    "kill_switch",
+    "budget",
+    "replay_miss",
+)
+
+
+class _Required:
+    """Says that an entry must set the key itself."""
+
+    def __repr__(self) -> str:
+        return "required"
+
+
+REQUIRED: Final = _Required()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting.
+
+    Attributes:
+        path: dotted key in the file; a part in `<>` is a name that the file chooses.
+        schema: JSON Schema of its value.
+        default: value when the file does not set it; REQUIRED where an entry must.
+        description: what it does, one sentence.
+    """
+
+    path: str
+    schema: Mapping[str, Any]
+    default: Any
+    description: str
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The parts of the path."""
+        return tuple(self.path.split("."))
+
+    @property
+    def root(self) -> str:
+        """The path up to the first chosen name; the path itself where it has none."""
+        return self.path.partition(".<")[0]
+
+    @property
+    def is_entry(self) -> bool:
+        """True when the key belongs to an entry under a chosen name."""
+        return ".<" in self.path
+
+
+def _limit(kind: str) -> dict[str, Any]:
+    return {"type": [kind, "null"], "exclusiveMinimum": 0}
+
+
+_NAMES: Final = {"type": "array", "items": {"type": "string", "minLength": 1}}
+_COUNT: Final = {"type": "integer", "minimum": 1}
+_FROM_0: Final = {"type": "number", "minimum": 0}
+_ABOVE_0: Final = {"type": "number", "exclusiveMinimum": 0}
+_USD_PER_MTOK: Final = {"type": "number", "minimum": 0}
+_KILL_MODE: Final = {"type": "string", "pattern": "^(disable_writes|stop_all|disable_tools:.+)$"}
+
+
+def _retries(path: str, max_attempts: int, what: str) -> tuple[Setting, ...]:
+    """The keys of one retry policy."""
+    return (
+        Setting(
+            f"{path}.max_attempts",
+            _COUNT,
+            max_attempts,
+            f"Tries of {what} in all; 1 never tries again. Every try spends budget.",
+        ),
+        Setting(f"{path}.initial_seconds", _FROM_0, 0.5, "Wait before the second try."),
+        Setting(f"{path}.max_seconds", _FROM_0, 30.0, "Longest wait between two tries."),
+        Setting(
+            f"{path}.multiplier",
+            {"type": "number", "minimum": 1},
+            2.0,
+            "Growth of the wait from one try to the next.",
+        ),
+        Setting(
+            f"{path}.jitter",
+            {"type": "number", "minimum": 0, "maximum": 1},
+            0.5,
+            "Share of the wait that is random, 0 to 1.",
+        ),
+    )
+
+
+_TOOLS = (
+    Setting(
+        "tools.allow",
+        _NAMES,
+        ("search.read", "kb.read", "http.get"),
+        "Tools that may be called: exact names, or globs where one is written.",
+    ),
+)
+_BUDGETS = (
+    Setting("budgets.max_steps", _limit("integer"), 30, "Steps per run."),
+    Setting(
+        "budgets.max_seconds",
+        _limit("number"),
+        90,
+        "Seconds per run; also cuts a running model or tool call.",
+    ),
+    Setting(
+        "budgets.max_tool_calls",
+        _limit("integer"),
+        15,
+        "Tool call attempts per run, failed and refused ones too.",
+    ),
+    Setting("budgets.max_usd", _limit("number"), None, "USD per run; needs a price per model."),
+    Setting("budgets.max_tokens", _limit("integer"), None, "Tokens per run."),
+    Setting(
+        "budgets.per_tool.<tool>.max_calls",
+        _limit("integer"),
+        None,
+        "Attempts of the tool per run; a spent tool is refused and the run goes on.",
+    ),
+    Setting(
+        "budgets.per_tool.<tool>.max_seconds",
+        _limit("number"),
+        None,
+        "Seconds of all attempts of the tool per run.",
+    ),
+    Setting(
+        "budgets.per_tool.<tool>.max_usd",
+        _limit("number"),
+        None,
+        "USD per run by the declared cost of the tool.",
+    ),
+    Setting(
+        "budgets.per_tenant.<tenant>.window_seconds",
+        _ABOVE_0,
+        REQUIRED,
+        "Length of the sliding window that the processes on a store share.",
+    ),
+    Setting(
+        "budgets.per_tenant.<tenant>.max_tool_calls",
+        _limit("integer"),
+        None,
+        "Tool call attempts of the tenant in the window.",
+    ),
+    Setting(
+        "budgets.per_tenant.<tenant>.max_usd",
+        _limit("number"),
+        None,
+        "USD of the tenant in the window.",
+    ),
+    Setting(
+        "budgets.per_tenant.<tenant>.max_tokens",
+        _limit("integer"),
+        None,
+        "Tokens of the tenant in the window.",
+    ),
+)
+_WRITES = (
+    Setting(
+        "writes.require_approval",
+        {"type": "boolean"},
+        default=True,
+        description="A write needs an approver's yes.",
+    ),
+    Setting(
+        "approvals.via",
+        {"enum": list(APPROVERS)},
+        "none",
+        "Who is asked: nobody (a write is denied unless code gives an approver), the terminal, "
+        "or the queue of the store (`flightlog approvals`).",
+    ),
+    Setting(
+        "approvals.wait_seconds",
+        _FROM_0,
+        60,
+        "How long a write waits for the answer.",
+    ),
+    Setting(
+        "approvals.valid_seconds",
+        _ABOVE_0,
+        3600,
+        "How long an approval in the queue holds for the same write.",
+    ),
+    Setting(
+        "credentials.<tenant>.<tool>.<name>.env",
+        {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
+        REQUIRED,
+        "Environment variable that holds the credential; the value never stands in the file.",
+    ),
+)
+_CALLS = (
+    Setting(
+        "results.max_bytes",
+        _limit("integer"),
+        262_144,
+        "Largest tool result in UTF-8; a larger one is invalid output.",
+    ),
+    Setting(
+        "stop_on",
+        {"type": "array", "items": {"enum": list(STOPPING_OUTCOMES)}},
+        ("budget", "invalid_output", "kill_switch", "replay_miss"),
+        "Outcomes of a tool call that end the run; the others go to the model as an error.",
+    ),
+    *_retries("retries.<tool>", 3, "a call of the tool"),
+    *_retries("model_retries", 1, "a model call"),
+    Setting(
+        "breakers.<tool>.failure_rate",
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        0.5,
+        "Opens when at least this share of the calls in the window failed.",
+    ),
+    Setting(
+        "breakers.<tool>.min_calls",
+        _COUNT,
+        5,
+        "Calls in the window before a rate means anything.",
+    ),
+    Setting("breakers.<tool>.window_seconds", _ABOVE_0, 60.0, "How long a call counts."),
+    Setting(
+        "breakers.<tool>.open_seconds",
+        _ABOVE_0,
+        30.0,
+        "How long it stays open before it lets probes through.",
+    ),
+    Setting(
+        "breakers.<tool>.half_open_calls",
+        _COUNT,
+        1,
+        "Probes at a time over all processes; this many successes close it.",
+    ),
+    Setting(
+        "breakers.<tool>.fallback",
+        {"enum": list(FALLBACKS)},
+        "without_tool",
+        "How a run goes on while it is open: without the tool, read-only, or not at all.",
+    ),
+)
+_GUARDS = tuple(
+    Setting(f"guards.actions.{guard}", {"enum": list(GUARD_ACTIONS)}, "record", f"What {what}.")
+    for guard, what in (
+        ("repeated_call", "the same call again and again leads to"),
+        ("cycle", "calls that alternate in a cycle lead to"),
+        ("no_progress", "steps that bring nothing new lead to"),
+        ("prompt_growth", "a prompt that grows too fast leads to"),
+        ("context_limit", "a prompt near the context limit leads to"),
+        ("truncated", "a prompt that lost messages leads to"),
+        ("policy_lost", "a request without the system policy message leads to"),
+    )
+)
+_OPERATIONS = (
+    Setting(
+        "kill_switch.mode_when_enabled",
+        _KILL_MODE,
+        "disable_writes",
+        "What the kill switch does once it is on: disable_writes, stop_all, or disable_tools:GLOB.",
+    ),
+    Setting(
+        "monitoring.track",
+        {"type": "array", "items": {"enum": list(TRACKABLE_METRICS)}},
+        ("tool_calls_per_run", "tokens_per_request", "stop_reason", "latency_p95"),
+        "Metrics that `flightlog check` gates on; success always gates where it is known.",
+    ),
+)
+_PRICES = (
+    Setting(
+        "prices.<model>.input_usd_per_mtok",
+        _USD_PER_MTOK,
+        REQUIRED,
+        "Prompt tokens that no cache served, USD per million.",
+    ),
+    Setting(
+        "prices.<model>.output_usd_per_mtok",
+        _USD_PER_MTOK,
+        REQUIRED,
+        "Answer tokens, USD per million.",
+    ),
+    Setting(
+        "prices.<model>.cache_read_usd_per_mtok",
+        _USD_PER_MTOK,
+        None,
+        "Prompt tokens read from a cache, USD per million; else as input.",
+    ),
+    Setting(
+        "prices.<model>.cache_write_usd_per_mtok",
+        _USD_PER_MTOK,
+        None,
+        "Prompt tokens put in a cache, USD per million; else as input.",
+    ),
+)
+SETTINGS: Final = (
+    *_TOOLS,
+    *_BUDGETS,
+    *_WRITES,
+    *_CALLS,
+    *_GUARDS,
+    *_OPERATIONS,
+    *_PRICES,
+)
+
+
+def file_schema() -> dict[str, Any]:
+    """JSON Schema of a settings file, derived from the table."""
+    root = _group()
+    for setting in SETTINGS:
+        node = root
+        *groups, last = setting.keys
+        for group in groups:
+            node = _child(node, group)
+        node["properties"][last] = dict(setting.schema)
+        if setting.default is REQUIRED:
+            node["required"].append(last)
+    return root
+
+
+def _group() -> dict[str, Any]:
+    return {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+
+
+def _child(node: dict[str, Any], key: str) -> dict[str, Any]:
+    """The group under a key; under a chosen name, the schema of every entry."""
+    found: dict[str, Any]
+    if key.startswith("<"):
+        found = node["additionalProperties"] = node["additionalProperties"] or _group()
+    else:
+        found = node["properties"].setdefault(key, _group())
+    return found

@@ -1,0 +1,164 @@
+"""What is wrong with a settings file: the first problem, its line, and what to write."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any, Final
+
+from flightlog.config.reading import Keys
+from flightlog.config.settings import KILL_SWITCH_MODES, SETTINGS, file_schema
+from flightlog.errors import ConfigError, nearest
+
+_PROBLEMS_READ: Final = 100
+_SHOWN_CHARS: Final = 60
+_TYPES: Final = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "a text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "keys and values",
+    "null": "null",
+}
+_RANGES: Final = {
+    "minimum": "at least",
+    "exclusiveMinimum": "above",
+    "maximum": "at most",
+    "exclusiveMaximum": "below",
+}
+_SHOW_ALL: Final = "flightlog config show --all lists every key with its default."
+
+
+def validate(value: Any, lines: Mapping[Keys, int], file: str) -> None:
+    """Checks what a settings file holds.
+
+    Raises:
+        ConfigError: the problem that stands first in the file.
+    """
+    from jsonschema import Draft202012Validator, validators  # noqa: PLC0415  (0.1 s)
+
+    checker = Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, instance: type(instance) is int
+    )
+    strict: Any = validators.extend(Draft202012Validator, type_checker=checker)  # type: ignore[no-untyped-call]
+    validator = strict(file_schema())
+    problems = islice(validator.iter_errors(value), _PROBLEMS_READ)
+    first = min(problems, key=lambda e: _line_of(e, lines), default=None)
+    if first is not None:
+        raise _error(first, lines, file)
+
+
+def key_text(keys: Keys) -> str:
+    """Keys as they are shown: dotted, names with other signs in quotes, positions in brackets."""
+    text = ""
+    for key in keys:
+        if isinstance(key, int):
+            text += f"[{key}]"
+            continue
+        is_plain = key.replace("_", "").replace("-", "").isalnum() and key.isascii()
+        shown = key if is_plain else '"' + key.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        text += f".{shown}" if text else shown
+    return text
+
+
+def _line_of(error: Any, lines: Mapping[Keys, int]) -> int:
+    keys = tuple(error.absolute_path)
+    if error.validator == "additionalProperties":
+        keys = (*keys, _unknown_key(error))
+    return lines.get(keys, 1)
+
+
+def _unknown_key(error: Any) -> str:
+    known = error.schema["properties"]
+    found: str = next(key for key in error.instance if key not in known)
+    return found
+
+
+def _error(error: Any, lines: Mapping[Keys, int], file: str) -> ConfigError:
+    keys = tuple(error.absolute_path)
+    where = f"{file}:{_line_of(error, lines)}"
+    name = _cut(key_text(keys)) or "the file"
+    if error.validator == "additionalProperties":
+        return _unknown(keys, _unknown_key(error), error.schema["properties"], where)
+    if error.validator == "required":
+        missing = next(key for key in error.validator_value if key not in error.instance)
+        return ConfigError(f"{name}: {missing} is missing", where=where, hint=f"Add {missing}.")
+    shown = _shown(error.instance, keys)
+    if error.validator == "type":
+        return ConfigError(
+            f"{name} is {shown}, not {_types_text(error.validator_value)}",
+            where=where,
+            hint=_hint_for_type(keys, error.validator_value),
+        )
+    if error.validator == "enum" or (error.validator == "pattern" and keys[0] == "kill_switch"):
+        allowed = KILL_SWITCH_MODES if error.validator == "pattern" else error.validator_value
+        near = nearest(_cut(str(error.instance)), allowed)
+        hint = f"nearest: {', '.join(near)}" if near else f"one of: {', '.join(allowed)}"
+        return ConfigError(f"{name}: {shown} is unknown", where=where, hint=hint)
+    if error.validator in _RANGES:
+        rule = f"{_RANGES[error.validator]} {error.validator_value}"
+        return ConfigError(f"{name} is {shown}, not {rule}", where=where, hint=f"Write {rule}.")
+    if keys[0] == "credentials":
+        return ConfigError(
+            f"{name} is no name of an environment variable (its value is not shown)",
+            where=where,
+            hint="Write the name of a variable that holds it, never the credential itself.",
+        )
+    return ConfigError(f"{name} is {shown}, which is not allowed", where=where, hint=_SHOW_ALL)
+
+
+def _unknown(keys: Keys, key: str, known: Mapping[str, Any], where: str) -> ConfigError:
+    """The error of a key that nobody knows, with the nearest here, else elsewhere."""
+    key = _cut(key)
+    near = nearest(key, known)
+    elsewhere = [setting.path for setting in SETTINGS if setting.keys[-1] == key]
+    if near:
+        hint = f"nearest: {', '.join(near)}"
+    elif elsewhere:
+        hint = f"it belongs under: {', '.join(elsewhere)}"
+    else:
+        hint = f"known here: {', '.join(known)}"
+    name = key_text((*keys, key))
+    return ConfigError(f"unknown key {_cut(name)!r}", where=where, hint=hint)
+
+
+def _hint_for_type(keys: Keys, types: str | list[str]) -> str:
+    if keys[:1] == ("credentials",):
+        return "Write credentials.<tenant>.<tool>.<name>: {env: NAME_OF_A_VARIABLE}."
+    if types == "object":
+        parents = [setting for setting in SETTINGS if _is_below(setting.keys, keys)]
+        if parents:
+            return f"Its keys: {', '.join(setting.path for setting in parents[:4])}."
+    if types in ("string", "boolean"):
+        return "Put a text in quotes." if types == "string" else "Write true or false."
+    return _SHOW_ALL
+
+
+def _is_below(path: tuple[str, ...], keys: Keys) -> bool:
+    pairs = zip(path, keys, strict=False)
+    return len(path) > len(keys) and all(a == b or a.startswith("<") for a, b in pairs)
+
+
+def _types_text(types: str | list[str]) -> str:
+    names = [types] if isinstance(types, str) else types
+    return " or ".join(_TYPES[name] for name in names)
+
+
+def _shown(value: Any, keys: Keys) -> str:
+    """A wrong value, short; never one that could be a credential."""
+    if keys[:1] == ("credentials",):
+        return "a value that is not shown here"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return f"a mapping of {len(value)}"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"
