@@ -87,21 +87,9 @@ class SharedState:
                 of this thread is already open (a signal handler in the midst of one).
         """
         with self._alone(), self._translated():
-            opened = self._connected()
-            db = opened.db
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                missing = self._statements.keys() - opened.made
-                for statement in [one for one in self._statements if one in missing]:
-                    db.execute(statement)
+            db = self._connected().db
+            with _committed(db):
                 yield db
-                db.execute("COMMIT")
-            except BaseException:
-                if db.in_transaction:
-                    with suppress(sqlite3.Error):
-                        db.execute("ROLLBACK")
-                raise
-            opened.made |= missing
 
     def read(self, query: str, values: Sequence[Value] = ()) -> list[Row]:
         """The rows of one SELECT as committed at this moment; no rows when there is no file.
@@ -109,12 +97,9 @@ class SharedState:
         Raises:
             StoreError: as in `transaction`.
         """
-        if self._open is None and not self.exists:
-            return []
-        if self._open is None or self._statements.keys() - self._open.made:
-            with self.transaction():  # makes the tables
-                pass
         with self._alone(), self._translated():
+            if not self.exists:
+                return []
             return self._connected().db.execute(query, values).fetchall()
 
     def close(self) -> None:
@@ -157,11 +142,16 @@ class SharedState:
             raise self._described(error) from error
 
     def _connected(self) -> _Open:
-        """The open file; opened again where another file took its place."""
+        """The open file with all tables; opened again where another file took its place."""
         if self._open is not None and not self._open.is_in_place(self.path):
             self.close()
         if self._open is None:
             self._open = _Open.at(self.path, self.timeout_s)
+        if self._open.tables < len(self._statements):
+            with _committed(self._open.db):
+                for statement in self._statements:
+                    self._open.db.execute(statement)
+            self._open.tables = len(self._statements)
         return self._open
 
     def _described(self, error: sqlite3.Error | OSError) -> StoreError:
@@ -208,12 +198,22 @@ class SharedState:
             self._open = None
 
 
+def encoded(name: str) -> bytes:
+    """A name as a value for a BLOB column: any text, also with lone surrogates in it."""
+    return name.encode("utf-8", "surrogatepass")
+
+
+def decoded(name: bytes) -> str:
+    """The name that `encoded` made a value of."""
+    return name.decode("utf-8", "surrogatepass")
+
+
 class _Open:
-    """An open file, which file it is, and the tables known to be in it."""
+    """An open file, which file it is, and how many of the declared tables it has for sure."""
 
     def __init__(self, db: sqlite3.Connection, identity: tuple[int, int] | None) -> None:
         self.db = db
-        self.made: set[str] = set()
+        self.tables = 0
         self._identity = identity
         self._finalizer = weakref.finalize(self, db.close)
 
@@ -243,6 +243,20 @@ class _Open:
         """Itself, no longer to be closed at exit."""
         self._finalizer.detach()
         return self
+
+
+@contextmanager
+def _committed(db: sqlite3.Connection) -> Iterator[None]:
+    """A write transaction that is committed at the end, or rolled back by an exception."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            with suppress(sqlite3.Error):
+                db.execute("ROLLBACK")
+        raise
 
 
 def _connection(name: str, timeout_s: float) -> sqlite3.Connection:
