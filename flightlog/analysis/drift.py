@@ -9,7 +9,7 @@ import numpy as np
 
 from flightlog.analysis.contributions import task_changes
 from flightlog.analysis.db import Traces
-from flightlog.analysis.metrics import select_metrics
+from flightlog.analysis.metrics import ALWAYS_GATED, select_metrics
 from flightlog.analysis.pairing import Pairs, pair
 from flightlog.analysis.selection import Side
 from flightlog.analysis.stats.decide import Settings
@@ -31,6 +31,7 @@ def compare(
     candidate: str | Side = "candidate",
     *,
     metrics: Iterable[str] | None = None,
+    gated: Iterable[str] | None = None,
     alpha: float = 0.05,
     shuffles: int = 4_999,
     interleaved: bool = False,
@@ -46,6 +47,9 @@ def compare(
         baseline: a side such as `variant=baseline`; a bare word is a variant.
         candidate: the other side.
         metrics: names of metrics; None for all.
+        gated: names of the metrics that can fail the check, the others being
+            advisory; success gates beside them where a run records it. None
+            leaves it to the table of metrics.
         alpha: share of false alarms over all gated metrics together, 0.001 to 0.5.
         shuffles: labellings drawn, at least 999.
         interleaved: take it as given that both sides ran together, in turn.
@@ -65,15 +69,20 @@ def compare(
     if shuffles < FEWEST_SHUFFLES:
         raise UsageError(f"shuffles={shuffles} are too few", hint=f"at least {FEWEST_SHUFFLES}")
     sides = [s if isinstance(s, Side) else Side.parse(s) for s in (baseline, candidate)]
-    chosen = select_metrics(metrics)
+    names = None if metrics is None else tuple(metrics)
+    gates = None if gated is None else frozenset(gated)
+    select_metrics(names, gated=gates)
     verified = traces.verify()
     pairs = pair(traces, *sides)
     sample = pairs.sample
+    if gates is not None and not np.isnan(sample.values[ALWAYS_GATED]).all():
+        gates |= {ALWAYS_GATED}
+    chosen = select_metrics(names, gated=gates)
     if interleaved:
         sample = replace(sample, session=np.zeros(sample.task.size, np.int64))
     settings = Settings(alpha=alpha, shuffles=shuffles)
     judged = judge(sample, chosen, settings, unknown_calls=pairs.unknown_calls)
-    decision = _overall(judged, pairs)
+    decision = _overall(judged, pairs, gates)
     worst = worst_metric(judged.metrics)
     unavailable = worst.decision is Decision.UNAVAILABLE
     verdict = Verdict(
@@ -94,6 +103,7 @@ def compare(
         notes=_notes(judged, sample, traces, alpha),
         method=judged.method,
         verified_segments=sum(report.segments for report in verified) if verified else None,
+        chosen_gates=None if gates is None else tuple(m.name for m in chosen if m.gates),
     )
     return replace(verdict, headline=headline(verdict))
 
@@ -109,13 +119,17 @@ def worst_metric(metrics: tuple[MetricVerdict, ...]) -> MetricVerdict:
     return min(gated or metrics, key=weight)
 
 
-def _overall(judged: Judgement, pairs: Pairs) -> Decision:
-    """DRIFT on any gated DRIFT; OK when all gated metrics are, and nothing was lost."""
+def _overall(judged: Judgement, pairs: Pairs, gates: frozenset[str] | None) -> Decision:
+    """DRIFT on any gated DRIFT; OK when all gated metrics are, and nothing was lost.
+
+    A metric without values forbids OK too, unless other metrics were chosen to gate.
+    """
     gated = [m.decision for m in judged.metrics if m.is_gated]
     if Decision.DRIFT in gated:
         return Decision.DRIFT
     is_whole = not pairs.lost_tasks and not pairs.skipped_runs
-    is_available = all(m.decision is not Decision.UNAVAILABLE for m in judged.metrics)
+    needed = [m for m in judged.metrics if gates is None or m.name in gates]
+    is_available = all(m.decision is not Decision.UNAVAILABLE for m in needed)
     all_fine = all(d in (Decision.OK, Decision.IMPROVED) for d in gated)
     fine = gated and all_fine and is_whole and is_available
     return Decision.OK if fine else Decision.INCONCLUSIVE

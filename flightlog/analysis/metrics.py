@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -133,20 +133,37 @@ METRICS: Final = (
     ),
 )
 METRIC_NAMES: Final = tuple(metric.name for metric in METRICS)
+ALWAYS_GATED: Final = "success"
+"""Gates beside the metrics that a user chose, so that no check passes a candidate that
+stopped succeeding."""
 
 
-def select_metrics(names: Iterable[str] | None) -> tuple[Metric, ...]:
+def select_metrics(
+    names: Iterable[str] | None, *, gated: Iterable[str] | None = None
+) -> tuple[Metric, ...]:
     """The metrics of these names, in the order of the table; all of them for None.
+
+    Args:
+        names: what to compare.
+        gated: the metrics of these names gate, the others are advisory. None
+            leaves it to the table.
 
     Raises:
         UnknownNameError: a name that is no metric, with the nearest ones.
         UsageError: no name at all; a gate over nothing would always pass.
     """
-    if names is None:
-        return METRICS
+    wanted = set(METRIC_NAMES) if names is None else _known(names)
+    found = tuple(metric for metric in METRICS if metric.name in wanted)
+    if gated is None:
+        return found
+    gates = _known(gated)
+    return tuple(replace(metric, gates=metric.name in gates) for metric in found)
+
+
+def _known(names: Iterable[str]) -> set[str]:
     wanted = set(names)
     for name in sorted(wanted - set(METRIC_NAMES)):
         raise UnknownNameError.of("metric", name, METRIC_NAMES)
     if not wanted:
         raise UsageError("no metric to compare", hint=f"known: {', '.join(METRIC_NAMES)}")
-    return tuple(metric for metric in METRICS if metric.name in wanted)
+    return wanted

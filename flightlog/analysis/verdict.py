@@ -210,6 +210,8 @@ class Verdict:
         method: how it was computed.
         verified_segments: segments whose bytes were compared with their manifest before
             anything else; None where the traces came from memory.
+        chosen_gates: metrics that the user chose to gate, success with them where it is
+            known; None left it to the table of metrics.
     """
 
     decision: Decision
@@ -229,6 +231,7 @@ class Verdict:
     notes: tuple[str, ...]
     method: Method
     verified_segments: int | None = None
+    chosen_gates: tuple[str, ...] | None = None
 
     @property
     def void_replays(self) -> int:

@@ -30,7 +30,8 @@ def headline(verdict: Verdict) -> str:
         why.append("no metric asked for can fail a check here")
     if unsettled:
         why.append(f"{joined(unsettled)} not settled")
-    unavailable = [m.name for m in verdict.metrics if m.decision is Decision.UNAVAILABLE]
+    needed = verdict.metrics if verdict.chosen_gates is None else gated
+    unavailable = [m.name for m in needed if m.decision is Decision.UNAVAILABLE]
     if unavailable:
         why.append(f"{joined(unavailable)} not recorded")
     if verdict.lost_tasks:

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from flightlog.commands.options import stores_option
 
+if TYPE_CHECKING:
+    from flightlog.analysis.verdict import Verdict
+    from flightlog.config import Config
+
+_TRACK = "monitoring.track"
 _out = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -16,7 +22,12 @@ _out = click.Path(path_type=Path, dir_okay=False)
 @click.option("--candidate", default="candidate", show_default=True, help="Side, see above.")
 @stores_option
 @click.option("--metric", "metrics", multiple=True, help="Gate on this metric; repeat for more.")
-@click.option("--config", "config_file", type=_out, help="Settings file: monitoring.track.")
+@click.option(
+    "--config",
+    "config_file",
+    type=_out,
+    help="Settings whose monitoring.track gates. [default: ./flightlog.yaml if it is there]",
+)
 @click.option("--strict", is_flag=True, help="An undecided check exits 2 instead of 0.")
 @click.option("--confirmed-only", is_flag=True, help="A drift that is only likely is undecided.")
 @click.option("--interleaved", is_flag=True, help="Both sides ran together, in turn: gate latency.")
@@ -43,18 +54,31 @@ def check(
     A side is a variant (`candidate`), or pairs joined by commas: variant=, model=, agent=,
     suite=, source=, store=, label:KEY=. Exit codes: 0 no drift, 1 drift, 2 cannot compare,
     void replays, or undecided with --strict.
+
+    What gates: the metrics of --metric; else those that monitoring.track of the settings
+    file names, and success where it is known; else the built-in table. The rest is advisory.
     """
+    from dataclasses import replace
+
     from flightlog.analysis.db import Traces
     from flightlog.analysis.drift import compare
     from flightlog.analysis.report import print_verdict, write_report
 
     wanted = (("html", html), ("md", md), ("json", json_), ("junit", junit))
     _refuse_same([path for _, path in wanted if path is not None])
-    chosen = metrics or _tracked(config_file)
+    settings = None if metrics else _settings(config_file)
+    tracked = settings["monitoring.track"] if settings and settings.is_set(_TRACK) else None
     with Traces(*stores) as traces:
         verdict = compare(
-            traces, baseline, candidate, metrics=chosen or None, interleaved=interleaved
+            traces,
+            baseline,
+            candidate,
+            metrics=metrics or None,
+            gated=metrics or tracked,
+            interleaved=interleaved,
         )
+    if settings is not None:
+        verdict = replace(verdict, notes=(_gates_text(settings, verdict), *verdict.notes))
     print_verdict(verdict)
     for form, path in wanted:
         if path is not None:
@@ -74,7 +98,26 @@ def _refuse_same(paths: list[Path]) -> None:
             )
 
 
-def _tracked(config_file: Path | None) -> tuple[str, ...]:
-    from flightlog.config import load_config
+def _settings(file: Path | None) -> Config | None:
+    """The settings that were asked for, else those of the folder; None without any."""
+    from flightlog.config import DEFAULT_CONFIG_NAME, load_config
 
-    return () if config_file is None else tuple(load_config(config_file)["monitoring.track"])
+    if file is None and not Path(DEFAULT_CONFIG_NAME).exists():
+        return None
+    return load_config(file or DEFAULT_CONFIG_NAME)
+
+
+def _gates_text(settings: Config, verdict: Verdict) -> str:
+    """Which file says what gates, and what does."""
+    from flightlog.analysis.metrics import ALWAYS_GATED
+
+    gates = verdict.chosen_gates
+    if gates is None:
+        return f"{settings.file} sets no {_TRACK}: the built-in table says what gates."
+    chosen = ", ".join(settings[_TRACK])
+    text = f"Gated by {_TRACK} of {settings.sources[_TRACK]}: {chosen}"
+    if ALWAYS_GATED in settings[_TRACK]:
+        return f"{text}."
+    if ALWAYS_GATED in gates:
+        return f"{text}; and success, which gates wherever it is known."
+    return f"{text}. Success would gate too, but no run records it."

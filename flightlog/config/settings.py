@@ -286,9 +286,10 @@ _OPERATIONS = (
     ),
     Setting(
         "monitoring.track",
-        {"type": "array", "items": {"enum": list(TRACKABLE_METRICS)}},
+        {"type": "array", "items": {"enum": list(TRACKABLE_METRICS)}, "minItems": 1},
         ("tool_calls_per_run", "tokens_per_request", "stop_reason", "latency_p95"),
-        "Metrics that `flightlog check` gates on; success always gates where it is known.",
+        "Metrics that `flightlog check` gates on once a file sets it, and success where it is "
+        "known; where none does, its own table of metrics decides.",
     ),
 )
 _PRICES = (

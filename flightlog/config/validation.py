@@ -84,6 +84,10 @@ def _error(error: Any, lines: Mapping[Keys, int], file: str) -> ConfigError:
     if error.validator == "required":
         missing = next(key for key in error.validator_value if key not in error.instance)
         return ConfigError(f"{name}: {missing} is missing", where=where, hint=f"Add {missing}.")
+    if error.validator in ("minItems", "minLength"):
+        return ConfigError(
+            f"{name} is empty", where=where, hint="Name at least one, or leave the key out."
+        )
     shown = _shown(error.instance, keys)
     if error.validator == "type":
         return ConfigError(
