@@ -13,23 +13,22 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-import time
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from flightlog.errors import DamagedError, NewerFormatError, StoreError
-
-SCHEMA_VERSION = 1
-"""Raised by one with any change to a table of any module."""
+from flightlog.control.state_file import (
+    BUSY_CODES,
+    DAMAGED_CODES,
+    StateFile,
+    committed,
+    patiently,
+)
+from flightlog.errors import DamagedError, StoreError
 
 DEFAULT_TIMEOUT_S = 2.0
-_APPLICATION_ID = 0x666C6F67  # "flog"
-_RETRY_S = 0.001
-_DAMAGED_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 Value = str | int | float | bytes | None
 Row = tuple[Any, ...]
@@ -60,7 +59,7 @@ class SharedState:
         self._lock = threading.RLock()
         self._is_busy = False
         self._statements: dict[str, None] = {}
-        self._open: _Open | None = None
+        self._open: StateFile | None = None
         self._is_forked_midway = False
         _watch_forks(self)
 
@@ -88,7 +87,7 @@ class SharedState:
         """
         with self._alone(), self._translated():
             db = self._connected().db
-            with _committed(db):
+            with committed(db, self.timeout_s):
                 yield db
 
     def read(self, query: str, values: Sequence[Value] = ()) -> list[Row]:
@@ -98,9 +97,10 @@ class SharedState:
             StoreError: as in `transaction`.
         """
         with self._alone(), self._translated():
-            if not self.exists:
+            if not self._is_in_place() and not self.exists:
                 return []
-            return self._connected().db.execute(query, values).fetchall()
+            db = self._connected().db
+            return patiently(lambda: db.execute(query, values).fetchall(), self.timeout_s)
 
     def close(self) -> None:
         """Closes the file; the next use opens it again. State in memory is gone."""
@@ -141,28 +141,31 @@ class SharedState:
                 self.close()
             raise self._described(error) from error
 
-    def _connected(self) -> _Open:
+    def _connected(self) -> StateFile:
         """The open file with all tables; opened again where another file took its place."""
-        if self._open is not None and not self._open.is_in_place(self.path):
+        if self._open is None or not self._is_in_place():
             self.close()
-        if self._open is None:
-            self._open = _Open.at(self.path, self.timeout_s)
+            self._open = StateFile.at(self.path, self.timeout_s)
         if self._open.tables < len(self._statements):
-            with _committed(self._open.db):
+            with committed(self._open.db, self.timeout_s):
                 for statement in self._statements:
                     self._open.db.execute(statement)
             self._open.tables = len(self._statements)
         return self._open
 
+    def _is_in_place(self) -> bool:
+        """True when a file is open and still the one at the path."""
+        return self._open is not None and self._open.is_in_place(self.path)
+
     def _described(self, error: sqlite3.Error | OSError) -> StoreError:
         """One of our errors, with what to do."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code in _BUSY_CODES:
+        if code in BUSY_CODES:
             return self._error(
                 f"locked by another process for longer than {self.timeout_s:g} s",
                 "Look for a process on this store that hangs (fuser names it) and end it.",
             )
-        if code in _DAMAGED_CODES:
+        if code in DAMAGED_CODES:
             return DamagedError(
                 f"the shared state is damaged ({error})",
                 where=str(self.path),
@@ -208,113 +211,8 @@ def decoded(name: bytes) -> str:
     return name.decode("utf-8", "surrogatepass")
 
 
-class _Open:
-    """An open file, which file it is, and how many of the declared tables it has for sure."""
-
-    def __init__(self, db: sqlite3.Connection, identity: tuple[int, int] | None) -> None:
-        self.db = db
-        self.tables = 0
-        self._identity = identity
-        self._finalizer = weakref.finalize(self, db.close)
-
-    @classmethod
-    def at(cls, path: Path | None, timeout_s: float) -> _Open:
-        """Opens the file, or makes it; only its owner may read it."""
-        if path is None:
-            return cls(_connection(":memory:", timeout_s), None)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        opened = cls(_connection(str(path), timeout_s), _identity(path))
-        try:
-            _prepare(opened.db, path, time.monotonic() + timeout_s)
-        except BaseException:
-            opened.close()
-            raise
-        return opened
-
-    def is_in_place(self, path: Path | None) -> bool:
-        """False when the file was moved away or replaced since."""
-        return path is None or _identity(path) == self._identity
-
-    def close(self) -> None:
-        self._finalizer()
-
-    def abandoned(self) -> _Open:
-        """Itself, no longer to be closed at exit."""
-        self._finalizer.detach()
-        return self
-
-
-@contextmanager
-def _committed(db: sqlite3.Connection) -> Iterator[None]:
-    """A write transaction that is committed at the end, or rolled back by an exception."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            with suppress(sqlite3.Error):
-                db.execute("ROLLBACK")
-        raise
-
-
-def _connection(name: str, timeout_s: float) -> sqlite3.Connection:
-    """A connection without implicit transactions, for any thread that holds the lock."""
-    return sqlite3.connect(name, timeout=timeout_s, isolation_level=None, check_same_thread=False)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = os.stat(path)  # noqa: PTH116 - at every use, and twice as quick as Path.stat
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _prepare(db: sqlite3.Connection, path: Path, until: float) -> None:
-    """Checks that the file is ours and not newer, marks a new one, and switches to WAL."""
-    if _version(db, path) == 0:
-        db.execute("BEGIN IMMEDIATE")
-        if _version(db, path) == 0:
-            db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        db.execute("COMMIT")
-    while True:
-        try:
-            db.execute("PRAGMA journal_mode = WAL")
-            break
-        except sqlite3.OperationalError as error:
-            # SQLite does not wait by itself where two processes switch at once.
-            is_busy = error.sqlite_errorcode & 0xFF in _BUSY_CODES
-            if not is_busy or time.monotonic() > until:
-                raise
-            time.sleep(_RETRY_S)
-    db.execute("PRAGMA synchronous = NORMAL")
-
-
-def _version(db: sqlite3.Connection, path: Path) -> int:
-    """Schema version of the file; 0 is a new, empty one."""
-    version: int = db.execute("PRAGMA user_version").fetchone()[0]
-    mark = db.execute("PRAGMA application_id").fetchone()[0]
-    is_empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-    if mark != _APPLICATION_ID and not (mark == version == 0 and is_empty):
-        raise StoreError(
-            "is a database of another program",
-            where=str(path),
-            hint="Move it away; flightlog makes its own.",
-        )
-    if version > SCHEMA_VERSION:
-        raise NewerFormatError(
-            f"the shared state has schema version {version}, this flightlog knows {SCHEMA_VERSION}",
-            where=str(path),
-            hint="Upgrade flightlog in every process on this store.",
-        )
-    return version
-
-
 _STATES: weakref.WeakSet[SharedState] = weakref.WeakSet()
-_ABANDONED: list[_Open] = []
+_ABANDONED: list[StateFile] = []
 """Connections of the parent that a child must neither use nor close."""
 
 

@@ -1,0 +1,159 @@
+"""The SQLite file of the shared state: opened, checked, waited for."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from flightlog.errors import NewerFormatError, StoreError
+
+SCHEMA_VERSION = 1
+"""Raised by one with any change to a table of any module."""
+
+DAMAGED_CODES = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+_APPLICATION_ID = 0x666C6F67  # "flog"
+_TURN_S = 0.005
+_RETRY_S = 0.0002
+
+T = TypeVar("T")
+
+
+class StateFile:
+    """An open file, which file it is, and how many of the declared tables it has for sure."""
+
+    def __init__(self, db: sqlite3.Connection, identity: tuple[int, int] | None) -> None:
+        self.db = db
+        self.tables = 0
+        self._identity = identity
+        self._finalizer = weakref.finalize(self, db.close)
+
+    @classmethod
+    def at(cls, path: Path | None, timeout_s: float) -> StateFile:
+        """Opens the file, or makes it; only its owner may read it."""
+        if path is None:
+            return cls(_connection(":memory:"), None)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _make_private(path)
+        opened = cls(_connection(str(path)), _identity(path))
+        try:
+            patiently(lambda: _prepare(opened.db, path), timeout_s)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    def is_in_place(self, path: Path | None) -> bool:
+        """False when the file was moved away or replaced since."""
+        return path is None or _identity(path) == self._identity
+
+    def close(self) -> None:
+        self._finalizer()
+
+    def abandoned(self) -> StateFile:
+        """Itself, no longer to be closed at exit."""
+        self._finalizer.detach()
+        return self
+
+
+def _connection(name: str) -> sqlite3.Connection:
+    """A connection without implicit transactions, for any thread that holds the lock."""
+    return sqlite3.connect(name, timeout=_TURN_S, isolation_level=None, check_same_thread=False)
+
+
+def patiently(action: Callable[[], T], timeout_s: float) -> T:
+    """Repeats an action of SQLite while another process has the file locked.
+
+    SQLite's own waiting grows to 100 ms between two looks: with many processes
+    some would wait for seconds. So it gets turns of a few milliseconds.
+    """
+    until = time.monotonic() + timeout_s
+    while True:
+        try:
+            return action()
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in BUSY_CODES or time.monotonic() > until:
+                raise
+            time.sleep(_RETRY_S)  # in some cases SQLite does not wait at all
+
+
+@contextmanager
+def committed(db: sqlite3.Connection, timeout_s: float) -> Iterator[None]:
+    """A write transaction that is committed at the end, or rolled back by an exception."""
+    _rolled_back(db)  # what an interrupt left open between two lines
+    patiently(lambda: db.execute("BEGIN IMMEDIATE"), timeout_s)
+    try:
+        yield
+        patiently(lambda: db.execute("COMMIT"), timeout_s)
+    except BaseException:
+        _rolled_back(db)
+        raise
+
+
+def _rolled_back(db: sqlite3.Connection) -> None:
+    """Ends an open transaction; SQLite itself ended it after some errors."""
+    if db.in_transaction:
+        with suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+
+
+def _make_private(path: Path) -> None:
+    """Makes an empty file that only its owner may read, unless there is one.
+
+    Without opening it: closing any descriptor of a file takes away the locks
+    that SQLite holds on it elsewhere in this process.
+    """
+    with suppress(FileExistsError, PermissionError):  # some systems let only root do this
+        os.mknod(path, 0o600 | stat.S_IFREG)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - at every use, and twice as quick as Path.stat
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    """Checks that the file is ours and not newer, marks a new one, and switches to WAL."""
+    if _version(db, path) == 0:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            if _version(db, path) == 0:
+                db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            db.execute("COMMIT")
+        except BaseException:
+            _rolled_back(db)
+            raise
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = NORMAL")
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    """Schema version of the file; 0 is a new, empty one."""
+    version: int = db.execute("PRAGMA user_version").fetchone()[0]
+    mark = db.execute("PRAGMA application_id").fetchone()[0]
+    is_empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+    if mark != _APPLICATION_ID and not (mark == version == 0 and is_empty):
+        raise StoreError(
+            "is a database of another program",
+            where=str(path),
+            hint="Move it away; flightlog makes its own.",
+        )
+    if version > SCHEMA_VERSION:
+        raise NewerFormatError(
+            f"the shared state has schema version {version}, this flightlog knows {SCHEMA_VERSION}",
+            where=str(path),
+            hint="Upgrade flightlog in every process on this store.",
+        )
+    return version
