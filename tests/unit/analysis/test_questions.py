@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -9,6 +11,10 @@ import pytest
 from flightlog.analysis.db import Traces
 from flightlog.analysis.questions import question, question_names, questions, without_empty_groups
 from flightlog.errors import UnknownNameError
+from flightlog.recorder.recorder import Recorder
+from flightlog.trace.clock import VIRTUAL_EPOCH_US, VirtualClock
+from flightlog.trace.run_writer import RunWriter
+from flightlog.trace.sink import Sink
 
 GROUPS = ("source", "suite", "model", "variant")
 
@@ -206,7 +212,7 @@ def test_unknown_names_are_refused_with_the_nearest(tiny: Traces) -> None:
 
 def test_questions_are_listed_by_name() -> None:
     assert [one.name for one in questions()] == list(question_names())
-    assert len(question_names()) == 13
+    assert len(question_names()) == 17
 
 
 def test_grouping_that_was_not_asked_for_is_not_shown(tiny: Traces) -> None:
@@ -214,3 +220,124 @@ def test_grouping_that_was_not_asked_for_is_not_shown(tiny: Traces) -> None:
     assert {"source", "suite", "model", "variant"} <= set(answer.column_names)
     shown = set(without_empty_groups(answer).column_names)
     assert shown & {"source", "suite", "model", "variant"} == {"variant"}
+
+
+def _guarded_run(sink: Sink, name: str, minute: int, *, passed: bool | None) -> RunWriter:
+    """A run whose clock starts at a minute after midnight, judged and not yet stopped."""
+    clock = VirtualClock(VIRTUAL_EPOCH_US + minute * 60_000_000)
+    writer = RunWriter(sink, name, clock=clock)
+    writer.started(agent="a", suite="s", variant="baseline" if name < "r3" else "candidate")
+    if passed is not None:
+        writer.evaluation(passed=passed)
+    return writer
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traces]:
+    """Three runs whose guardrails acted; latencies in ms, costs in USD.
+
+    r1 00:10  browse ok 1000 .5, failed 3000 .5, budget x2 max_tool_calls "spent"; breaker of
+              browse closed -> open; guard repeated_call of browse at steps 2 and 3; failed,
+              loop_detected
+    r2 00:50  browse ok 2000 .25; breaker of browse closed -> open; guard repeated_call of
+              browse at step 5; not judged, ok
+    r3 01:05  save kill_switch; kill switch off -> disable_writes; guard truncated at step 4;
+              lookup ok without a latency; succeeded, ok
+    """
+    path = tmp_path_factory.mktemp("guarded") / "store"
+    browse = {"step": 1, "tool_name": "browse"}
+    with Recorder(path) as recorder:
+        one = _guarded_run(recorder, "r1", 10, passed=False)
+        one.tool_call(**browse, outcome="ok", latency_ms=1000.0, cost_usd=0.5)
+        one.tool_call(**browse, outcome="failed", latency_ms=3000.0, cost_usd=0.5, attempt=2)
+        for _ in range(2):
+            one.tool_call(**browse, outcome="budget", error_type="max_tool_calls", error="spent")
+        change = {"subject": "breaker", "tool_name": "browse", "step": 1}
+        one.state_changed(**change, state_from="closed", state_to="open", detail="1 of 2 failed")
+        for step in (2, 3):
+            found = {"subject": "guard", "state_from": "ok", "tool_name": "browse", "step": step}
+            one.state_changed(**found, state_to="repeated_call", detail="the same call")
+        one.stopped(status="stopped", stop_reason="loop_detected")
+
+        two = _guarded_run(recorder, "r2", 50, passed=None)
+        two.tool_call(**browse, outcome="ok", latency_ms=2000.0, cost_usd=0.25)
+        two.state_changed(**change, state_from="closed", state_to="open", detail="later")
+        two.state_changed(**{**found, "step": 5}, state_to="repeated_call")
+        two.stopped(status="completed", stop_reason="ok")
+
+        three = _guarded_run(recorder, "r3", 65, passed=True)
+        reason = {"error_type": "kill_switch", "error": "it is on"}
+        three.tool_call(step=1, tool_name="save", outcome="kill_switch", **reason)
+        three.tool_call(step=2, tool_name="lookup", outcome="ok")
+        three.state_changed(
+            subject="kill_switch", step=1, state_from="off", state_to="disable_writes"
+        )
+        three.state_changed(subject="guard", step=4, state_from="ok", state_to="truncated")
+        three.stopped(status="completed", stop_reason="ok")
+    with Traces(path) as traces:
+        yield traces
+
+
+def _at(hour: int, minute: int) -> datetime:
+    """As the views give it: UTC without a zone."""
+    return datetime(2025, 1, 1, hour, minute)
+
+
+def test_refusals_count_calls_and_runs_per_reason(guarded: Traces) -> None:
+    assert _ask(guarded, "refusals") == [
+        _approx(
+            outcome="budget", error_type="max_tool_calls", tool_name="browse", calls=2, runs=1,
+            share=1 / 3, first_at=_at(0, 10), last_at=_at(0, 10), first_error="spent",
+        ),
+        _approx(
+            outcome="kill_switch", error_type="kill_switch", tool_name="save", calls=1, runs=1,
+            share=1 / 3, first_at=_at(1, 5), last_at=_at(1, 5), first_error="it is on",
+        ),
+    ]  # fmt: skip
+    [row] = _ask(guarded, "refusals", by="variant", variant="baseline")
+    assert (row["tool_name"], row["share"]) == ("browse", 0.5)
+
+
+def test_refusals_of_the_tiny_store(tiny: Traces) -> None:
+    rows = _ask(tiny, "refusals")
+    found = [(row["outcome"], row["tool_name"], row["calls"], row["share"]) for row in rows]
+    assert found == [("budget", "search", 1, 1 / 8), ("denied", "delete", 1, 1 / 8)]
+
+
+def test_state_changes_are_counted_per_hour_in_order_of_time(guarded: Traces) -> None:
+    rows = _ask(guarded, "state_changes")
+    names = ("hour", "subject", "state_to", "changes", "runs", "first_at", "last_at")
+    assert [tuple(row[name] for name in names) for row in rows] == [
+        (_at(0, 0), "breaker", "open", 2, 2, _at(0, 10), _at(0, 50)),
+        (_at(0, 0), "guard", "repeated_call", 3, 2, _at(0, 10), _at(0, 50)),
+        (_at(1, 0), "guard", "truncated", 1, 1, _at(1, 5), _at(1, 5)),
+        (_at(1, 0), "kill_switch", "disable_writes", 1, 1, _at(1, 5), _at(1, 5)),
+    ]
+    assert [row["first_detail"] for row in rows] == ["1 of 2 failed", "the same call", None, None]
+    assert (rows[0]["tool_name"], rows[0]["state_from"]) == ("browse", "closed")
+
+
+def test_guard_findings_say_how_the_runs_ended(guarded: Traces) -> None:
+    assert _ask(guarded, "guard_findings") == [
+        _approx(
+            guard="repeated_call", tool_name="browse", findings=3, runs=2, share=2 / 3,
+            first_step=3.5, stopped=1, failures=1, unknown=1,
+        ),
+        _approx(
+            guard="truncated", tool_name=None, findings=1, runs=1, share=1 / 3,
+            first_step=4.0, stopped=0, failures=0, unknown=0,
+        ),
+    ]  # fmt: skip
+    assert _ask(guarded, "guard_findings", suite="other") == []
+
+
+def test_tool_use_per_run_counts_as_a_budget_per_tool_does(guarded: Traces) -> None:
+    rows = {row.pop("tool_name"): row for row in _ask(guarded, "tool_use_per_run")}
+    # browse: attempts 4 1, seconds 4 2, USD 1.0 .25; p95 at rank 1 + .95 of two values
+    assert rows["browse"] == _approx(
+        runs=2, p50_calls=2.5, p95_calls=3.85, max_calls=4, p50_seconds=3.0, p95_seconds=3.9,
+        max_seconds=4.0, max_usd=1.0, refused=2,
+    )  # fmt: skip
+    lookup, save = rows["lookup"], rows["save"]
+    assert (lookup["max_calls"], lookup["max_seconds"], lookup["max_usd"]) == (1, None, None)
+    assert (save["max_calls"], save["max_seconds"], save["refused"]) == (1, 0.0, 0)
