@@ -2,7 +2,7 @@
 
 FORMAT      journal/<id>.journal
 events/date=YYYY-MM-DD/<id>.parquet      messages/date=YYYY-MM-DD/<id>.parquet
-blobs/<2>/<digest>      manifest/      quarantine/
+blobs/<2>/<digest>      manifest/      quarantine/      control/ (no traces: kill switch, breakers)
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from flightlog.control.control import CONTROL_FOLDER
 from flightlog.errors import DamagedError, StoreError
 from flightlog.recorder.ids import day_of
 from flightlog.trace.versions import FORMAT_VERSION, check_format
@@ -28,7 +29,15 @@ MISFIT_SUFFIX: Final = ".misfits"
 """Suffix there of whole records, one per line, of which some values fit no column."""
 TORN_SUFFIX: Final = ".torn"
 """Suffix there of a record that was cut off while it was written, so never acknowledged."""
-_FOLDERS: Final = ("journal", "events", "messages", "blobs", "manifest", "quarantine")
+_FOLDERS: Final = (
+    "journal",
+    "events",
+    "messages",
+    "blobs",
+    "manifest",
+    "quarantine",
+    CONTROL_FOLDER,  # so that it belongs to whoever records, and not to who switches first
+)
 
 
 @dataclass(frozen=True, slots=True)

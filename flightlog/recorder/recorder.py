@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 
 import msgspec
 
+from flightlog.control.control import Control
 from flightlog.errors import FlightlogError, StoreError
 from flightlog.recorder.blobs import is_long, write_blob
 from flightlog.recorder.frames import FrameType
@@ -41,6 +42,9 @@ class Recorder:
     Safe in threads, in signal handlers and over `fork`, where the child opens
     a journal of its own.
 
+    Attributes:
+        control: kill switch, breakers, windows and approvals of the store.
+
     Args:
         store: folder of the store; made when absent.
         seal_on_close: turn journals without a living writer into Parquet at `close`.
@@ -56,6 +60,7 @@ class Recorder:
     ) -> None:
         self._layout = create_layout(store)
         self.store_path = self._layout.root
+        self.control = Control.at(self.store_path)
         self.dropped_events = 0
         self.last_error: str | None = None
         self._seal_on_close = seal_on_close
@@ -229,6 +234,7 @@ class Recorder:
             self._is_closed = True
             journal, self._journal = self._journal, None
         _recorders.discard(self)
+        self.control.close()
         if journal is not None:
             journal.close()
             if self._seal_on_close:
