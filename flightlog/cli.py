@@ -34,6 +34,7 @@ COMMANDS = {
     "plot": ("flightlog.commands.plot:plot", "Plot budget usage."),
     "seal": ("flightlog.commands.seal:seal", "Turn finished journals into Parquet."),
     "verify": ("flightlog.commands.verify:verify", "Check every byte of a store."),
+    "kill": ("flightlog.commands.kill:kill", "Stop agents that run, or what they may do."),
     "config": ("flightlog.commands.config:config", "Check or show the settings."),
 }
 

@@ -50,7 +50,11 @@ class OpenRuns:
         started = events.filter(pc.equal(kind, EventKind.RUN_STARTED.value))
         for row in started.select(["run_id", *_BUDGET]).to_pylist():
             self._budgets[row.pop("run_id")] = row
-        during = events.filter(pc.invert(pc.is_in(kind, value_set=_AFTER_A_RUN)))
+        is_after = pc.is_in(kind, value_set=_AFTER_A_RUN)
+        is_of_a_run = pc.not_equal(
+            events.column("run_id"), ""
+        )  # a change of the kill switch is not
+        during = events.filter(pc.and_not(is_of_a_run, is_after))
         self._add_last(during)
         for run_id in self.stopped:
             self._seen.pop(run_id, None)
