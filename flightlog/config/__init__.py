@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from flightlog.config.dotted import with_dotted_keys
 from flightlog.config.reading import Keys, load_file
 from flightlog.config.reading import load_yaml as load_yaml
 from flightlog.config.reading import parse_yaml as parse_yaml
@@ -68,8 +69,8 @@ def load_config(path: str | Path) -> Config:
     Raises:
         ConfigError: unreadable, not YAML, an alias, a duplicate or unknown key, a wrong type.
     """
-    value, lines = load_file(path)
-    value = {} if value is None else value
+    read, read_lines = load_file(path)
+    value, lines = with_dotted_keys({} if read is None else read, read_lines, str(path))
     validate(value, lines, str(path))
     default = default_config()
     values, sources = dict(default.values), dict(default.sources)

@@ -84,6 +84,10 @@ def _limit(kind: str) -> dict[str, Any]:
     return {"type": [kind, "null"], "exclusiveMinimum": 0}
 
 
+def _limit_from_0(kind: str) -> dict[str, Any]:
+    return {"type": [kind, "null"], "minimum": 0}
+
+
 _NAMES: Final = {"type": "array", "items": {"type": "string", "minLength": 1}}
 _COUNT: Final = {"type": "integer", "minimum": 1}
 _FROM_0: Final = {"type": "number", "minimum": 0}
@@ -113,7 +117,7 @@ def _retries(path: str, max_attempts: int, what: str) -> tuple[Setting, ...]:
             f"{path}.jitter",
             {"type": "number", "minimum": 0, "maximum": 1},
             0.5,
-            "Share of the wait that is random, 0 to 1.",
+            "Share of the wait that is random.",
         ),
     )
 
@@ -144,19 +148,19 @@ _BUDGETS = (
     Setting("budgets.max_tokens", _limit("integer"), None, "Tokens per run."),
     Setting(
         "budgets.per_tool.<tool>.max_calls",
-        _limit("integer"),
+        _limit_from_0("integer"),
         None,
         "Attempts of the tool per run; a spent tool is refused and the run goes on.",
     ),
     Setting(
         "budgets.per_tool.<tool>.max_seconds",
-        _limit("number"),
+        _limit_from_0("number"),
         None,
         "Seconds of all attempts of the tool per run.",
     ),
     Setting(
         "budgets.per_tool.<tool>.max_usd",
-        _limit("number"),
+        _limit_from_0("number"),
         None,
         "USD per run by the declared cost of the tool.",
     ),
@@ -168,19 +172,19 @@ _BUDGETS = (
     ),
     Setting(
         "budgets.per_tenant.<tenant>.max_tool_calls",
-        _limit("integer"),
+        _limit_from_0("integer"),
         None,
         "Tool call attempts of the tenant in the window.",
     ),
     Setting(
         "budgets.per_tenant.<tenant>.max_usd",
-        _limit("number"),
+        _limit_from_0("number"),
         None,
         "USD of the tenant in the window.",
     ),
     Setting(
         "budgets.per_tenant.<tenant>.max_tokens",
-        _limit("integer"),
+        _limit_from_0("integer"),
         None,
         "Tokens of the tenant in the window.",
     ),
