@@ -86,9 +86,10 @@ class SharedState:
                 of this thread is already open (a signal handler in the midst of one).
         """
         with self._alone(), self._translated():
-            db = self._connected().db
-            with committed(db, self.timeout_s):
-                yield db
+            opened = self._connected()
+            self._make_tables(opened)
+            with committed(opened.db, self.timeout_s):
+                yield opened.db
 
     def read(self, query: str, values: Sequence[Value] = ()) -> list[Row]:
         """The rows of one SELECT as committed at this moment; no rows when there is no file.
@@ -99,8 +100,14 @@ class SharedState:
         with self._alone(), self._translated():
             if not self._is_in_place() and not self.exists:
                 return []
-            db = self._connected().db
-            return patiently(lambda: db.execute(query, values).fetchall(), self.timeout_s)
+            opened = self._connected()
+            try:
+                return self._rows(opened.db, query, values)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_ERROR or self._has_tables(opened):
+                    raise
+                self._make_tables(opened)  # only now, since that waits for writers
+                return self._rows(opened.db, query, values)
 
     def close(self) -> None:
         """Closes the file; the next use opens it again. State in memory is gone."""
@@ -116,13 +123,13 @@ class SharedState:
         if not lock.acquire(timeout=self.timeout_s):
             raise self._error("threads of this process hold the shared state too long")
         try:
-            if self._is_busy:
-                raise self._error("the shared state was asked for in the midst of its own use")
             if self._is_forked_midway:
                 raise self._error(
                     "this process was forked in the midst of a transaction of its parent",
                     "Start processes by spawn, or fork before the agents run.",
                 )
+            if self._is_busy:
+                raise self._error("the shared state was asked for in the midst of its own use")
             self._is_busy = True
             try:
                 yield
@@ -142,16 +149,25 @@ class SharedState:
             raise self._described(error) from error
 
     def _connected(self) -> StateFile:
-        """The open file with all tables; opened again where another file took its place."""
+        """The open file; opened again where another file took its place."""
         if self._open is None or not self._is_in_place():
             self.close()
             self._open = StateFile.at(self.path, self.timeout_s)
-        if self._open.tables < len(self._statements):
-            with committed(self._open.db, self.timeout_s):
-                for statement in self._statements:
-                    self._open.db.execute(statement)
-            self._open.tables = len(self._statements)
         return self._open
+
+    def _make_tables(self, opened: StateFile) -> None:
+        """Makes the declared tables that are not there."""
+        if not self._has_tables(opened):
+            with committed(opened.db, self.timeout_s):
+                for statement in self._statements:
+                    opened.db.execute(statement)
+            opened.tables = len(self._statements)
+
+    def _has_tables(self, opened: StateFile) -> bool:
+        return opened.tables == len(self._statements)
+
+    def _rows(self, db: sqlite3.Connection, query: str, values: Sequence[Value]) -> list[Row]:
+        return patiently(lambda: db.execute(query, values).fetchall(), self.timeout_s)
 
     def _is_in_place(self) -> bool:
         """True when a file is open and still the one at the path."""
