@@ -80,6 +80,11 @@ class Control:
         if "state" in self._made and self._folder is not None:
             self.state.close()
 
+    def end(self) -> None:
+        """Closes it for good; a control of this process alone forgets what it held."""
+        if "state" in self._made:
+            self.state.close()
+
     def _one(self, name: str, make: Callable[[], T]) -> T:
         """The one member of this name. Without a lock, which a fork could leave held: of
         two that threads make at once, `setdefault` keeps one."""

@@ -8,21 +8,14 @@ import os
 import stat
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Final
 
-import msgspec
-from msgspec import Meta
-
+from flightlog.control.kill_format import END_OF_TIME_US, MAX_BYTES, decoded, encoded
 from flightlog.control.kill_rule import KillMode, KillRule
-from flightlog.errors import StoreError, UsageError
-from flightlog.trace.canonical import clean_text
-
-FILE_VERSION: Final = 1
-MAX_BYTES: Final = 1 << 20
-"""Largest file that is read; a longer one counts as one that is not understood."""
+from flightlog.errors import StoreError
 
 LOCK_TIMEOUT_S: Final = 2.0
 _LOCK_RETRY_S: Final = 0.002
@@ -38,14 +31,34 @@ class Reading:
     """What the file says at one moment.
 
     Attributes:
-        rules: in force; a single `stop_all` where there is a problem.
+        by_tenant: rules in force by tenant, None for all runs; without empty entries.
+            A single `stop_all` where there is a problem.
         problem: why the file is not understood; None when it is, or is absent.
         identity: of the file that was read; None when it must be read again.
     """
 
-    rules: tuple[KillRule, ...] = ()
+    by_tenant: Mapping[str | None, tuple[KillRule, ...]] = field(default_factory=dict)
     problem: str | None = None
     identity: Identity | None = None
+
+    @classmethod
+    def of(
+        cls,
+        rules: Sequence[KillRule],
+        problem: str | None = None,
+        found: os.stat_result | None = None,
+    ) -> Reading:
+        """The reading of these rules, from the file that was found."""
+        lists: dict[str | None, list[KillRule]] = {}
+        for rule in rules:
+            lists.setdefault(rule.tenant, []).append(rule)
+        by_tenant = {tenant: tuple(rules) for tenant, rules in lists.items()}
+        return cls(by_tenant, problem, None if found is None else _identity(found))
+
+    @property
+    def rules(self) -> tuple[KillRule, ...]:
+        """All rules in force."""
+        return tuple(rule for rules in self.by_tenant.values() for rule in rules)
 
 
 class KillFile:
@@ -88,19 +101,19 @@ class KillFile:
             self.path.parent.mkdir(exist_ok=True)
             with self._alone():
                 before = self.current()
-                content = _encoded(changed(before))
+                content = encoded(changed(before))
                 self._remove_leftovers()
                 self._replace(content, before.identity, at_us)
         except OSError as error:
             raise StoreError(
                 f"the kill switch cannot be changed: {error.strerror or error}",
                 where=self._name,
-                hint="It is as it was. Look at the free space and at the rights of the folder; "
-                "to stop agents now, end their processes.",
+                hint="It is as it was. Look at the free space and at the rights of the folder. "
+                "An empty file in this place stops everything, and needs no space.",
             ) from error
 
     def _without_file(self) -> Reading:
-        if not self._reading.rules or self.path.parent.is_dir():
+        if not self._reading.by_tenant or self.path.parent.is_dir():
             self._reading = Reading()
         return self._reading
 
@@ -121,6 +134,8 @@ class KillFile:
                     os.close(descriptor)
                 if is_whole:
                     return _understood(content, before)
+        except FileNotFoundError:  # removed since it was seen
+            return self._without_file()
         except OSError as error:
             return _unreadable(error.strerror or str(error), None)
         return _unreadable("it is being written", None)
@@ -128,7 +143,10 @@ class KillFile:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         lock = self.path.with_suffix(".lock")
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except PermissionError:  # another user made it; on a local disk reading is enough
+            descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
         try:
             until = time.monotonic() + LOCK_TIMEOUT_S
             while True:
@@ -145,7 +163,11 @@ class KillFile:
                             "and try again.",
                         ) from None
                     time.sleep(_LOCK_RETRY_S)
-            yield
+            try:
+                yield
+            finally:
+                # Said aloud: a child forked by another thread in between holds it open, too.
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
         finally:
             os.close(descriptor)
 
@@ -173,107 +195,41 @@ class KillFile:
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            _sync_folder(self.path.parent)
+        except OSError as error:
+            raise StoreError(
+                f"the kill switch is changed, but a loss of power may undo that: {error.strerror}",
+                where=self._name,
+                hint="Look at the disk.",
+            ) from error
 
 
-class _Row(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """One rule as it stands in the file."""
-
-    mode: KillMode
-    tools: str | None = None
-    tenant: str | None = None
-    who: str = "unknown"
-    why: str = ""
-    at_us: Annotated[int, Meta(ge=0, lt=1 << 53)] | None = None
-
-
-class _Content(msgspec.Struct, forbid_unknown_fields=True):
-    version: int
-    rules: list[_Row]
-
-
-class _Versioned(msgspec.Struct):
-    version: int
-
-
-def _encoded(rules: tuple[KillRule, ...]) -> bytes:
-    """The content of a file with these rules.
-
-    Raises:
-        UsageError: readers would not understand it.
-    """
-    rows = [
-        _Row(
-            rule.mode,
-            clean_text(rule.tools) if rule.tools is not None else None,
-            clean_text(rule.tenant) if rule.tenant is not None else None,
-            clean_text(rule.who),
-            clean_text(rule.why),
-            rule.at_us,
-        )
-        for rule in rules
-    ]
-    content = msgspec.json.format(msgspec.json.encode(_Content(FILE_VERSION, rows))) + b"\n"
-    problem = _decoded(content)[1]
-    if problem is not None:
-        raise UsageError(
-            f"the kill switch does not take this: {problem}", hint="Nothing was changed."
-        )
-    return content
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _understood(content: bytes, found: os.stat_result) -> Reading:
-    rules, problem = _decoded(content)
+    rules, problem = decoded(content)
     if problem is not None:
         return _unreadable(problem, found)
-    return Reading(rules, None, _identity(found))
-
-
-def _decoded(content: bytes) -> tuple[tuple[KillRule, ...], str | None]:
-    """The rules in a file, or what is wrong with it."""
-    if len(content) > MAX_BYTES:
-        return (), f"it is longer than {MAX_BYTES} bytes"
-    if not content.strip():
-        return (), "it is empty"
-    try:
-        version = msgspec.json.decode(content, type=_Versioned).version
-        if version != FILE_VERSION:
-            return (), (
-                f"it has version {version}, this flightlog knows {FILE_VERSION}; "
-                "upgrade flightlog in this process"
-            )
-        rows = msgspec.json.decode(content, type=_Content).rules
-        rules = tuple(_rule(row) for row in rows)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return (), clean_text(str(error))
-    except UsageError as error:
-        return (), error.what
-    return rules, None
-
-
-def _rule(row: _Row) -> KillRule:
-    rule = KillRule(row.mode, row.tools, row.tenant, row.who, row.why, row.at_us)
-    rule.check()
-    return rule
+    return Reading.of(rules, None, found)
 
 
 def _unreadable(problem: str, found: os.stat_result | None) -> Reading:
     """Everything stops; read again at the next check where the failure may pass."""
+    at_us = found.st_mtime_ns // 1000 if found else -1
     rule = KillRule(
         KillMode.STOP_ALL,
         who="flightlog",
         why=f"the file of the kill switch cannot be understood: {problem}",
-        at_us=_plausible(found.st_mtime_ns // 1000) if found else None,
+        at_us=at_us if 0 <= at_us < END_OF_TIME_US else None,
     )
-    return Reading((rule,), problem, _identity(found) if found else None)
-
-
-def _plausible(at_us: int) -> int | None:
-    return at_us if 0 <= at_us < 1 << 53 else None
+    return Reading.of([rule], problem, found)
 
 
 def _identity(found: os.stat_result) -> Identity:

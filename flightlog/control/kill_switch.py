@@ -43,12 +43,12 @@ class KillSwitch:
 
     def __init__(self, path: Path | None) -> None:
         self._file = None if path is None else KillFile(path)
-        self._held: tuple[KillRule, ...] = ()
+        self._held = Reading()
         self._lock = threading.Lock()
 
     def rules(self) -> tuple[KillRule, ...]:
         """All rules in force; does not raise."""
-        return self._held if self._file is None else self._file.current().rules
+        return self._current().rules
 
     def rule_for(
         self, *, tenant: str | None, tool: str | None, is_write: bool, configured: str
@@ -66,11 +66,14 @@ class KillSwitch:
         Returns:
             The rule, with `configured` replaced by what it means for this agent.
         """
-        rules = self._held if self._file is None else self._file.current().rules
+        by_tenant = self._current().by_tenant
+        if not by_tenant:
+            return None
+        applying = by_tenant.get(None, ())
+        if tenant is not None:
+            applying += by_tenant.get(tenant, ())
         found: KillRule | None = None
-        for one in rules:
-            if one.tenant is not None and one.tenant != tenant:
-                continue
+        for one in applying:
             rule = one.resolved(configured)
             if rule.forbids(tool, is_write=is_write) and (
                 found is None or rule.severity > found.severity
@@ -152,7 +155,10 @@ class KillSwitch:
             self._file.change(changed, at_us=at_us)
             return
         with self._lock:
-            self._held = changed(Reading(self._held))
+            self._held = Reading.of(changed(self._held))
+
+    def _current(self) -> Reading:
+        return self._held if self._file is None else self._file.current()
 
     def _not_understood(self, problem: str) -> StoreError:
         return StoreError(

@@ -51,9 +51,8 @@ class OpenRuns:
         for row in started.select(["run_id", *_BUDGET]).to_pylist():
             self._budgets[row.pop("run_id")] = row
         is_after = pc.is_in(kind, value_set=_AFTER_A_RUN)
-        is_of_a_run = pc.not_equal(
-            events.column("run_id"), ""
-        )  # a change of the kill switch is not
+        # A change of the kill switch belongs to no run.
+        is_of_a_run = pc.not_equal(events.column("run_id"), "")
         during = events.filter(pc.and_not(is_of_a_run, is_after))
         self._add_last(during)
         for run_id in self.stopped:
