@@ -1,11 +1,35 @@
 """Settings become a policy and prices."""
 
+from dataclasses import MISSING, fields
 from pathlib import Path
 
-from flightlog.config import default_config, load_config
-from flightlog.runtime.budget import Budget
-from flightlog.runtime.from_config import policy_from, prices_from
+import pytest
+
+from flightlog.config import Config, default_config, load_config
+from flightlog.config.page import PRODUCTION
+from flightlog.config.settings import (
+    FALLBACKS,
+    GUARD_ACTIONS,
+    REQUIRED,
+    SETTINGS,
+    STOPPING_OUTCOMES,
+)
+from flightlog.control.breaker_policy import BreakerPolicy, Fallback
+from flightlog.control.window_budget import WindowBudget
+from flightlog.errors import ConfigError
+from flightlog.runtime.budget import Budget, ToolBudget
+from flightlog.runtime.from_config import agent_settings, policy_from, prices_from
+from flightlog.runtime.guards import Guard, GuardAction, GuardPolicy
 from flightlog.runtime.model import Usage
+from flightlog.runtime.policy import Policy, approve_all
+from flightlog.runtime.retry import RetryPolicy
+from flightlog.trace.vocab import Outcome
+
+
+def loaded(tmp_path: Path, text: str) -> Config:
+    path = tmp_path / "flightlog.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_config(path)
 
 
 def test_default_settings_are_the_safe_policy() -> None:
@@ -16,15 +40,19 @@ def test_default_settings_are_the_safe_policy() -> None:
     assert policy.approver is None
 
 
+def test_default_settings_add_nothing_to_the_default_policy() -> None:
+    assert (
+        policy_from(default_config()).digest == Policy(allow=default_config()["tools.allow"]).digest
+    )
+
+
 def test_settings_reach_policy_and_prices(tmp_path: Path) -> None:
-    path = tmp_path / "flightlog.yaml"
-    path.write_text(
+    config = loaded(
+        tmp_path,
         "tools: {allow: [a.*]}\nbudgets: {max_usd: 0.5, max_steps: null}\n"
         "writes: {require_approval: false}\n"
         "prices: {m: {input_usd_per_mtok: 1, output_usd_per_mtok: 10}}\n",
-        encoding="utf-8",
     )
-    config = load_config(path)
     policy = policy_from(config)
     assert policy.allow == ("a.*",)
     assert (policy.budget.max_usd, policy.budget.max_steps) == (0.5, None)
@@ -32,3 +60,97 @@ def test_settings_reach_policy_and_prices(tmp_path: Path) -> None:
     cost = prices_from(config).cost(Usage(1_000_000, 100_000), ("m",))
     assert cost is not None
     assert cost.usd == 2.0
+
+
+def test_every_guardrail_of_the_file_reaches_the_policy(tmp_path: Path) -> None:
+    policy = policy_from(
+        loaded(
+            tmp_path,
+            """
+budgets:
+  per_tool: {http.get: {max_calls: 0, max_seconds: 2.5, max_usd: 1}}
+  per_tenant: {"*": {window_seconds: 60, max_tool_calls: 9, max_usd: 5, max_tokens: 100}}
+results: {max_bytes: null}
+stop_on: [failed, denied]
+retries: {"http.*": {max_attempts: 4, initial_seconds: 1, max_seconds: 2, multiplier: 3}}
+model_retries: {max_attempts: 2, jitter: 0}
+breakers:
+  http.get: {failure_rate: 0.9, min_calls: 2, window_seconds: 5, open_seconds: 6,
+             half_open_calls: 3, fallback: read_only}
+guards: {actions: {cycle: stop, policy_lost: read_only, truncated: record}}
+kill_switch: {mode_when_enabled: "disable_tools:http.*"}
+""",
+        )
+    )
+    assert policy.tool_budgets == {"http.get": ToolBudget(0, 2.5, 1)}
+    assert policy.tenant_budgets == {"*": WindowBudget(60, 9, 5, 100)}
+    assert policy.max_result_bytes is None
+    assert policy.stop_on == {Outcome.FAILED, Outcome.DENIED}
+    assert policy.retries == {"http.*": RetryPolicy(4, 1, 2, 3, 0.5)}
+    assert policy.model_retry == RetryPolicy(2, jitter=0)
+    assert policy.breakers == {"http.get": BreakerPolicy(0.9, 2, 5, 6, 3, Fallback.READ_ONLY)}
+    assert dict(policy.guards.actions) == {
+        Guard.CYCLE: GuardAction.STOP,
+        Guard.POLICY_LOST: GuardAction.READ_ONLY,
+    }
+    assert policy.kill_mode == "disable_tools:http.*"
+
+
+@pytest.mark.parametrize(
+    ("root", "kind", "left_out"),
+    [
+        ("budgets.per_tool.<tool>.", ToolBudget, set()),
+        ("budgets.per_tenant.<tenant>.", WindowBudget, set()),
+        ("retries.<tool>.", RetryPolicy, set()),
+        ("model_retries.", RetryPolicy, set()),
+        ("breakers.<tool>.", BreakerPolicy, set()),
+        ("guards.", GuardPolicy, {"actions"}),
+    ],
+)
+def test_the_table_names_every_field_with_its_default(
+    root: str, kind: type, left_out: set[str]
+) -> None:
+    of_table = {
+        setting.path.removeprefix(root): setting.default
+        for setting in SETTINGS
+        if setting.path.startswith(root) and "actions" not in setting.path
+    }
+    of_class = {}
+    for one in fields(kind):
+        if one.name in left_out:
+            continue
+        name = one.name if one.name in of_table else one.name.removesuffix("_s") + "_seconds"
+        of_class[name] = REQUIRED if one.default is MISSING else one.default
+    if root == "model_retries.":
+        of_class["max_attempts"] = 1  # off
+    assert of_table == of_class
+
+
+def test_the_words_of_the_table_are_those_of_the_runtime() -> None:
+    assert set(FALLBACKS) == {item.value for item in Fallback}
+    assert set(GUARD_ACTIONS) == {item.value for item in GuardAction}
+    assert set(STOPPING_OUTCOMES) == {item.value for item in Outcome} - {"ok"}
+    guards = {s.keys[-1] for s in SETTINGS if s.path.startswith("guards.actions.")}
+    assert guards == {item.value for item in Guard}
+
+
+def test_an_error_of_the_runtime_names_file_and_line(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "retries:\n  a: {}\n  b: {max_attempts: 2}\n")
+    config["retries"]["b"]["max_attempts"] = 0  # a value that the schema would have refused
+    with pytest.raises(ConfigError) as caught:
+        policy_from(config)
+    assert str(caught.value).startswith(f"{config.file}:3: retries.b: retry max_attempts=0")
+    assert caught.value.hint
+
+
+def test_an_approver_given_in_code_wins(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "approvals: {via: queue}\n")
+    assert policy_from(config, approver=approve_all).approver is approve_all
+
+
+def test_one_call_gives_an_agent_all_that_the_file_says(tmp_path: Path) -> None:
+    path = tmp_path / "flightlog.yaml"
+    path.write_text(PRODUCTION, encoding="utf-8")
+    settings = agent_settings(path, approver=approve_all)
+    assert settings["policy"].budget.max_usd == 0.5
+    assert settings["prices"].knows("my-model")
