@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Any, Final
 
 from flightlog.config import Config
@@ -13,6 +13,8 @@ from flightlog.config.validation import key_text
 from flightlog.runtime.policy import matches
 
 _GLOB_SIGNS: Final = "*?["
+_MOST_COMPARED: Final = 500
+"""Names of one mapping that are compared with others; a longer one was made by a program."""
 _BY_TOOL: Final = ("budgets.per_tool", "retries", "breakers")
 _BY_NAME: Final = (*_BY_TOOL, "budgets.per_tenant")
 _RUN_LIMIT_OF: Final = {
@@ -73,11 +75,11 @@ def _not_allowed(config: Config) -> _Said:
     """Entries for tools that the allowlist does not hold."""
     allow = config["tools.allow"]
     for setting in _BY_TOOL:
-        for name in config[setting]:
+        for name in islice(config[setting], _MOST_COMPARED):
             if not any(_can_meet(name, entry) for entry in allow):
                 yield setting, (name,), "is for a tool that tools.allow does not allow"
     for tenant, tools in config["credentials"].items():
-        for name in tools:
+        for name in islice(tools, _MOST_COMPARED):
             if not any(_can_meet(name, entry) for entry in allow):
                 yield (
                     "credentials",
@@ -93,7 +95,7 @@ def _not_allowed(config: Config) -> _Said:
 def _unreached(config: Config) -> _Said:
     """Entries that an earlier glob hides: the first that matches is taken."""
     for setting in _BY_NAME:
-        for first, later in combinations(config[setting], 2):
+        for first, later in combinations(islice(config[setting], _MOST_COMPARED), 2):
             stars_only = not any(sign in first for sign in "?[")
             if _is_glob(first) and _is_glob(later) and stars_only and matches(later, first):
                 yield setting, (later,), f"is never reached: {first!r} stands before it"

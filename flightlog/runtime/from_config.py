@@ -12,8 +12,9 @@ from flightlog.config import Config, load_config
 from flightlog.config.settings import SETTINGS
 from flightlog.config.validation import key_text
 from flightlog.control.breaker_policy import BreakerPolicy
+from flightlog.control.kill_rule import parse_mode
 from flightlog.control.window_budget import WindowBudget
-from flightlog.errors import ConfigError
+from flightlog.errors import ConfigError, UsageError
 from flightlog.runtime.budget import Budget, ToolBudget
 from flightlog.runtime.guards import Guard, GuardAction, GuardPolicy
 from flightlog.runtime.policy import Approver, Policy
@@ -57,6 +58,9 @@ def policy_from(config: Config, *, approver: Approver | None = None) -> Policy:
     """
     with _at(config, "budgets.max_steps"):
         budget = Budget(**{one.name: config[f"budgets.{one.name}"] for one in fields(Budget)})
+    kill_mode = config["kill_switch.mode_when_enabled"]
+    with _at(config, "kill_switch.mode_when_enabled"):
+        parse_mode(kill_mode)
     return Policy(
         allow=config["tools.allow"],
         budget=budget,
@@ -70,7 +74,7 @@ def policy_from(config: Config, *, approver: Approver | None = None) -> Policy:
         model_retry=_model_retry(config),
         breakers=_by_name(config, "breakers", BreakerPolicy),
         guards=_guards(config),
-        kill_mode=config["kill_switch.mode_when_enabled"],
+        kill_mode=kill_mode,
     )
 
 
@@ -90,10 +94,10 @@ def prices_from(config: Config) -> PriceTable:
 
 @contextmanager
 def _at(config: Config, setting: str, *names: str) -> Iterator[None]:
-    """Gives a ConfigError of the runtime the place in the file that led to it."""
+    """Gives an error of the runtime the place in the file that led to it."""
     try:
         yield
-    except ConfigError as error:
+    except (ConfigError, UsageError) as error:
         raise ConfigError(
             f"{key_text((*setting.split('.'), *names))}: {error.what}",
             where=config.where(setting, *names),
