@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from flightlog.errors import ToolDefinitionError
+from flightlog.runtime.injected import KEY_PARAMETER, injected_by
 from flightlog.trace.canonical import canonical_json
 
 _PLAIN = {str: "string", int: "integer", float: "number", bool: "boolean"}
@@ -32,12 +33,15 @@ def schema_of(fn: Callable[..., Any]) -> dict[str, Any]:
         raise ToolDefinitionError(
             f"annotations that cannot be resolved: {error}", where=where, hint=_HINT
         ) from error
+    injected = injected_by(fn)
     properties: dict[str, Any] = {}
     required: list[str] = []
     is_open = False
     for name, parameter in inspect.signature(fn).parameters.items():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             is_open = True
+            continue
+        if name == injected.context or (name == KEY_PARAMETER and injected.takes_key):
             continue
         place = f"{where}, parameter {name!r}"
         if parameter.kind not in _KEYWORD_KINDS:

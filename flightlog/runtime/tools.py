@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, Literal, overload
 
 from flightlog.errors import ToolDefinitionError
+from flightlog.runtime.injected import KEY_PARAMETER, Injected, injected_by
 from flightlog.runtime.schemas import SchemaCheck
 from flightlog.runtime.signature import description_of, schema_of
 from flightlog.trace.canonical import canonical_json
@@ -105,7 +106,16 @@ class Tool:
                     where=where,
                     hint="Give 0 or more, or None.",
                 )
-        _ = self.input_check, self.output_check  # a malformed schema is refused here and now
+        # A malformed schema or signature is refused here and now.
+        _ = self.input_check, self.output_check
+        context = self._injected.context
+        if context is not None and context in self._properties:
+            raise ToolDefinitionError(
+                f"the input schema has a property {context!r}, and the function takes its "
+                "ToolContext under that name",
+                where=where,
+                hint="Remove the property: the gateway gives the context, never the model.",
+            )
 
     def _check_types(self, where: str) -> None:
         """Refuses what a declarations file written by hand may hold."""
@@ -154,6 +164,30 @@ class Tool:
         if self.output_schema is None:
             return None
         return SchemaCheck(self.output_schema, where=f"tool {self.name!r}, output schema")
+
+    @cached_property
+    def context_parameter(self) -> str | None:
+        """The function's parameter that gets the `ToolContext`; None without one."""
+        return self._injected.context
+
+    @cached_property
+    def takes_key(self) -> bool:
+        """True when the gateway gives the function its idempotency key."""
+        return self._injected.takes_key and self.key_argument is None
+
+    @cached_property
+    def key_argument(self) -> str | None:
+        """The argument in which the model gives the idempotency key; None without one."""
+        return KEY_PARAMETER if KEY_PARAMETER in self._properties else None
+
+    @cached_property
+    def _injected(self) -> Injected:
+        return Injected() if self.fn is None else injected_by(self.fn)
+
+    @property
+    def _properties(self) -> Mapping[str, Any]:
+        properties = (self.input_schema or {}).get("properties")
+        return properties if isinstance(properties, Mapping) else {}
 
     def declaration(self) -> dict[str, Any]:
         """The tool as plain JSON, without its function; what is at its default is left out."""
