@@ -17,7 +17,7 @@ from flightlog.control.kill_format import END_OF_TIME_US, MAX_BYTES, decoded, en
 from flightlog.control.kill_rule import KillMode, KillRule
 from flightlog.errors import StoreError
 
-LOCK_TIMEOUT_S: Final = 2.0
+DEFAULT_TIMEOUT_S: Final = 2.0
 _LOCK_RETRY_S: Final = 0.002
 _READ_TRIES: Final = 5
 _TEMPORARY_SUFFIX: Final = ".tmp"
@@ -66,12 +66,14 @@ class KillFile:
 
     Args:
         path: the file; it is made, with its folder, at the first change.
+        timeout_s: longest wait for another process that changes it, seconds.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         # Absolute, so that a process that changes its folder still finds it.
         self.path = path.absolute()
         self._name = str(self.path)
+        self._timeout_s = timeout_s
         self._reading = Reading()
 
     def current(self) -> Reading:
@@ -104,6 +106,7 @@ class KillFile:
                 content = encoded(changed(before))
                 self._remove_leftovers()
                 self._replace(content, before.identity, at_us)
+                self.current()
         except OSError as error:
             raise StoreError(
                 f"the kill switch cannot be changed: {error.strerror or error}",
@@ -148,7 +151,7 @@ class KillFile:
         except PermissionError:  # another user made it; on a local disk reading is enough
             descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            until = time.monotonic() + LOCK_TIMEOUT_S
+            until = time.monotonic() + self._timeout_s
             while True:
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -157,7 +160,7 @@ class KillFile:
                     if time.monotonic() > until:
                         raise StoreError(
                             "another process has been changing the kill switch for longer "
-                            f"than {LOCK_TIMEOUT_S:g} s",
+                            f"than {self._timeout_s:g} s",
                             where=str(lock),
                             hint="The switch is as it was. Find the process with fuser, end it "
                             "and try again.",

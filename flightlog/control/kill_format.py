@@ -1,4 +1,4 @@
-"""What stands in the file of the kill switch: rules as bytes, and any bytes as rules or a problem."""
+"""The content of the kill switch file: rules as bytes, and any bytes as rules or a problem."""
 
 from __future__ import annotations
 

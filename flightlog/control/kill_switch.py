@@ -23,7 +23,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from flightlog.control.kill_file import KillFile, Reading
+from flightlog.control.kill_file import DEFAULT_TIMEOUT_S, KillFile, Reading
 from flightlog.control.kill_rule import KillMode, KillRule, parse_mode
 from flightlog.errors import StoreError
 
@@ -39,10 +39,11 @@ class KillSwitch:
     Args:
         path: the file; made with its folder when something is switched on. None: in
             this process only; a forked child goes on with a copy.
+        timeout_s: longest wait for another process that switches, seconds.
     """
 
-    def __init__(self, path: Path | None) -> None:
-        self._file = None if path is None else KillFile(path)
+    def __init__(self, path: Path | None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        self._file = None if path is None else KillFile(path, timeout_s=timeout_s)
         self._held = Reading()
         self._lock = threading.Lock()
 
