@@ -41,6 +41,7 @@ class ApprovalRequest:
         idempotency_key: key of the write.
         remaining_s: seconds that the run has left when asked; None without a deadline.
         cancelled: set when the run is over; who waits for a person should look at it.
+        explain: takes the reason of the answer, for the trace and the model.
     """
 
     run_id: str
@@ -56,6 +57,7 @@ class ApprovalRequest:
     idempotency_key: str | None = None
     remaining_s: Callable[[], float | None] = field(default=lambda: None, compare=False, repr=False)
     cancelled: CancelToken = field(default_factory=CancelToken, compare=False, repr=False)
+    explain: Callable[[str], None] = field(default=lambda _: None, compare=False, repr=False)
 
 
 class Decision(StrEnum):
