@@ -29,11 +29,12 @@ def check(file: Path) -> None:
     Settings that contradict each other are warnings, and the exit code stays 0.
     """
     from flightlog.config import load_config
+    from flightlog.control.control import Control
     from flightlog.runtime.contradictions import contradictions
     from flightlog.runtime.from_config import policy_from, prices_from
 
     loaded = load_config(file)
-    policy_from(loaded)
+    policy_from(loaded, store=Control.in_process())
     prices_from(loaded)
     warnings = contradictions(loaded)
     _say(f"ok: {file}: {_summary(loaded)}{_count(len(warnings), '; {} warning')}")

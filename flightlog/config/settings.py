@@ -205,15 +205,16 @@ _WRITES = (
     ),
     Setting(
         "approvals.wait_seconds",
-        _FROM_0,
-        60,
-        "How long a write waits for the answer.",
+        _limit_from_0("number"),
+        None,
+        "How long a write waits for the answer; null waits 300 at the terminal and not at all "
+        "for the queue, where the run ends with approval_pending and the next one goes on.",
     ),
     Setting(
         "approvals.valid_seconds",
         _ABOVE_0,
         3600,
-        "How long an approval in the queue holds for the same write.",
+        "How long a request in the queue can be decided and used.",
     ),
     Setting(
         "credentials.<tenant>.<tool>.<name>.env",

@@ -122,9 +122,17 @@ def _approvals(config: Config) -> _Said:
             if config.is_set(f"approvals.{key}"):
                 text = "has no effect here: approvals.via is none"
                 yield f"approvals.{key}", (), text
-    wait, limit = config["approvals.wait_seconds"], config["budgets.max_seconds"]
-    if asks and limit is not None and wait > limit:
+    if config["approvals.via"] == "terminal" and config.is_set("approvals.valid_seconds"):
+        yield "approvals.valid_seconds", (), "has no effect here: only the queue has it"
+    wait = config["approvals.wait_seconds"]
+    if not asks or wait is None:
+        return
+    limit, valid = config["budgets.max_seconds"], config["approvals.valid_seconds"]
+    if limit is not None and wait > limit:
         text = f"is {wait}, above budgets.max_seconds={limit}, which ends the run first"
+        yield "approvals.wait_seconds", (), text
+    if config["approvals.via"] == "queue" and wait > valid:
+        text = f"is {wait}, above approvals.valid_seconds={valid}, when the request is void"
         yield "approvals.wait_seconds", (), text
 
 

@@ -12,6 +12,7 @@ from flightlog.config import Config, load_config
 from flightlog.config.settings import SETTINGS
 from flightlog.config.validation import key_text
 from flightlog.control.breaker_policy import BreakerPolicy
+from flightlog.control.control import Control
 from flightlog.control.kill_rule import parse_mode
 from flightlog.control.window_budget import WindowBudget
 from flightlog.errors import ConfigError, UsageError
@@ -32,29 +33,45 @@ class AgentSettings(TypedDict):
     prices: PriceTable
 
 
-def agent_settings(file: str | Path, *, approver: Approver | None = None) -> AgentSettings:
+def agent_settings(
+    file: str | Path,
+    *,
+    approver: Approver | None = None,
+    store: str | Path | Control | None = None,
+) -> AgentSettings:
     """Everything that a settings file says of an agent: `Agent(..., **agent_settings(file))`.
 
     Args:
         file: YAML or JSON, as for `flightlog.load_config`.
-        approver: as in `policy_from`.
+        approver, store: as in `policy_from`.
 
     Raises:
         ConfigError: as `flightlog.load_config` and `policy_from`.
     """
     config = load_config(file)
-    return {"policy": policy_from(config, approver=approver), "prices": prices_from(config)}
+    return {
+        "policy": policy_from(config, approver=approver, store=store),
+        "prices": prices_from(config),
+    }
 
 
-def policy_from(config: Config, *, approver: Approver | None = None) -> Policy:
+def policy_from(
+    config: Config,
+    *,
+    approver: Approver | None = None,
+    store: str | Path | Control | None = None,
+) -> Policy:
     """The policy that the settings describe.
 
     Args:
         config: from `flightlog.load_config`.
         approver: says yes or no to each write; wins over `approvals.via`.
+        store: folder of the store whose queue `approvals.via: queue` asks, or its control
+            (`recorder.control`).
 
     Raises:
-        ConfigError: values that are well-formed but make no sense, with file and line.
+        ConfigError: values that are well-formed but make no sense, with file and line;
+            approvals go to the queue and there is no store.
     """
     with _at(config, "budgets.max_steps"):
         budget = Budget(**{one.name: config[f"budgets.{one.name}"] for one in fields(Budget)})
@@ -65,7 +82,7 @@ def policy_from(config: Config, *, approver: Approver | None = None) -> Policy:
         allow=config["tools.allow"],
         budget=budget,
         require_approval=config["writes.require_approval"],
-        approver=approver,
+        approver=approver or _approver(config, store),
         stop_on=frozenset(Outcome(name) for name in config["stop_on"]),
         max_result_bytes=config["results.max_bytes"],
         tool_budgets=_by_name(config, "budgets.per_tool", ToolBudget),
@@ -121,6 +138,32 @@ def _arguments(entry: Mapping[str, Any], kind: type) -> dict[str, Any]:
         key if key in known else f"{key.removesuffix('_seconds')}_s": value
         for key, value in entry.items()
     }
+
+
+def _approver(config: Config, store: str | Path | Control | None) -> Approver | None:
+    """Who `approvals.via` asks; nobody where writes need no approval."""
+    via = config["approvals.via"]
+    if via == "none" or not config["writes.require_approval"]:
+        return None
+    from flightlog.runtime.approvers import (  # noqa: PLC0415 - not every agent asks
+        DEFAULT_TIMEOUT_S,
+        queue_approver,
+        terminal_approver,
+    )
+
+    wait_s = config["approvals.wait_seconds"]
+    key = "approvals.wait_seconds" if config.is_set("approvals.wait_seconds") else "approvals.via"
+    if via == "terminal":
+        with _at(config, key):
+            return terminal_approver(timeout_s=DEFAULT_TIMEOUT_S if wait_s is None else wait_s)
+    if store is None:
+        raise ConfigError(
+            "approvals.via is queue, and there is no store to queue at",
+            where=config.where("approvals.via"),
+            hint='Give one in code: policy_from(config, store="flightlog-store"), or an approver.',
+        )
+    with _at(config, "approvals.valid_seconds"):
+        return queue_approver(store, wait_s=wait_s or 0, valid_s=config["approvals.valid_seconds"])
 
 
 def _model_retry(config: Config) -> RetryPolicy | None:

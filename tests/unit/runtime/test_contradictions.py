@@ -78,6 +78,14 @@ def test_the_defaults_and_the_examples_contradict_nothing(tmp_path: Path) -> Non
             "2: approvals.wait_seconds is 11, above budgets.max_seconds=10",
         ),
         (
+            "approvals: {via: terminal, valid_seconds: 3}",
+            "1: approvals.valid_seconds has no effect here: only the queue has it",
+        ),
+        (
+            "budgets: {max_seconds: null}\napprovals: {via: queue, wait_seconds: 3601}",
+            "2: approvals.wait_seconds is 3601, above approvals.valid_seconds=3600",
+        ),
+        (
             "retries: {kb.read: {initial_seconds: 9, max_seconds: 8}}",
             '1: retries."kb.read".initial_seconds is 9, above max_seconds=8, which caps it',
         ),

@@ -15,6 +15,7 @@ from flightlog.config.settings import (
     STOPPING_OUTCOMES,
 )
 from flightlog.control.breaker_policy import BreakerPolicy, Fallback
+from flightlog.control.control import Control
 from flightlog.control.window_budget import WindowBudget
 from flightlog.errors import ConfigError
 from flightlog.runtime.budget import Budget, ToolBudget
@@ -148,9 +149,48 @@ def test_an_approver_given_in_code_wins(tmp_path: Path) -> None:
     assert policy_from(config, approver=approve_all).approver is approve_all
 
 
+def test_approvals_go_where_the_file_says(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    config = loaded(tmp_path, "approvals: {via: queue, wait_seconds: 7, valid_seconds: 60}\n")
+    assert repr(policy_from(config, store=store).approver) == "queue_approver(wait_s=7, valid_s=60)"
+    assert not store.exists()
+    config = loaded(tmp_path, "approvals: {via: queue}\n")
+    approver = policy_from(config, store=Control.in_process()).approver
+    assert repr(approver) == "queue_approver(wait_s=0, valid_s=3600)"
+    config = loaded(tmp_path, "approvals: {via: terminal}\n")
+    assert repr(policy_from(config).approver) == "terminal_approver(timeout_s=300)"
+    config = loaded(tmp_path, "approvals: {via: terminal}\nwrites: {require_approval: false}\n")
+    assert policy_from(config).approver is None
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("approvals:\n  via: queue\n", "2: approvals.via is queue, and there is no store"),
+        (
+            "approvals:\n  via: terminal\n  wait_seconds: 0\n",
+            "3: approvals.wait_seconds: timeout_s=0",
+        ),
+    ],
+)
+def test_approvals_that_can_never_be_given_are_an_error(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    config = loaded(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        policy_from(config)
+    assert str(caught.value).startswith(f"{config.file}:{says}")
+
+
+def test_an_approval_that_is_valid_for_ever_is_an_error(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "approvals: {via: queue, valid_seconds: 1e9}\n")
+    with pytest.raises(ConfigError, match=r":1: approvals\.valid_seconds: valid_s="):
+        policy_from(config, store=tmp_path / "store")
+
+
 def test_one_call_gives_an_agent_all_that_the_file_says(tmp_path: Path) -> None:
     path = tmp_path / "flightlog.yaml"
     path.write_text(PRODUCTION, encoding="utf-8")
-    settings = agent_settings(path, approver=approve_all)
+    settings = agent_settings(path, store=tmp_path / "store")
     assert settings["policy"].budget.max_usd == 0.5
     assert settings["prices"].knows("my-model")
