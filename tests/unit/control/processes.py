@@ -68,6 +68,14 @@ def hold_transaction(pipe: Connection, path: Path) -> None:
         time.sleep(PATIENCE_S)
 
 
+def list_things(pipe: Connection, path: Path) -> None:
+    """Opens the file, tells the names in it and closes it, as a command does."""
+    state = SharedState(path)
+    pipe.send([name for (name,) in state.read("SELECT name FROM things ORDER BY name")])
+    state.close()
+    pipe.send("closed")
+
+
 def race_for_last_unit(pipe: Connection, path: Path) -> None:
     """For each tenant's name that comes: reserves the only unit there is."""
     windows = Windows(SharedState(path, timeout_s=PATIENCE_S))

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from flightlog.control.shared_state import SharedState
-from flightlog.control.state_file import SCHEMA_VERSION
+from flightlog.control.state_file import SCHEMA_VERSION, StateFile, committed
 from flightlog.errors import DamagedError, NewerFormatError, StoreError
-from tests.unit.control.processes import child, hold_transaction, killed, told
+from tests.unit.control.processes import child, hold_transaction, killed, list_things, told
 
 TABLE = "CREATE TABLE IF NOT EXISTS things (name TEXT PRIMARY KEY) STRICT"
 ALL = "SELECT name FROM things ORDER BY name"
@@ -79,6 +79,37 @@ def test_what_one_commits_another_reads(path: Path) -> None:
     assert names(other) == ["a"]
     add(other, "b")
     assert names(one) == ["a", "b"]
+
+
+def test_a_second_object_on_a_file_does_not_take_the_locks_of_the_first(path: Path) -> None:
+    """Else a command of another process would think itself alone and take the WAL away."""
+    one, other = things(path), things(path)
+    add(one, "a")
+    add(other, "b")
+    with child(list_things, path) as (_, pipe):
+        assert told(pipe) == ["a", "b"]
+        assert told(pipe) == "closed"
+    add(one, "c")
+    with child(list_things, path) as (_, pipe):
+        assert told(pipe) == ["a", "b", "c"]
+
+
+def test_a_commit_does_not_wait_for_the_disk(path: Path) -> None:
+    state = things(path)
+    add(state, "a")
+    assert state.read("PRAGMA journal_mode") == [("wal",)]
+    assert state.read("PRAGMA synchronous") == [(1,)]
+
+
+def test_a_transaction_that_an_interrupt_left_open_is_rolled_back() -> None:
+    file = StateFile.at(None, 1.0)
+    file.db.execute(TABLE)
+    file.db.execute("BEGIN IMMEDIATE")
+    file.db.execute("INSERT INTO things VALUES ('left')")
+    with committed(file.db, 1.0):
+        file.db.execute("INSERT INTO things VALUES ('a')")
+    assert file.db.execute(ALL).fetchall() == [("a",)]
+    file.close()
 
 
 def test_a_body_that_raises_changes_nothing(path: Path) -> None:

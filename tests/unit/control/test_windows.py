@@ -167,6 +167,17 @@ def test_windows_of_different_lengths_see_the_same_spending() -> None:
     refused(windows.reserve("a", day, 2000.0, tool_calls=1))
 
 
+def test_settling_changes_only_the_windows_that_the_entry_is_in() -> None:
+    windows = in_memory()
+    minute, day = WindowBudget(60, max_tokens=100), WindowBudget(86400, max_tokens=1000)
+    old = reserved(windows.reserve("a", day, 1000.0, tokens=90))
+    reserved(windows.reserve("a", minute, 1100.0, tokens=100))
+    windows.settle(old, usd=None, tokens=0)
+    assert refused(windows.reserve("a", minute, 1100.0, tokens=1)).used == 100
+    reserved(windows.reserve("a", day, 1100.0, tokens=900))
+    assert refused(windows.reserve("a", day, 1100.0, tokens=1)).used == 1000
+
+
 @pytest.mark.parametrize(
     "amounts",
     [
