@@ -88,7 +88,10 @@ def off(tenant: str | None, everything: bool, why: str, who: str | None, store: 
     at_us = time.time_ns() // 1000
     ended = switch.turn_off(tenant=tenant, everything=everything)
     # The rule as it was, but who ended it, when and why.
-    by = [KillRule(one.mode, one.tools, one.tenant, who or _user(), why, at_us) for one in ended]
+    by = [
+        KillRule(one.mode, one.tools, one.tenant, who or _user(), why, at_us + number)
+        for number, one in enumerate(ended)
+    ]
     problem = _record(store, [_change(one, one.text, "off") for one in by])
     for one in ended:
         _echo(f"kill switch is off; it was: {_described(one)}")
@@ -195,7 +198,7 @@ def _record(store: Path, changes: Sequence[StateChanged]) -> str | None:
 
 def _warn(problem: str | None) -> None:
     if problem is not None:
-        _echo(f"warning: in force, but not recorded in the store: {problem}", err=True)
+        _echo(f"warning: done, but not recorded in the store: {problem}", err=True)
 
 
 def _echo(text: str, *, err: bool = False) -> None:
