@@ -16,13 +16,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from flightlog.control.breaker_policy import BreakerPolicy
 from flightlog.control.shared_state import SharedState, decoded, encoded
 from flightlog.control.sliding import SlidingSums, microseconds
-from flightlog.errors import StoreError
+from flightlog.errors import DamagedError, StoreError
 
 _TABLES = (
     """CREATE TABLE IF NOT EXISTS breakers (
@@ -124,10 +126,10 @@ class Breakers:
         now_us, open_us = round(now_s * 1e6), microseconds(policy.open_s)
         try:
             rows = self._state.read(_ROW, (encoded(tool),))
-            if not rows or rows[0][0] == BreakerState.CLOSED:
+            state, since_us, _ = _parsed(rows[0] if rows else None)
+            if state is BreakerState.CLOSED:
                 return _CLOSED
-            state, since_us, _ = rows[0]
-            if state == BreakerState.OPEN and since_us <= now_us < since_us + open_us:
+            if state is BreakerState.OPEN and since_us <= now_us < since_us + open_us:
                 return _refused(since_us + open_us - now_us)
             if self._is_paused(now_s):
                 self.errors += 1
@@ -161,7 +163,7 @@ class Breakers:
         now_us = round(now_s * 1e6)
         try:
             with self._state.transaction() as db:
-                state = _state(db, tool)
+                state, _, _ = _read(db, tool)
                 if state is BreakerState.CLOSED:
                     return self._counted(db, tool, policy, now_us, failed=failed)
                 if not is_probe or not _take_probe(db, tool, probe_id):
@@ -186,12 +188,10 @@ class Breakers:
         """Where the breaker is; half-open as soon as `open_s` is over. Closed if unreadable."""
         try:
             rows = self._state.read(_ROW, (encoded(tool),))
+            state, since_us, _ = _parsed(rows[0] if rows else None)
         except StoreError as error:
             self._failed(error, None)
             return BreakerState.CLOSED
-        if not rows:
-            return BreakerState.CLOSED
-        state, since_us = BreakerState(rows[0][0]), rows[0][1]
         is_over = round(now_s * 1e6) >= since_us + microseconds(policy.open_s)
         return BreakerState.HALF_OPEN if state is BreakerState.OPEN and is_over else state
 
@@ -232,9 +232,21 @@ class Breakers:
             self._failed_at_s = now_s
 
 
-def _state(db: sqlite3.Connection, tool: str) -> BreakerState:
-    row = db.execute(_ROW, (encoded(tool),)).fetchone()
-    return BreakerState(row[0]) if row else BreakerState.CLOSED
+def _read(db: sqlite3.Connection, tool: str) -> tuple[BreakerState, int, int]:
+    return _parsed(db.execute(_ROW, (encoded(tool),)).fetchone())
+
+
+def _parsed(row: Sequence[Any] | None) -> tuple[BreakerState, int, int]:
+    """State, since when, and successes of probes; a breaker without a row is closed."""
+    if row is None:
+        return BreakerState.CLOSED, 0, 0
+    try:
+        return BreakerState(row[0]), int(row[1]), int(row[2])
+    except (TypeError, ValueError) as error:
+        raise DamagedError(
+            f"a breaker's row {row!r} means nothing",
+            hint="The shared state of the store is damaged; move it away.",
+        ) from error
 
 
 def _entered(
@@ -252,13 +264,13 @@ def _entered(
 
 def _admitted(db: sqlite3.Connection, tool: str, policy: BreakerPolicy, now_us: int) -> Admittance:
     """The answer of a breaker that is not plainly closed or open, decided alone."""
-    row = db.execute(_ROW, (encoded(tool),)).fetchone()
-    if row is None or row[0] == BreakerState.CLOSED:
+    state, since_us, _ = _read(db, tool)
+    if state is BreakerState.CLOSED:
         return _CLOSED
     open_us, transition = microseconds(policy.open_s), None
-    if row[0] == BreakerState.OPEN:
-        since_us = min(row[1], now_us)  # the clock went back
-        if since_us != row[1]:
+    if state is BreakerState.OPEN:
+        if since_us > now_us:  # the clock went back
+            since_us = now_us
             db.execute("UPDATE breakers SET since_us = ? WHERE tool = ?", (since_us, encoded(tool)))
         if now_us < since_us + open_us:
             return _refused(since_us + open_us - now_us)
@@ -297,7 +309,7 @@ def _judged(
         states = (BreakerState.HALF_OPEN, BreakerState.OPEN)
         return _entered(db, tool, states, now_us, "a probe failed")
     db.execute("UPDATE breakers SET successes = successes + 1 WHERE tool = ?", (encoded(tool),))
-    successes = db.execute(_ROW, (encoded(tool),)).fetchone()[2]
+    _, _, successes = _read(db, tool)
     if successes < policy.half_open_calls:
         return None
     states = (BreakerState.HALF_OPEN, BreakerState.CLOSED)

@@ -85,7 +85,7 @@ class SharedState:
                 disk is full, the file is damaged or not ours, or a transaction
                 of this thread is already open (a signal handler in the midst of one).
         """
-        with self._alone(), self._translated():
+        with self._alone():
             opened = self._connected()
             self._make_tables(opened)
             with committed(opened.db, self.timeout_s):
@@ -97,10 +97,10 @@ class SharedState:
         Raises:
             StoreError: as in `transaction`.
         """
-        with self._alone(), self._translated():
-            if not self._is_in_place() and not self.exists:
+        with self._alone():
+            opened = self._open_if_there()
+            if opened is None:
                 return []
-            opened = self._connected()
             try:
                 return self._rows(opened.db, query, values)
             except sqlite3.OperationalError as error:
@@ -118,7 +118,7 @@ class SharedState:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Holds the lock of this process's threads."""
+        """Holds the lock of this process's threads; makes all failures ours."""
         lock = self._lock  # a child that was forked in here gets another one
         if not lock.acquire(timeout=self.timeout_s):
             raise self._error("threads of this process hold the shared state too long")
@@ -135,25 +135,25 @@ class SharedState:
                 yield
             finally:
                 self._is_busy = False
+        except (sqlite3.Error, OSError, OverflowError) as error:
+            if self.path is not None:
+                self.close()  # starts afresh
+            raise self._described(error) from error
         finally:
             lock.release()
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
-        """Turns SQLite's and the system's errors into ours, and starts afresh after them."""
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            if self.path is not None:
-                self.close()
-            raise self._described(error) from error
-
     def _connected(self) -> StateFile:
         """The open file; opened again where another file took its place."""
-        if self._open is None or not self._is_in_place():
+        if self._open is None or not self._open.is_in_place(self.path):
             self.close()
             self._open = StateFile.at(self.path, self.timeout_s)
         return self._open
+
+    def _open_if_there(self) -> StateFile | None:
+        """The open file, opened but never made."""
+        if self._open is not None and self._open.is_in_place(self.path):
+            return self._open
+        return self._connected() if self.path is not None and self.path.exists() else None
 
     def _make_tables(self, opened: StateFile) -> None:
         """Makes the declared tables that are not there."""
@@ -169,11 +169,7 @@ class SharedState:
     def _rows(self, db: sqlite3.Connection, query: str, values: Sequence[Value]) -> list[Row]:
         return patiently(lambda: db.execute(query, values).fetchall(), self.timeout_s)
 
-    def _is_in_place(self) -> bool:
-        """True when a file is open and still the one at the path."""
-        return self._open is not None and self._open.is_in_place(self.path)
-
-    def _described(self, error: sqlite3.Error | OSError) -> StoreError:
+    def _described(self, error: sqlite3.Error | OSError | OverflowError) -> StoreError:
         """One of our errors, with what to do."""
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in BUSY_CODES:

@@ -29,6 +29,7 @@ from tests.unit.control.processes import (
 
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 TOOL = "browse"
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 START_S = 1000.0
 
 
@@ -464,3 +465,15 @@ def test_a_damaged_state_counts_as_closed_and_is_counted(path: Path) -> None:
     assert breakers.report(TOOL, ONE, START_S, failed=True, is_probe=False) is None
     assert breakers.errors == 3
     assert "damaged" in breakers.last_error
+
+
+def test_a_row_that_means_nothing_counts_as_closed_and_is_counted() -> None:
+    state = SharedState(None)
+    breakers = Breakers(state)
+    opened(breakers)
+    with state.transaction() as db:
+        db.execute("UPDATE breakers SET state = 'banana'")
+    assert breakers.admit(TOOL, ONE, START_S) == Admittance(is_open=False)
+    assert ended(breakers, START_S, "x") == [None]
+    assert breakers.errors == 2
+    assert "banana" in breakers.last_error

@@ -437,6 +437,16 @@ def test_a_damaged_state_refuses_and_says_why(path: Path) -> None:
     assert "damaged" in answer.reason
 
 
+def test_sums_too_large_for_the_state_refuse() -> None:
+    state, budget = SharedState(None), WindowBudget(60)
+    windows = Windows(state)
+    reserved(windows.reserve("a", budget, 1000.0, tokens=10**15))
+    with state.transaction() as db:
+        db.execute("UPDATE sliding_sums SET c = 9223372036854775807")
+    assert "cannot be booked" in refused(windows.reserve("a", budget, 1000.0, tokens=1)).reason
+    reserved(windows.reserve("a", budget, 1000.0, tokens=0))
+
+
 def test_a_reservation_of_a_state_that_was_moved_away_changes_no_other(path: Path) -> None:
     windows, budget = Windows(SharedState(path)), WindowBudget(60)
     old = reserved(windows.reserve("a", budget, 1000.0, tokens=100))
