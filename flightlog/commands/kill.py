@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
-import socket
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from flightlog.commands.changes import echo, record_changes, user_at_host, warn_unrecorded
 from flightlog.commands.options import store_option
 from flightlog.errors import StoreError
 
@@ -62,14 +59,14 @@ def on(mode: str, tenant: str | None, why: str, who: str | None, store: Path) ->
             where=error.where,
             hint=error.hint or "Give the store that the agents record to.",
         ) from error
-    rule = KillRule(rule_mode, tools, tenant, who or _user(), why, time.time_ns() // 1000)
+    rule = KillRule(rule_mode, tools, tenant, who or user_at_host(), why, time.time_ns() // 1000)
     replaced = switch.put(rule)
     before = "off" if replaced is None else replaced.text
-    problem = _record(store, [_change(rule, before, rule.text)])
-    _echo(f"kill switch is on: {_described(rule)}")
+    problem = record_changes(store, [_change(rule, before, rule.text)])
+    echo(f"kill switch is on: {_described(rule)}")
     if replaced is not None:
-        _echo(f"in place of: {_described(replaced)}")
-    _warn(problem)
+        echo(f"in place of: {_described(replaced)}")
+    warn_unrecorded(problem)
 
 
 @kill.command()
@@ -89,18 +86,18 @@ def off(tenant: str | None, everything: bool, why: str, who: str | None, store: 
     ended = switch.turn_off(tenant=tenant, everything=everything)
     # The rule as it was, but who ended it, when and why.
     by = [
-        KillRule(one.mode, one.tools, one.tenant, who or _user(), why, at_us + number)
+        KillRule(one.mode, one.tools, one.tenant, who or user_at_host(), why, at_us + number)
         for number, one in enumerate(ended)
     ]
-    problem = _record(store, [_change(one, one.text, "off") for one in by])
+    problem = record_changes(store, [_change(one, one.text, "off") for one in by])
     for one in ended:
-        _echo(f"kill switch is off; it was: {_described(one)}")
+        echo(f"kill switch is off; it was: {_described(one)}")
     if not ended:
         whom = "any run" if everything else _scope(KillRule(KillMode.STOP_ALL, tenant=tenant))
-        _echo(f"kill switch was not on for {whom}")
+        echo(f"kill switch was not on for {whom}")
     for one in switch.rules():
-        _echo(f"still on: {_described(one)}")
-    _warn(problem)
+        echo(f"still on: {_described(one)}")
+    warn_unrecorded(problem)
 
 
 @kill.command()
@@ -114,9 +111,9 @@ def status(as_json: bool, store: Path) -> None:
         click.echo(json.dumps(shown, indent=2))
         return
     if not rules:
-        _echo("kill switch is off")
+        echo("kill switch is off")
     for rule in rules:
-        _echo(f"kill switch is on: {_described(rule)}")
+        echo(f"kill switch is on: {_described(rule)}")
 
 
 def _switch(store: Path) -> KillSwitch:
@@ -125,14 +122,6 @@ def _switch(store: Path) -> KillSwitch:
     from flightlog.recorder.layout import open_layout
 
     return Control.at(open_layout(store).root).kill_switch
-
-
-def _user() -> str:
-    try:
-        name = getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number without a name
-        name = f"uid {os.getuid()}"
-    return f"{name}@{socket.gethostname()}"
 
 
 def _scope(rule: KillRule) -> str:
@@ -179,29 +168,3 @@ def _change(rule: KillRule, before: str, after: str) -> StateChanged:
         state_to=after,
         detail=f"for {_scope(rule)}, by {rule.who}{why}",
     )
-
-
-def _record(store: Path, changes: Sequence[StateChanged]) -> str | None:
-    """Records changes that are in force already; gives why they could not be."""
-    from flightlog.recorder.recorder import Recorder
-
-    if not changes:
-        return None
-    try:
-        # The journal stays for the next one that seals: nobody should wait for that here.
-        with Recorder(store, seal_on_close=False) as recorder:
-            kept = [recorder.emit(change, durable=True) for change in changes]
-    except StoreError as error:
-        return f"{error.where}: {error.what}"
-    return None if all(kept) else (recorder.last_error or "unknown")
-
-
-def _warn(problem: str | None) -> None:
-    if problem is not None:
-        _echo(f"warning: done, but not recorded in the store: {problem}", err=True)
-
-
-def _echo(text: str, *, err: bool = False) -> None:
-    from flightlog.analysis.terminal import escape_terminal
-
-    click.echo(escape_terminal(text), err=err)

@@ -1,0 +1,54 @@
+"""What commands share that change a guardrail: who did it, and the event that tells it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flightlog.errors import StoreError
+
+if TYPE_CHECKING:
+    from flightlog.trace.events import StateChanged
+
+
+def user_at_host() -> str:
+    """Who runs this command, as far as the system knows."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number without a name
+        name = f"uid {os.getuid()}"
+    return f"{name}@{socket.gethostname()}"
+
+
+def record_changes(store: Path, changes: Sequence[StateChanged]) -> str | None:
+    """Records changes that are in force already, durably; gives why they could not be."""
+    from flightlog.recorder.recorder import Recorder
+
+    if not changes:
+        return None
+    try:
+        # The journal stays for the next one that seals: nobody should wait for that here.
+        with Recorder(store, seal_on_close=False) as recorder:
+            kept = [recorder.emit(change, durable=True) for change in changes]
+    except StoreError as error:
+        return f"{error.where}: {error.what}"
+    return None if all(kept) else (recorder.last_error or "unknown")
+
+
+def warn_unrecorded(problem: str | None) -> None:
+    """Warns of what `record_changes` gave; the change holds all the same."""
+    if problem is not None:
+        echo(f"warning: in force, but not recorded in the store: {problem}", err=True)
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Prints one line, harmless for a terminal."""
+    from flightlog.analysis.terminal import escape_terminal
+
+    click.echo(escape_terminal(text), err=err)
