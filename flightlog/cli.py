@@ -35,6 +35,10 @@ COMMANDS = {
     "seal": ("flightlog.commands.seal:seal", "Turn finished journals into Parquet."),
     "verify": ("flightlog.commands.verify:verify", "Check every byte of a store."),
     "kill": ("flightlog.commands.kill:kill", "Stop agents that run, or what they may do."),
+    "approvals": (
+        "flightlog.commands.approvals:approvals",
+        "Decide the writes that agents ask for.",
+    ),
     "config": ("flightlog.commands.config:config", "Check or show the settings."),
 }
 
