@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 
 from flightlog.control.shared_state import SharedState, decoded, encoded
@@ -193,13 +194,14 @@ class SlidingSums:
         account has no more of them and they are not enough.
         """
         after_us = account.sums[account.window_us].after_us
-        rows = db.execute(_OLDEST, (account.id, after_us, _SCANNED)).fetchall()
-        freed = 0
-        for at_us, *amounts in rows:
-            freed += amounts[which]
-            if freed >= needed:
-                return int(at_us) + account.window_us
-        return int(rows[-1][0]) + account.window_us if len(rows) == _SCANNED else None
+        freed = looked_at = at_us = 0
+        with closing(db.execute(_OLDEST, (account.id, after_us, _SCANNED))) as rows:
+            for at_us, *amounts in rows:
+                looked_at += 1
+                freed += amounts[which]
+                if freed >= needed:
+                    return int(at_us) + account.window_us
+        return at_us + account.window_us if looked_at == _SCANNED else None
 
     def retire(self, db: sqlite3.Connection, name: str) -> None:
         """Forgets an account at once; its entries are deleted bit by bit later."""

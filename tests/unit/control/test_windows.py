@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -377,6 +378,23 @@ def test_of_processes_that_race_for_the_last_unit_exactly_one_gets_it(path: Path
             pipe.send("")
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_forked_children_spend_out_of_one_window(path: Path) -> None:
+    windows, budget = Windows(SharedState(path, timeout_s=30)), WindowBudget(60, max_tool_calls=25)
+    mine = [reserved(windows.reserve("a", budget, 1000.0, tool_calls=1))]
+    children = []
+    for _ in range(4):
+        children.append(os.fork())
+        if not children[-1]:
+            got = [windows.reserve("a", budget, 1000.0, tool_calls=1) for _ in range(10)]
+            os._exit(sum(isinstance(one, Reservation) for one in got))
+    while isinstance(got := windows.reserve("a", budget, 1000.0, tool_calls=1), Reservation):
+        mine.append(got)
+    theirs = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children]
+    assert len(mine) + sum(theirs) == 25
+    assert windows.used("a", 60, 1000.0).tool_calls == 25
+
+
 def test_a_process_killed_in_mid_transaction_books_nothing_more(path: Path) -> None:
     windows = Windows(SharedState(path, timeout_s=30))
     with child(hold_transaction, path) as (process, pipe):
@@ -397,11 +415,9 @@ def test_what_killed_processes_reserved_stays_spent_and_never_passes_the_limit(p
             for _ in range(rng.randrange(1, 200)):
                 acknowledged += told(pipe)
             killed(process)
-            try:
+            with suppress(EOFError, OSError):
                 while pipe.poll(0):
                     acknowledged += pipe.recv()
-            except EOFError:
-                pass
     state = SharedState(path)
     (calls, usd, tokens) = state.read("SELECT sum(a), sum(b), sum(c) FROM sliding_entries")[0]
     assert acknowledged <= calls <= acknowledged + 6
