@@ -9,7 +9,8 @@ transaction, which the next `admit` of any process sees. To be admitted by a
 closed breaker costs one read and no write; reading does not wait for writers.
 
 A breaker must not take an agent down: where the state cannot be used, it counts
-as closed, and `errors` says how often that was so.
+as closed, and `errors` says how often that was so. After such a failure nothing is
+written for five seconds, so that not every call waits for a file that is locked.
 """
 
 from __future__ import annotations
