@@ -21,7 +21,7 @@ from flightlog.recorder.record import record
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.seal import seal_store
 from flightlog.recorder.store import Store
-from tests.unit.control.kill_processes import tell_rules
+from tests.unit.control.kill_processes import run_agent, tell_rules
 from tests.unit.control.processes import child, told
 
 CHANGES = """
@@ -263,10 +263,10 @@ def test_a_switch_that_cannot_be_recorded_is_on_all_the_same_and_says_so(
     assert kill("on", "--mode", "stop_all", store=store) == 0
     printed = capsys.readouterr()
     assert "kill switch is on: stop_all" in printed.out
-    assert printed.err.startswith("warning: done, but not recorded in the store: ")
+    assert re.match("warning: .*not recorded in the store: ", printed.err)
     assert [rule.text for rule in rules(store)] == ["stop_all"]
     assert kill("off", store=store) == 0
-    assert "warning: done, but not recorded" in capsys.readouterr().err
+    assert "not recorded in the store" in capsys.readouterr().err
     assert rules(store) == ()
 
 
@@ -295,6 +295,23 @@ def test_a_running_process_is_reached_by_the_command(store: Path) -> None:
         kill("off", store=store)
         pipe.send("look")
         assert told(pipe) == []
+
+
+def test_the_command_stops_a_running_agent_at_its_next_call(store: Path) -> None:
+    with child(run_agent, store) as (_, pipe):
+        for number in range(3):
+            assert told(pipe) == number
+            if number == 2:
+                kill("on", "--mode", "stop_all", "--who", "ana", "--why", "outage", store=store)
+            pipe.send("go on")
+        stop, detail = told(pipe)
+    assert stop == "kill_switch"
+    assert "by ana: outage" in detail
+    with Traces(store) as traces:
+        [row] = traces.rows("SELECT stop_reason, tool_calls FROM runs WHERE agent = 'watcher'")
+        assert row == {"stop_reason": "kill_switch", "tool_calls": 3}
+        met = traces.rows("SELECT run_id <> '' AS in_run FROM events WHERE subject='kill_switch'")
+    assert sorted(one["in_run"] for one in met) == [False, True]
 
 
 def test_commands_at_once_lose_nothing_and_are_all_recorded(store: Path) -> None:
