@@ -50,7 +50,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
     lists them with type and unit.
     """
 
-    run_id: Annotated[str, _column("Run that the event belongs to; empty for a gap.")]
+    run_id: Annotated[
+        str, _column("Run that the event belongs to; empty for a gap and for what commands change.")
+    ]
     seq: Annotated[int, _column("Order of the event within its run, from 0.")]
     at: Annotated[int | None, _column("Wall clock time, for display only.", "UTC timestamp")] = None
     elapsed_ms: Annotated[Number, _column("Time since the run started, monotonic clock.", "ms")] = (
@@ -183,9 +185,11 @@ class ToolIntent(Event, frozen=True, tag="tool_intent"):
 
 
 class StateChanged(Event, frozen=True, tag="state_changed"):
-    """A breaker, the kill switch or an approval changed state."""
+    """A guardrail changed state, or a guard found something."""
 
-    subject: Annotated[str, _column("What changed: breaker, kill_switch or approval.")] = ""
+    subject: Annotated[
+        str, _column("What changed: breaker, kill_switch, approval, degrade or guard.")
+    ] = ""
     tool_name: Annotated[Text, _column("Tool, as the model named it.")] = None
     state_from: Annotated[Text, _column("State before.")] = None
     state_to: Annotated[Text, _column("State after.")] = None
