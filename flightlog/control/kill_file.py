@@ -15,6 +15,7 @@ from typing import Final
 
 from flightlog.control.kill_format import END_OF_TIME_US, MAX_BYTES, decoded, encoded
 from flightlog.control.kill_rule import KillMode, KillRule
+from flightlog.control.owner import give_to_owner
 from flightlog.errors import StoreError
 
 DEFAULT_TIMEOUT_S: Final = 2.0
@@ -146,10 +147,7 @@ class KillFile:
     @contextlib.contextmanager
     def _alone(self) -> Iterator[None]:
         lock = self.path.with_suffix(".lock")
-        try:
-            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        except PermissionError:  # another user made it; on a local disk reading is enough
-            descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = self._opened(lock)
         try:
             until = time.monotonic() + self._timeout_s
             while True:
@@ -174,6 +172,18 @@ class KillFile:
         finally:
             os.close(descriptor)
 
+    def _opened(self, lock: Path) -> int:
+        """The lock file; made when absent."""
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(lock, flags | os.O_CREAT | os.O_EXCL, 0o666)
+            give_to_owner(descriptor, lock.parent)
+            return descriptor
+        with contextlib.suppress(PermissionError):
+            return os.open(lock, flags)
+        # Another user made it; on a local disk it can be locked all the same.
+        return os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+
     def _remove_leftovers(self) -> None:
         """Removes files of processes that died before they could rename them."""
         for path in self.path.parent.glob(f".{self.path.name}.*{_TEMPORARY_SUFFIX}"):
@@ -188,6 +198,7 @@ class KillFile:
                 file.flush()
                 # Agents of other users must be able to read it, whatever the umask here.
                 os.fchmod(file.fileno(), 0o644)
+                give_to_owner(file.fileno(), self.path.parent)
                 # A new file may get the number of an older one and the same length. Its
                 # time is always later, so readers see that it is another one.
                 later = before[1] + 1 if before else 0

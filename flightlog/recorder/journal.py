@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 
 from flightlog._version import __version__
+from flightlog.control.owner import give_to_owner
 from flightlog.recorder.frames import FILE_MAGIC, FrameType, pack
 from flightlog.recorder.ids import new_journal_id
 from flightlog.recorder.layout import Layout, sync_folder, write_all
@@ -215,6 +216,7 @@ def _create(path: Path, journal_id: str) -> tuple[int, int]:
     temporary = path.with_suffix(NEW_SUFFIX)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o600)
+    give_to_owner(descriptor, path.parent)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         header = Header(

@@ -21,7 +21,8 @@ from flightlog.recorder.record import record
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.seal import seal_store
 from flightlog.recorder.store import Store
-from tests.unit.control.kill_processes import run_agent, tell_rules
+from tests.unit.cli.agent_process import run_agent
+from tests.unit.control.kill_processes import tell_rules
 from tests.unit.control.processes import child, told
 
 CHANGES = """
@@ -284,6 +285,16 @@ def test_a_full_disk_that_has_room_for_the_switch_only_is_enough(store: Path) ->
     assert "not recorded in the store: " in done.stderr
     assert "File too large" in done.stderr
     assert [rule.text for rule in rules(store)] == ["stop_all"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write for somebody else")
+def test_what_root_makes_in_the_store_of_a_user_is_that_users(store: Path) -> None:
+    for path in (store, *store.rglob("*")):
+        os.chown(path, 12345, 12345)
+    kill("on", "--mode", "stop_all", store=store)
+    made = [*(store / "control").iterdir(), *(store / "journal").iterdir()]
+    assert {path.suffix for path in made} == {".json", ".lock", ".journal"}
+    assert {path.stat().st_uid for path in made} == {12345}
 
 
 def test_a_running_process_is_reached_by_the_command(store: Path) -> None:

@@ -244,6 +244,14 @@ def test_a_leftover_of_a_killed_process_is_cleared_away(path: Path) -> None:
     assert not leftover.exists()
 
 
+def test_a_lock_that_is_a_link_is_not_followed(path: Path, tmp_path: Path) -> None:
+    path.parent.mkdir()
+    path.with_suffix(".lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="cannot be changed"):
+        turn_on(KillSwitch(path), "stop_all")
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_a_process_that_hangs_in_a_change_is_named_and_the_switch_stays(path: Path) -> None:
     switch = KillSwitch(path)
     kept = turn_on(switch, "disable_writes")
