@@ -88,6 +88,22 @@ class ToolDefinitionError(FlightlogError):
     """A tool that cannot be declared: bad name, schema, effect or scope."""
 
 
+class ToolError(Exception):
+    """For tool functions: says that a call failed, and whether trying again can help.
+
+    Args:
+        retryable: False where another try cannot help.
+        retry_after_s: seconds to wait before the next try, as a server asks for.
+    """
+
+    def __init__(
+        self, message: str, *, retryable: bool = True, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+        self.retry_after_s = retry_after_s
+
+
 class PriceError(FlightlogError):
     """A USD budget over a model that has no price."""
 

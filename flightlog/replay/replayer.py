@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from flightlog.control.control import Control
 from flightlog.replay.divergence import Divergence, first_divergence
 from flightlog.replay.serve import StateAwareExecutor
 from flightlog.runtime.agent import Agent
@@ -77,7 +78,15 @@ def replay(
         with ThreadPoolExecutor(max_workers=1) as pool:
             result = pool.submit(_run_async, agent, task, calls, clock, executor, context).result()
     else:
-        result = run(agent, task, sink=calls, clock=clock, executor=executor, context=context)
+        result = run(
+            agent,
+            task,
+            sink=calls,
+            clock=clock,
+            executor=executor,
+            context=context,
+            control=Control.in_process(),  # what production shares has no say in a replay
+        )
     made = tuple(calls.calls)
     return Replayed(result, made, executor, first_divergence(executor.cassette, made))
 
@@ -90,6 +99,15 @@ def _run_async(
     executor: StateAwareExecutor,
     context: RunContext,
 ) -> RunResult:
+    control = Control.in_process()
     return asyncio.run(
-        run_async(agent, task, sink=sink, clock=clock, executor=executor, context=context)
+        run_async(
+            agent,
+            task,
+            sink=sink,
+            clock=clock,
+            executor=executor,
+            context=context,
+            control=control,
+        )
     )

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from flightlog.errors import AgentError
+from flightlog.runtime.credentials import Credentials
 from flightlog.runtime.model import Model, User
 from flightlog.runtime.policy import Policy
 from flightlog.runtime.prices import PriceTable
+from flightlog.runtime.prompt_fit import Fit
 from flightlog.runtime.tools import Tool
 
 
@@ -27,6 +29,9 @@ class Agent:
         user: simulated user, for conversations.
         version: version of the agent, as its owner names it.
         prices: None prices by the public table where it is installed.
+        fit: chooses the messages of the conversation that are sent; None sends all.
+            What it leaves out is recorded as truncated.
+        credentials: secrets of tenants and tools; given to tools only.
     """
 
     name: str
@@ -37,6 +42,8 @@ class Agent:
     user: User | None = None
     version: str | None = None
     prices: PriceTable | None = None
+    fit: Fit | None = None
+    credentials: Credentials | None = None
 
     def __post_init__(self) -> None:
         names = [tool.name for tool in self.tools]

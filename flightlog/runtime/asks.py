@@ -71,7 +71,14 @@ class AskAll:
     on_done: Callable[[int, Asked], None]
 
 
-Request: TypeAlias = Ask | AskAll
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Let real time pass, such as before another try."""
+
+    seconds: float
+
+
+Request: TypeAlias = Ask | AskAll | Wait
 Loop: TypeAlias = Generator[Request, Any, R]
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from flightlog.runtime.asks import Ask, AskAll, Asked, Loop, R, attempt_in_worker
+from flightlog.runtime.asks import Ask, Asked, Loop, R, Request, Wait, attempt_in_worker
+from flightlog.runtime.cancel import CancelToken, RunCancelledError
 from flightlog.runtime.tools import is_async
 from flightlog.runtime.workers import Workers
 from flightlog.trace.clock import SystemClock
@@ -24,14 +26,18 @@ class AsyncDriver:
 
     Args:
         stopwatch: measures latencies in real time.
+        cancel: cancels the run from outside.
     """
 
-    def __init__(self, stopwatch: SystemClock) -> None:
+    def __init__(self, stopwatch: SystemClock, cancel: CancelToken | None = None) -> None:
         self._stopwatch = stopwatch
+        self._cancel = cancel
+        self._cancelled: asyncio.Future[None] | None = None
         self._workers: Workers[Asked] = Workers()
 
     async def drive(self, loop: Loop[R]) -> R:
         """Runs a loop to its end; what interrupts it is thrown into it first."""
+        forget = self._listen()
         try:
             request = next(loop)
             while True:
@@ -45,9 +51,35 @@ class AsyncDriver:
             result: R = end.value
             return result
         finally:
+            forget()
             self._workers.close()
 
-    async def _perform(self, request: Ask | AskAll) -> Asked | None:
+    def _listen(self) -> Callable[[], None]:
+        """Has a cancellation from any thread wake the event loop."""
+        if self._cancel is None:
+            return lambda: None
+        loop = asyncio.get_running_loop()
+        self._cancelled = cancelled = loop.create_future()
+
+        def set_once() -> None:
+            if not cancelled.done():
+                cancelled.set_result(None)
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the event loop is gone, and with it the run
+                loop.call_soon_threadsafe(set_once)
+
+        return self._cancel.subscribe(wake)
+
+    def _look(self) -> None:
+        if self._cancel is not None and self._cancel.is_cancelled:
+            raise RunCancelledError
+
+    async def _perform(self, request: Request) -> Asked | None:
+        self._look()
+        if isinstance(request, Wait):
+            await self._until(asyncio.ensure_future(asyncio.sleep(request.seconds)), None)
+            return None
         if isinstance(request, Ask):
             return await self._one(request)
 
@@ -68,17 +100,27 @@ class AsyncDriver:
         if ask.cut_ms is not None and ask.cut_ms <= 0:
             return Asked(is_cut=True)
         task = asyncio.ensure_future(self._work(ask))
-        try:
-            await asyncio.wait({task}, timeout=None if ask.cut_ms is None else ask.cut_ms / 1000)
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
+        await self._until(task, None if ask.cut_ms is None else ask.cut_ms / 1000)
         if not task.done():
             task.cancel()
             return Asked(latency_ms=ask.cut_ms or 0.0, is_cut=True)
         if task.cancelled():
             return Asked(error=asyncio.CancelledError("the call cancelled itself"))
         return task.result().settled()
+
+    async def _until(self, task: asyncio.Future[Any], timeout_s: float | None) -> None:
+        """Waits for a task, its time or a cancellation, which takes the task with it."""
+        waited: set[asyncio.Future[Any]] = {task}
+        if self._cancelled is not None:
+            waited.add(self._cancelled)
+        try:
+            await asyncio.wait(waited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if not task.done() and self._cancelled is not None and self._cancelled.done():
+            task.cancel()
+            raise RunCancelledError
 
     async def _work(self, ask: Ask) -> Asked:
         if not is_async(ask.fn):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -25,6 +26,8 @@ class PendingCall:
         request: the model's own words.
         tool: None when the agent has no tool of that name.
         args: canonical arguments, which identify the call.
+        attempt: which try this is, from 1.
+        key: idempotency key of a write; None for pure tools and reads.
     """
 
     step: int
@@ -32,6 +35,8 @@ class PendingCall:
     request: ToolRequest
     tool: Tool | None
     args: CanonicalArgs
+    attempt: int = 1
+    key: str | None = None
 
     @classmethod
     def of(cls, request: ToolRequest, tool: Tool | None, *, step: int, call_ix: int) -> PendingCall:
@@ -47,6 +52,11 @@ class PendingCall:
     def effect(self) -> Effect:
         """The tool's effect; unknown without a tool."""
         return self.tool.effect if self.tool else Effect.UNKNOWN
+
+    @property
+    def name(self) -> str:
+        """The tool, as the model named it."""
+        return self.request.name
 
     def values(self) -> dict[str, Any]:
         """What the function gets: the canonical arguments, volatile ones included, as a copy."""
@@ -70,6 +80,8 @@ class Served:
         served_how: where the observation came from.
         served_from: recorded run that it came from.
         state_key: replay key.
+        is_final: the tool said that another try cannot help.
+        retry_after_s: seconds that the tool asks to wait before another try.
     """
 
     outcome: Outcome
@@ -80,6 +92,8 @@ class Served:
     served_how: ServedHow | None = None
     served_from: str | None = None
     state_key: str | None = None
+    is_final: bool = False
+    retry_after_s: float | None = None
 
     @classmethod
     def of_value(cls, value: Any, *, how: ServedHow, latency_ms: float | None) -> Served:
@@ -107,6 +121,8 @@ class Served:
             error_type=type(error).__name__,
             latency_ms=latency_ms,
             served_how=how,
+            is_final=getattr(error, "retryable", True) is False,
+            retry_after_s=seconds_of(getattr(error, "retry_after_s", None)),
         )
 
 
@@ -131,6 +147,21 @@ class Settled:
         return error_observation(kind, served.error or f"the call ended as {served.outcome.value}")
 
 
+@dataclass(slots=True)
+class EarlierCall:
+    """A call of this run that a later one may repeat.
+
+    Attributes:
+        args_digest: of the arguments that it was made with.
+        settled: what it came to; None while it is under way.
+    """
+
+    step: int
+    call_ix: int
+    args_digest: str
+    settled: Settled | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Why the gateway does not let a call through.
@@ -140,14 +171,17 @@ class Refusal:
         error_type: one word for the model, such as `unknown_tool`.
         error: the reason, in one sentence.
         stop_reason: ends the run with this reason where the outcome alone does not name it.
-        must_stop: ends the run whatever the policy's `stop_on` says.
+        stops: True ends the run and False never does, whatever the policy's `stop_on`
+            says; None follows it.
+        repeat_of: the earlier call whose observation this one gets.
     """
 
     outcome: Outcome
     error_type: str
     error: str
     stop_reason: StopReason | None = None
-    must_stop: bool = False
+    stops: bool | None = None
+    repeat_of: EarlierCall | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +208,12 @@ class ToolExecutor(Protocol):
         tool of the step runs.
         """
         ...
+
+
+def seconds_of(value: Any) -> float | None:
+    """A foreign value as seconds; None where it is no number from 0 up."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(value) if is_number and 0 <= value < math.inf else None
 
 
 def error_text(error: BaseException) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from typing import Any, Final
 
+from flightlog.runtime.asks import Ask
 from flightlog.runtime.calls import (
     Admission,
     PendingCall,
@@ -13,13 +16,19 @@ from flightlog.runtime.calls import (
     Settled,
     ToolExecutor,
 )
-from flightlog.runtime.checks import CHECKS, Check, Gate, check_budget
-from flightlog.runtime.policy import approve_all
+from flightlog.runtime.checks import CHECKS, Check, check_kill_switch, degrade, record_transition
+from flightlog.runtime.gate import Gate, place_of
+from flightlog.runtime.policy import approve_all, chosen
+from flightlog.runtime.repeats import may_try_again
+from flightlog.runtime.retry import RetryPolicy
+from flightlog.runtime.tool_context import ToolContext
+from flightlog.runtime.tools import is_async
 from flightlog.trace.messages import ToolRequest
 from flightlog.trace.vocab import Outcome, StopReason
 
 __all__ = [
     "Admission",
+    "CallRefusedError",
     "Cut",
     "Gateway",
     "PendingCall",
@@ -37,9 +46,21 @@ _NO_INTENT = Refusal(
     "recorder_failed",
     "the intent of this write could not be made durable, so it was not called",
     stop_reason=StopReason.RECORDER_FAILED,
-    must_stop=True,
+    stops=True,
 )
 _CHECKED_OUTCOMES = (Outcome.OK, Outcome.INVALID_OUTPUT)
+_BREAKER_FAILURES = (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.INVALID_OUTPUT)
+
+_is_retried: Final[ContextVar[bool]] = ContextVar("flightlog_is_retried", default=False)
+"""True inside a tool that a gateway may call again: its own runs then do not try again too."""
+
+
+class CallRefusedError(Exception):
+    """Raised in the place of a tool's function when its call was forbidden at the last moment."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.error)
+        self.refusal = refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +69,20 @@ class Cut:
 
     Attributes:
         after_ms: milliseconds after its start; None is never.
-        is_deadline: the run's deadline comes before the tool's own timeout.
+        is_deadline: the run's deadline comes before the tool's own limits.
+        whose: the limit that cuts.
     """
 
     after_ms: float | None
     is_deadline: bool
+    whose: str = "timeout_s"
 
     def timed_out(self, tool: str) -> Served:
         """What a cut call comes to."""
         seconds = (self.after_ms or 0.0) / 1000
-        whose = "the run's deadline" if self.is_deadline else "timeout_s"
         return Served(
             Outcome.TIMED_OUT,
-            error=f"tool {tool!r} did not answer within {seconds:.3f} s ({whose})",
+            error=f"tool {tool!r} did not answer within {seconds:.3f} s ({self.whose})",
             error_type="deadline" if self.is_deadline else "timeout",
             latency_ms=self.after_ms,
         )
@@ -87,30 +109,45 @@ class Gateway:
 
     def pending(self, request: ToolRequest, *, step: int, call_ix: int) -> PendingCall:
         """The call that a model asked for."""
-        return PendingCall.of(
+        call = PendingCall.of(
             request, self._gate.tools.get(request.name), step=step, call_ix=call_ix
         )
+        key = self._gate.memory.key_of(call)
+        return call if key is None else replace(call, key=key)
 
     def may_block(self, call: PendingCall) -> bool:
-        """True when `admit` may wait for an approver or for a disk."""
+        """True when `admit` may wait for an approver, for a disk or for other processes."""
         policy = self._gate.policy
+        if policy.breakers or self._gate.tenant_budget is not None:
+            return True
         is_asking = policy.require_approval and policy.approver not in (None, approve_all)
         return call.effect.is_write and (is_asking or self._executor is None)
 
     def admit(self, call: PendingCall) -> Admission:
         """Runs the checks, then has the call served; a live write leaves a durable intent."""
-        is_reserved, refusal, served = False, None, None
+        refusal, served = None, None
         for check in self._checks:
             if refusal := check(call, self._gate):
                 break
-            is_reserved = is_reserved or check is check_budget
         else:
             served = self._executor.resolve(call) if self._executor is not None else None
             refusal = self._unserved(call) if served is None else None
-        is_unmade = refusal or (served and served.outcome.is_refusal)
-        if is_unmade and is_reserved and call.tool:
-            self._gate.ledger.refund_cost(call.tool.cost_usd)
+        if refusal or (served and served.outcome.is_refusal):
+            self.unmade(call)
         return Admission(call, refusal=refusal, served=served)
+
+    def unmade(self, call: PendingCall) -> None:
+        """Takes back what the checks did for a call that is not made; the attempt stays spent."""
+        gate, place = self._gate, place_of(call)
+        gate.memory.forget(call)
+        reserved = gate.reserved.pop(place, None)
+        if reserved is not None:
+            gate.ledger.refund_cost(call.name, reserved.cost_usd)
+            if reserved.of_tenant is not None and gate.tenant_budget is not None:
+                gate.tenant_budget.refund_cost(reserved.of_tenant)
+        got = gate.admitted.pop(place, None)
+        if got is not None:
+            gate.control.breakers.release(call.name, is_probe=got.is_probe, probe_id=got.probe_id)
 
     def _unserved(self, call: PendingCall) -> Refusal | None:
         """Why a call that passed the checks can not be executed; a write leaves its intent."""
@@ -118,13 +155,128 @@ class Gateway:
             return _NO_FUNCTION
         return _NO_INTENT if call.effect.is_write and not self._intend(call) else None
 
+    def ask_of(self, call: PendingCall, cut: Cut) -> Ask:
+        """The call of the tool's function, with what the gateway adds to the arguments."""
+        tool = call.tool
+        assert tool is not None
+        assert tool.fn is not None
+        kwargs = call.values()
+        if tool.context_parameter is not None:
+            kwargs[tool.context_parameter] = self._context(call, cut)
+        if tool.takes_key:
+            kwargs["idempotency_key"] = call.key
+        return Ask(self._guarded(call, tool.fn), kwargs=kwargs, cut_ms=cut.after_ms)
+
+    def _context(self, call: PendingCall, cut: Cut) -> ToolContext:
+        gate, tool = self._gate, call.tool
+        assert tool is not None
+        held = gate.agent.credentials
+        ends_ms = None if cut.after_ms is None else gate.ledger.elapsed_ms() + cut.after_ms
+
+        def remaining_s() -> float | None:
+            return None if ends_ms is None else max(0.0, ends_ms - gate.ledger.elapsed_ms()) / 1000
+
+        return ToolContext(
+            run_id=gate.writer.run_id,
+            tool=tool.name,
+            step=call.step,
+            attempt=call.attempt,
+            tenant=gate.context.tenant,
+            idempotency_key=call.key,
+            credentials=held.for_tool(gate.context.tenant, tool.name, tool.credentials)
+            if held
+            else {},
+            remaining_s=remaining_s,
+            cancelled=gate.cancelled,
+        )
+
+    def _guarded(self, call: PendingCall, fn: Callable[..., Any]) -> Callable[..., Any]:
+        """The function behind a last look at the kill switch, just before it is called."""
+        is_retried = self.retry_of(call) is not None
+
+        def look() -> None:
+            if refusal := check_kill_switch(call, self._gate):
+                raise CallRefusedError(refusal)
+            if is_retried:
+                _is_retried.set(True)
+
+        if is_async(fn):
+
+            async def call_async(**kwargs: Any) -> Any:
+                look()
+                return await fn(**kwargs)
+
+            return call_async
+
+        def call_sync(**kwargs: Any) -> Any:
+            before = _is_retried.get()
+            look()
+            try:
+                return fn(**kwargs)
+            finally:
+                if is_retried:
+                    _is_retried.set(before)
+
+        return call_sync
+
+    def retry_of(self, call: PendingCall) -> RetryPolicy | None:
+        """The retry policy of a call; None where it is not tried again."""
+        policy = chosen(self._gate.policy.retries, call.name)
+        if policy is None or _is_retried.get() or not may_try_again(call):
+            return None
+        return policy
+
+    def end(self, call: PendingCall, settled: Settled) -> None:
+        """Tells breaker and budgets how an attempt ended."""
+        gate, outcome, place = self._gate, settled.served.outcome, place_of(call)
+        gate.reserved.pop(place, None)
+        gate.ledger.book_time(call.name, settled.served.latency_ms)
+        got = gate.admitted.pop(place, None)
+        policy = chosen(gate.policy.breakers, call.name)
+        if got is None or policy is None:
+            return
+        probe: dict[str, Any] = {"is_probe": got.is_probe, "probe_id": got.probe_id}
+        if settled.hit_deadline or outcome.is_refusal:
+            gate.control.breakers.release(call.name, **probe)
+            return
+        failed = outcome in _BREAKER_FAILURES
+        change = gate.control.breakers.report(
+            call.name, policy, gate.now_s(), failed=failed, **probe
+        )
+        if change is not None:
+            record_transition(change, gate, call.step)
+            if change.state_to == "open":
+                degrade(call.name, gate, call.step)
+            elif change.state_to == "closed":
+                gate.mode.restore(call.name, step=call.step, why=change.detail)
+
+    def close(self, call: PendingCall, settled: Settled) -> None:
+        """Remembers what a call came to; no further try of it follows."""
+        self._gate.memory.end(call, settled)
+
+    def scrubbed(self, served: Served) -> Served:
+        """The observation without any value of the run's credentials."""
+        scrubber = self._gate.scrubber
+        if scrubber is None or (served.result is None and served.error is None):
+            return served
+        return replace(
+            served,
+            result=None if served.result is None else scrubber.clean(served.result),
+            error=None if served.error is None else scrubber.clean(served.error),
+        )
+
     def cut_of(self, call: PendingCall) -> Cut:
         """When the call is cut if it starts now."""
-        remaining = self._gate.ledger.remaining_ms()
+        ledger = self._gate.ledger
+        remaining = ledger.remaining_ms()
+        cut = Cut(remaining, is_deadline=remaining is not None, whose="the run's deadline")
         timeout_s = call.tool.timeout_s if call.tool else None
-        if timeout_s is not None and (remaining is None or timeout_s * 1000 < remaining):
-            return Cut(timeout_s * 1000, is_deadline=False)
-        return Cut(remaining, is_deadline=remaining is not None)
+        own = ledger.remaining_ms_of(call.name, chosen(self._gate.policy.tool_budgets, call.name))
+        timeout_ms = None if timeout_s is None else timeout_s * 1000
+        for limit_ms, whose in ((timeout_ms, "timeout_s"), (own, "the tool's max_seconds")):
+            if limit_ms is not None and (cut.after_ms is None or limit_ms < cut.after_ms):
+                cut = Cut(limit_ms, is_deadline=False, whose=whose)
+        return cut
 
     def settle(self, call: PendingCall, served: Served, cut: Cut) -> Settled:
         """Cuts what took too long and checks size and schema of the observation."""
@@ -156,11 +308,13 @@ class Gateway:
         return self._gate.writer.tool_intent(
             step=call.step,
             call_ix=call.call_ix,
-            tool_name=call.request.name,
+            tool_name=call.name,
             tool_call_id=call.request.id,
             effect=call.effect,
             args=call.args.text,
             args_digest=call.args.digest,
+            attempt=call.attempt,
+            idempotency_key=call.key,
         )
 
 

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import uuid_utils
 
+from flightlog.control.control import Control
 from flightlog.errors import AgentError, PriceError
 from flightlog.runtime.agent import Agent
 from flightlog.runtime.async_driver import AsyncDriver
 from flightlog.runtime.calls import ToolExecutor
+from flightlog.runtime.cancel import CancelToken
+from flightlog.runtime.credentials import Credentials, ScrubbingSink
 from flightlog.runtime.model import provider_of
+from flightlog.runtime.policy import chosen
 from flightlog.runtime.prices import PriceTable
 from flightlog.runtime.result import RunContext, RunResult
+from flightlog.runtime.signals import terminated_in_order
 from flightlog.runtime.sync_driver import SyncDriver
 from flightlog.runtime.task import Task
 from flightlog.runtime.tools import is_async
@@ -33,6 +39,8 @@ def run(
     clock: Clock | None = None,
     executor: ToolExecutor | None = None,
     context: RunContext | None = None,
+    control: Control | None = None,
+    cancel: CancelToken | None = None,
 ) -> RunResult:
     """Runs an agent on a task until it answers or a bound stops it.
 
@@ -45,16 +53,21 @@ def run(
         clock: None is the machine's; a virtual one moves by stated latencies.
         executor: answers tool calls in the place of their functions.
         context: what the run belongs to.
+        control: kill switch, breakers and tenants' budgets; None takes those of the
+            sink's store, and without a store those of this run alone.
+        cancel: cancels the run from another thread; the result then says `cancelled`.
 
     Raises:
         AgentError: a model, user or tool is async (use `run_async`), or an
             allowed tool has no function and there is no executor.
         PriceError: `max_usd` is set and the model has no price.
         KeyboardInterrupt: as it came; the run is recorded as cancelled.
+        SystemExit: the process got a SIGTERM that nobody else handles; recorded likewise.
     """
     _refuse_async(agent, executor)
-    turns = _turns(agent, task, sink=sink, clock=clock, executor=executor, context=context)
-    return SyncDriver(SystemClock()).drive(turns.play())
+    turns = _turns(agent, task, _Around(sink, clock, executor, context, control, cancel))
+    with terminated_in_order(), turns:
+        return SyncDriver(SystemClock(), cancel).drive(turns.play())
 
 
 async def run_async(
@@ -65,6 +78,8 @@ async def run_async(
     clock: Clock | None = None,
     executor: ToolExecutor | None = None,
     context: RunContext | None = None,
+    control: Control | None = None,
+    cancel: CancelToken | None = None,
 ) -> RunResult:
     """The same as `run` for async callers; models, users and tools may be sync or async.
 
@@ -76,25 +91,48 @@ async def run_async(
         PriceError: `max_usd` is set and the model has no price.
         CancelledError: as it came; the run is recorded as cancelled.
     """
-    turns = _turns(agent, task, sink=sink, clock=clock, executor=executor, context=context)
-    return await AsyncDriver(SystemClock()).drive(turns.play())
+    turns = _turns(agent, task, _Around(sink, clock, executor, context, control, cancel))
+    with terminated_in_order(), turns:
+        return await AsyncDriver(SystemClock(), cancel).drive(turns.play())
 
 
-def _turns(
-    agent: Agent,
-    task: Task,
-    *,
-    sink: Sink | None,
-    clock: Clock | None,
-    executor: ToolExecutor | None,
-    context: RunContext | None,
-) -> Turns:
-    _refuse_unserved(agent, executor)
-    _refuse_unpriced(agent)
-    clock, context = clock or SystemClock(), context or RunContext()
-    run_id = context.run_id or str(uuid_utils.uuid7())
-    writer = RunWriter(sink or NullSink(), run_id, clock=clock)
-    return Turns(Setup(agent, task, context, writer, clock, executor))
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What a run may be given beside agent and task."""
+
+    sink: Sink | None
+    clock: Clock | None
+    executor: ToolExecutor | None
+    context: RunContext | None
+    control: Control | None
+    cancel: CancelToken | None
+
+
+def _turns(agent: Agent, task: Task, around: _Around) -> Turns:
+    context, clock = around.context or RunContext(), around.clock or SystemClock()
+    _refuse_unserved(agent, around.executor)
+    _refuse_unpriced(agent, context)
+    sink = around.sink or NullSink()
+    control = around.control or getattr(sink, "control", None)
+    scrubber = None
+    if agent.credentials is not None:
+        _refuse_unset(agent, agent.credentials, context)
+        scrubber = agent.credentials.scrubber(context.tenant)
+        sink = ScrubbingSink(sink, scrubber)
+    writer = RunWriter(sink, context.run_id or str(uuid_utils.uuid7()), clock=clock)
+    setup = Setup(
+        agent,
+        task,
+        context,
+        writer,
+        clock,
+        control or Control.in_process(),
+        owns_control=control is None,
+        executor=around.executor,
+        cancel=around.cancel,
+        scrubber=scrubber,
+    )
+    return Turns(setup)
 
 
 def _refuse_async(agent: Agent, executor: ToolExecutor | None) -> None:
@@ -123,13 +161,23 @@ def _refuse_unserved(agent: Agent, executor: ToolExecutor | None) -> None:
             )
 
 
-def _refuse_unpriced(agent: Agent) -> None:
-    max_usd, model = agent.effective_policy.budget.max_usd, agent.model
+def _refuse_unset(agent: Agent, credentials: Credentials, context: RunContext) -> None:
+    for tool in agent.tools:
+        if tool.credentials and agent.effective_policy.allows(tool.name):
+            credentials.require(context.tenant, tool.name, tool.credentials)
+
+
+def _refuse_unpriced(agent: Agent, context: RunContext) -> None:
+    policy, model = agent.effective_policy, agent.model
+    of_tenant = chosen(policy.tenant_budgets, context.tenant or "")
+    setting, max_usd = "budgets.max_usd", policy.budget.max_usd
+    if max_usd is None and of_tenant is not None:
+        setting, max_usd = "budgets.per_tenant max_usd", of_tenant.max_usd
     if max_usd is None or getattr(model, "states_cost", False):
         return
     if not (agent.prices or PriceTable()).knows(model.name, provider_of(model)):
         raise PriceError(
-            f"no price for model {model.name!r} but budgets.max_usd={max_usd} is set",
+            f"no price for model {model.name!r} but {setting}={max_usd} is set",
             where=f"agent {agent.name!r}",
             hint="Add the model to the agent's PriceTable, install flightlog[prices], "
             "or remove max_usd.",

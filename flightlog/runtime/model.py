@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from flightlog.errors import AgentError
+from flightlog.trace.canonical import canonical_json
 from flightlog.trace.messages import Message, ToolRequest
 
 if TYPE_CHECKING:
@@ -80,12 +81,14 @@ class ModelResponse:
 class Model(Protocol):
     """A model behind any SDK.
 
-    Four more attributes are read where a model has them: `provider`, in the
+    More attributes are read where a model has them: `provider`, in the
     words of OpenTelemetry, None when unknown; `states_cost`, True
     when every response carries `cost_usd` (then a USD budget needs no price);
-    `context_limit`, the context window in tokens; and `never_blocks`, True
-    when it answers from memory, so that no deadline need guard the call with
-    a thread of its own (a simulated user may say so too).
+    `context_limit`, the context window in tokens; `max_output_tokens`, the most
+    that an answer can have (then a USD or token budget is never overshot), with
+    `count_tokens(request)`, the tokens of a prompt, where it can tell; and
+    `never_blocks`, True when it answers from memory, so that no deadline need
+    guard the call with a thread of its own (a simulated user may say so too).
     """
 
     @property
@@ -98,10 +101,36 @@ class Model(Protocol):
         ...
 
 
+_FRAME_TOKENS: Final = 16
+"""More than any chat format known puts around a message."""
+
+
 def provider_of(model: Model) -> str | None:
     """Provider that the model names; None when it names none."""
     provider: str | None = getattr(model, "provider", None)
     return provider
+
+
+def usage_bound(model: Model, request: ModelRequest) -> Usage | None:
+    """The most tokens that a call can take; None where the model states no `max_output_tokens`.
+
+    Without `count_tokens` a prompt counts with its bytes, tool declarations
+    included: a token of a byte-level tokenizer stands for one byte at least.
+    """
+    output = getattr(model, "max_output_tokens", None)
+    if type(output) is not int or output < 0:
+        return None
+    count = getattr(model, "count_tokens", None)
+    if callable(count):
+        try:
+            counted = count(request)
+        except Exception:  # foreign code; the bytes are a bound too
+            counted = None
+        if type(counted) is int and counted >= 0:
+            return Usage(counted, output)
+    tokens = sum(message.size_bytes + _FRAME_TOKENS for message in request.messages)
+    tokens += sum(len(canonical_json(tool.declaration())) for tool in request.tools)
+    return Usage(tokens, output)
 
 
 @dataclass(frozen=True, slots=True)

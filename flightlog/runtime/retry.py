@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass
+from typing import Final
 
-from flightlog.errors import ConfigError
+from flightlog.errors import ConfigError, FlightlogError
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +43,36 @@ class RetryPolicy:
                     hint="max_attempts is a whole number from 1, seconds are from 0, "
                     "multiplier from 1, jitter from 0 to 1.",
                 )
+
+
+_LASTING_STATUS: Final = frozenset({400, 401, 402, 403, 404, 405, 410, 413, 422})
+"""HTTP statuses that another try does not change."""
+
+
+def is_worth_retrying(error: BaseException) -> bool:
+    """False for an error that says, or whose HTTP status says, that another try cannot help."""
+    if getattr(error, "retryable", True) is False or isinstance(error, FlightlogError):
+        return False
+    return getattr(error, "status_code", None) not in _LASTING_STATUS
+
+
+def wait_s(policy: RetryPolicy, attempt: int, *, seed: str) -> float:
+    """Seconds to wait after a failed attempt.
+
+    Args:
+        attempt: the one that failed, from 1.
+        seed: decides the jitter; the same seed waits the same.
+
+    Source: tenacity's `wait_exponential`; the jitter is drawn from the upper
+    part of its wait, as in "Exponential Backoff And Jitter" (AWS, 2015).
+    """
+    from tenacity import RetryCallState, wait_exponential  # noqa: PLC0415  - only who retries pays
+
+    schedule = wait_exponential(
+        multiplier=policy.initial_s, max=policy.max_s, exp_base=policy.multiplier
+    )
+    state = RetryCallState(retry_object=None, fn=None, args=(), kwargs={})  # type: ignore[arg-type]
+    state.attempt_number = attempt
+    whole = schedule(state)
+    drawn = random.Random(seed).random()  # noqa: S311  - spreads load, hides nothing
+    return whole * (1 - policy.jitter * drawn)

@@ -12,11 +12,13 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from flightlog.errors import AgentError
-from flightlog.runtime.asks import Ask, AskAll, Asked, Loop, R, attempt_in_worker
+from flightlog.runtime.asks import Ask, AskAll, Asked, Loop, R, Request, Wait, attempt_in_worker
+from flightlog.runtime.cancel import CancelToken, RunCancelledError
 from flightlog.runtime.workers import Workers
 from flightlog.trace.clock import SystemClock
 
 _NEVER: Final = float("inf")
+_CANCELLED: Final = -1
 # A signal that the system delivers to another thread does not wake a waiting main thread.
 _LONGEST_WAIT_S: Final = 0.5
 
@@ -26,10 +28,12 @@ class SyncDriver:
 
     Args:
         stopwatch: measures latencies and cuts in real time.
+        cancel: cancels the run from outside.
     """
 
-    def __init__(self, stopwatch: SystemClock) -> None:
+    def __init__(self, stopwatch: SystemClock, cancel: CancelToken | None = None) -> None:
         self._stopwatch = stopwatch
+        self._cancel = cancel
         self._workers: Workers[Asked] = Workers()
 
     def drive(self, loop: Loop[R]) -> R:
@@ -49,7 +53,11 @@ class SyncDriver:
         finally:
             self._workers.close()
 
-    def _perform(self, request: Ask | AskAll) -> Asked | None:
+    def _perform(self, request: Request) -> Asked | None:
+        self._look()
+        if isinstance(request, Wait):
+            self._wait(request.seconds)
+            return None
         if isinstance(request, AskAll):
             self._all(request)
             return None
@@ -57,12 +65,36 @@ class SyncDriver:
         self._all(AskAll((request,), lambda _, asked: answers.append(asked)))
         return answers[0]
 
+    def _look(self) -> None:
+        if self._cancel is not None and self._cancel.is_cancelled:
+            raise RunCancelledError
+
+    def _wait(self, seconds: float) -> None:
+        until_ms = self._stopwatch.monotonic_ms() + seconds * 1000
+        while (left_s := self._wait_s(until_ms)) > 0:
+            if self._cancel is None:
+                self._stopwatch.sleep(left_s)
+            else:
+                self._cancel.wait(left_s)
+                self._look()
+
     def _all(self, request: AskAll) -> None:
         asks = request.asks
-        if len(asks) == 1 and asks[0].cut_ms is None:
+        if len(asks) == 1 and asks[0].cut_ms is None and self._cancel is None:
             request.on_done(0, self._here(asks[0]))
             return
         done: SimpleQueue[tuple[int, Asked]] = SimpleQueue()
+        if self._cancel is None:
+            self._collect(request, done)
+            return
+        forget = self._cancel.subscribe(lambda: done.put((_CANCELLED, Asked())))
+        try:
+            self._collect(request, done)
+        finally:
+            forget()
+
+    def _collect(self, request: AskAll, done: SimpleQueue[tuple[int, Asked]]) -> None:
+        asks = request.asks
         cut_at = {place: self._start(place, ask, done) for place, ask in enumerate(asks)}
         while cut_at:
             try:
@@ -73,6 +105,8 @@ class SyncDriver:
                     del cut_at[place]
                     request.on_done(place, Asked(latency_ms=asks[place].cut_ms or 0, is_cut=True))
                 continue
+            if place == _CANCELLED:
+                raise RunCancelledError
             if cut_at.pop(place, None) is not None:  # else it was cut: too late an answer
                 request.on_done(place, _without_awaitable(asked.settled(), asks[place]))
 

@@ -1,4 +1,4 @@
-"""The tool calls of one step: admitted in order, run beside each other, recorded."""
+"""The tool calls of one step: admitted in order, run beside each other, tried again, recorded."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from flightlog.runtime.asks import MAX_PARALLEL, Ask, AskAll, Asked
-from flightlog.runtime.ledger import Ledger
+from flightlog.runtime.asks import MAX_PARALLEL, Ask, AskAll, Asked, Request, Wait
 from flightlog.runtime.calls import (
     Admission,
     PendingCall,
@@ -16,9 +15,12 @@ from flightlog.runtime.calls import (
     Settled,
     error_observation,
 )
-from flightlog.runtime.gateway import NO_CUT, Cut, Gateway
+from flightlog.runtime.gateway import NO_CUT, CallRefusedError, Cut, Gateway
+from flightlog.runtime.guards import StepCall
+from flightlog.runtime.ledger import Ledger
 from flightlog.runtime.policy import Policy
-from flightlog.trace.canonical import clean_text
+from flightlog.runtime.retry import wait_s
+from flightlog.trace.canonical import clean_text, digest_of
 from flightlog.trace.clock import Clock
 from flightlog.trace.messages import Message, ToolRequest
 from flightlog.trace.run_writer import RunWriter
@@ -35,6 +37,7 @@ _STOP_REASONS = {
     Outcome.KILL_SWITCH: StopReason.KILL_SWITCH,
     Outcome.REPLAY_MISS: StopReason.REPLAY_MISS,
 }
+_TRIED_AGAIN = (Outcome.FAILED, Outcome.TIMED_OUT)
 _WITHOUT_TOOL = frozenset({StopReason.KILL_SWITCH, StopReason.RECORDER_FAILED})
 
 
@@ -48,11 +51,36 @@ class Stop:
 
 
 @dataclass(slots=True)
-class _Ending:
-    """What one call of the step came to."""
+class _Way:
+    """One call of the step on its way, over all its attempts.
 
+    Attributes:
+        call: its current attempt.
+        settled: what the last attempt came to; None for a refused one.
+        is_open: a further attempt follows.
+        refusal: the refusal whose observation an earlier call still has to give.
+    """
+
+    call: PendingCall
     observation: str = ""
     stop: Stop | None = None
+    settled: Settled | None = None
+    is_open: bool = True
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What the tool calls of one step came to.
+
+    Attributes:
+        messages: tool messages for the model, in call order.
+        stop: the first stop in call order.
+    """
+
+    messages: list[Message]
+    calls: list[StepCall]
+    stop: Stop | None
 
 
 class ToolTurn:
@@ -60,7 +88,8 @@ class ToolTurn:
 
     Every call runs to its end before the step ends, also when one of them stops
     the run: the calls of a step have no order for the model. The first stop in
-    call order is the stop reason.
+    call order is the stop reason. Failed calls that a policy tries again go in
+    rounds: all attempts of a round end before the next one starts.
     """
 
     def __init__(
@@ -72,29 +101,40 @@ class ToolTurn:
         self._writer = writer
         self._clock = clock
 
-    def play(
-        self, requests: Sequence[ToolRequest], step: int
-    ) -> Generator[Ask | AskAll, Any, tuple[list[Message], Stop | None]]:
-        """Gives the tool messages for the model, in call order, and the stop, if any."""
-        admissions: list[Admission] = []
-        for call_ix, request in enumerate(requests):
-            admissions.append((yield from self._admit(request, step, call_ix)))
-        endings = [_Ending() for _ in admissions]
-        for admission, ending in zip(admissions, endings, strict=True):
-            if admission.refusal:
-                self._end_refused(admission.call, admission.refusal, ending)
-        yield from self._run_live(admissions, endings)
-        self._end_served(admissions, endings)
-        messages = [
-            Message("tool", ending.observation, tool_call_id=request.id, name=request.name)
-            for request, ending in zip(requests, endings, strict=True)
+    def play(self, requests: Sequence[ToolRequest], step: int) -> Generator[Request, Any, Step]:
+        """Gives what the calls came to."""
+        ways = [
+            _Way(self._gateway.pending(request, step=step, call_ix=call_ix))
+            for call_ix, request in enumerate(requests)
         ]
-        return messages, next((ending.stop for ending in endings if ending.stop), None)
+        todo = ways
+        while todo:
+            yield from self._round(todo)
+            todo = yield from self._to_try_again(ways)
+        for way in ways:
+            if way.refusal is not None:
+                self._end_repeat(way, way.refusal)
+        return Step(
+            [
+                Message("tool", way.observation, tool_call_id=request.id, name=request.name)
+                for request, way in zip(requests, ways, strict=True)
+            ],
+            [_step_call(way) for way in ways],
+            next((way.stop for way in ways if way.stop), None),
+        )
 
-    def _admit(
-        self, request: ToolRequest, step: int, call_ix: int
-    ) -> Generator[Ask, Asked, Admission]:
-        call = self._gateway.pending(request, step=step, call_ix=call_ix)
+    def _round(self, ways: Sequence[_Way]) -> Generator[Request, Any, None]:
+        """One attempt of each call."""
+        admissions: list[Admission] = []
+        for way in ways:
+            admissions.append((yield from self._admit(way.call)))
+        for admission, way in zip(admissions, ways, strict=True):
+            if admission.refusal:
+                self._end_refused(way, admission.refusal)
+        yield from self._run_live(admissions, ways)
+        self._end_served(admissions, ways)
+
+    def _admit(self, call: PendingCall) -> Generator[Ask, Asked, Admission]:
         if not self._gateway.may_block(call):
             return self._gateway.admit(call)
         asked = yield Ask(self._gateway.admit, (call,))
@@ -103,65 +143,126 @@ class ToolTurn:
         admission: Admission = asked.value
         return admission
 
+    def _to_try_again(self, ways: Sequence[_Way]) -> Generator[Request, Any, list[_Way]]:
+        """Waits for the next attempts and gives the calls that get one."""
+        failed = [way for way in ways if way.is_open]
+        is_stopped = any(way.stop for way in ways)
+        waits = {id(way): self._wait_s(way) for way in failed}
+        again = [] if is_stopped else [way for way in failed if waits[id(way)] is not None]
+        longest_s = max((waits[id(way)] or 0.0 for way in again), default=0.0)
+        remaining_ms = self._ledger.remaining_ms()
+        if remaining_ms is not None and longest_s * 1000 >= remaining_ms:
+            again = [way for way in again if (waits[id(way)] or 0.0) * 1000 < remaining_ms]
+            longest_s = max((waits[id(way)] or 0.0 for way in again), default=0.0)
+        for way in failed:
+            if way not in again:
+                self._close(way)
+        if again and longest_s > 0:
+            if self._clock.is_virtual:
+                self._clock.advance_ms(longest_s * 1000)
+            else:
+                yield Wait(longest_s)
+        for way in again:
+            way.call = replace(way.call, attempt=way.call.attempt + 1)
+        return again
+
+    def _wait_s(self, way: _Way) -> float | None:
+        """Seconds before the next attempt; None where there is none."""
+        policy = self._gateway.retry_of(way.call)
+        if policy is None or way.settled is None or way.call.attempt >= policy.max_attempts:
+            return None
+        call = way.call
+        # On a virtual clock the jitter is the same in every replay.
+        run = "" if self._clock.is_virtual else self._writer.run_id
+        seed = f"{run}:{call.step}:{call.call_ix}:{call.attempt}"
+        asked_s = way.settled.served.retry_after_s or 0.0
+        return max(asked_s, wait_s(policy, call.attempt, seed=seed))
+
     def _run_live(
-        self, admissions: Sequence[Admission], endings: Sequence[_Ending]
+        self, admissions: Sequence[Admission], ways: Sequence[_Way]
     ) -> Generator[AskAll, None, None]:
         live = [place for place, admission in enumerate(admissions) if admission.is_live]
         for first in range(0, len(live), MAX_PARALLEL):
             # What waits for a free place is cut by what is left of the deadline then.
-            wave = live[first : first + MAX_PARALLEL]
-            calls = [admissions[place].call for place in wave]
-            yield self._wave(calls, [endings[place] for place in wave])
+            yield self._wave([ways[place] for place in live[first : first + MAX_PARALLEL]])
 
-    def _wave(self, calls: Sequence[PendingCall], endings: Sequence[_Ending]) -> AskAll:
-        cuts = [self._gateway.cut_of(call) for call in calls]
+    def _wave(self, ways: Sequence[_Way]) -> AskAll:
+        cuts = [self._gateway.cut_of(way.call) for way in ways]
         started_ms = self._clock.monotonic_ms()
 
         def on_done(which: int, asked: Asked) -> None:
-            call, cut = calls[which], cuts[which]
+            way, cut = ways[which], cuts[which]
+            if isinstance(asked.error, CallRefusedError):
+                self._gateway.unmade(way.call)
+                self._end_refused(way, asked.error.refusal)
+                return
             if self._clock.is_virtual and not asked.is_cut:
                 # A function under a virtual clock takes the time that it advances itself.
                 asked = replace(asked, latency_ms=self._clock.monotonic_ms() - started_ms)
             elif asked.is_cut:
                 self._clock.advance_ms(asked.latency_ms)
-            served = _served_of(call, asked, cut)
+            served = self._gateway.scrubbed(_served_of(way.call, asked, cut))
             if asked.is_cut:
                 settled = Settled(served, hit_deadline=cut.is_deadline)
             elif self._clock.is_virtual:
-                settled = self._gateway.settle(call, served, cut)
+                settled = self._gateway.settle(way.call, served, cut)
             else:  # real time has already cut what was late
-                settled = self._gateway.settle(call, served, NO_CUT)
-            self._end(call, settled, endings[which])
+                settled = self._gateway.settle(way.call, served, NO_CUT)
+            self._end(way, settled)
 
-        asks = [_ask_of(call, cut) for call, cut in zip(calls, cuts, strict=True)]
+        asks = [self._gateway.ask_of(way.call, cut) for way, cut in zip(ways, cuts, strict=True)]
         return AskAll(tuple(asks), on_done)
 
-    def _end_served(self, admissions: Sequence[Admission], endings: Sequence[_Ending]) -> None:
-        ended: list[tuple[PendingCall, Settled, _Ending]] = []
-        for admission, ending in zip(admissions, endings, strict=True):
+    def _end_served(self, admissions: Sequence[Admission], ways: Sequence[_Way]) -> None:
+        ended: list[tuple[_Way, Settled]] = []
+        for admission, way in zip(admissions, ways, strict=True):
             if admission.served:
-                call = admission.call
-                cut = self._gateway.cut_of(call)
-                settled = self._gateway.settle(call, admission.served, cut)
-                ended.append((call, settled, ending))
+                cut = self._gateway.cut_of(way.call)
+                served = self._gateway.scrubbed(admission.served)
+                ended.append((way, self._gateway.settle(way.call, served, cut)))
         if ended:
-            self._clock.advance_ms(max(one.served.latency_ms or 0.0 for _, one, _ in ended))
-        for call, settled, ending in ended:
-            self._end(call, settled, ending)
+            self._clock.advance_ms(max(one.served.latency_ms or 0.0 for _, one in ended))
+        for way, settled in ended:
+            self._end(way, settled)
 
-    def _end_refused(self, call: PendingCall, refusal: Refusal, ending: _Ending) -> None:
+    def _end_refused(self, way: _Way, refusal: Refusal) -> None:
+        way.is_open = False
+        if way.settled is not None:  # an earlier attempt was made
+            self._gateway.close(way.call, way.settled)
+        if refusal.repeat_of is not None:
+            # The call that it repeats may be one of this step, and not over yet.
+            way.refusal = refusal
+            return
         self._write(
-            call,
-            outcome=refusal.outcome,
-            error=refusal.error,
+            way.call, outcome=refusal.outcome, error=refusal.error, error_type=refusal.error_type
+        )
+        way.settled = None
+        way.observation = error_observation(refusal.error_type, refusal.error)
+        stops = refusal.outcome in self._policy.stop_on if refusal.stops is None else refusal.stops
+        if stops:
+            way.stop = self._stop(way.call, refusal.outcome, refusal.error, refusal.stop_reason)
+
+    def _end_repeat(self, way: _Way, refusal: Refusal) -> None:
+        earlier = refusal.repeat_of
+        settled = earlier.settled if earlier else None
+        if settled is None:
+            error = "the call that this one repeats was not made"
+            way.observation = error_observation(refusal.error_type, error)
+        else:
+            error = settled.served.error or ""
+            way.observation = settled.observation
+        way.settled = settled
+        self._write(
+            way.call,
+            outcome=Outcome.DEDUPLICATED,
+            result=settled.served.result if settled else None,
+            error=error or refusal.error,
             error_type=refusal.error_type,
         )
-        ending.observation = error_observation(refusal.error_type, refusal.error)
-        if refusal.must_stop or refusal.outcome in self._policy.stop_on:
-            ending.stop = self._stop(call, refusal.outcome, refusal.error, refusal.stop_reason)
 
-    def _end(self, call: PendingCall, settled: Settled, ending: _Ending) -> None:
-        served = settled.served
+    def _end(self, way: _Way, settled: Settled) -> None:
+        """Books and writes one attempt."""
+        call, served = way.call, settled.served
         is_miss = served.outcome is Outcome.REPLAY_MISS
         self._write(
             call,
@@ -175,15 +276,28 @@ class ToolTurn:
             served_from=served.served_from,
             state_key=served.state_key,
         )
-        ending.observation = settled.observation
-        if served.outcome is Outcome.OK:
-            return
-        self._ledger.book_failure(call.request.name)
+        way.settled = settled
+        self._gateway.end(call, settled)
+        if served.outcome is not Outcome.OK:
+            self._ledger.book_failure(call.name)
+        policy = self._gateway.retry_of(call)
+        is_last = policy is None or call.attempt >= policy.max_attempts
+        if is_last or settled.hit_deadline or served.is_final or served.outcome not in _TRIED_AGAIN:
+            self._close(way)
+
+    def _close(self, way: _Way) -> None:
+        """What the last attempt of a call means for model and run."""
+        settled = way.settled
+        assert settled is not None
+        way.is_open = False
+        self._gateway.close(way.call, settled)
+        way.observation = settled.observation
+        outcome = settled.served.outcome
         if settled.hit_deadline:
             detail = self._ledger.explain(StopReason.MAX_SECONDS)
-            ending.stop = Stop(StopReason.MAX_SECONDS, detail=detail)
-        elif served.outcome in self._policy.stop_on:
-            ending.stop = self._stop(call, served.outcome, served.error or "", None)
+            way.stop = Stop(StopReason.MAX_SECONDS, detail=detail)
+        elif outcome is not Outcome.OK and outcome in self._policy.stop_on:
+            way.stop = self._stop(way.call, outcome, settled.served.error or "", None)
 
     def _stop(
         self, call: PendingCall, outcome: Outcome, error: str, reason: StopReason | None
@@ -193,35 +307,36 @@ class ToolTurn:
         reason = reason or _STOP_REASONS.get(outcome)
         if reason is None:
             return None
-        name = call.request.name
         detail = error
         if outcome is not Outcome.REPLAY_MISS:  # a miss names its place itself
-            detail = f"tool call {name!r} at step {call.step}: {error}."
-        return Stop(reason, None if reason in _WITHOUT_TOOL else name, detail)
+            detail = f"tool call {call.name!r} at step {call.step}: {error}."
+        return Stop(reason, None if reason in _WITHOUT_TOOL else call.name, detail)
 
     def _write(self, call: PendingCall, **fields: Any) -> None:
         self._writer.tool_call(
             step=call.step,
             call_ix=call.call_ix,
-            tool_name=clean_text(call.request.name),
+            tool_name=clean_text(call.name),
             tool_call_id=clean_text(call.request.id),
             effect=call.effect,
             args=call.args.text,
             args_digest=call.args.digest,
             args_flag=call.args.flag,
+            attempt=call.attempt,
+            idempotency_key=call.key,
             **fields,
         )
 
 
-def _ask_of(call: PendingCall, cut: Cut) -> Ask:
-    assert call.tool is not None
-    assert call.tool.fn is not None
-    return Ask(call.tool.fn, kwargs=call.values(), cut_ms=cut.after_ms)
+def _step_call(way: _Way) -> StepCall:
+    is_ok = way.settled is not None and way.settled.served.outcome is Outcome.OK
+    observed = digest_of("observation", way.observation)
+    return StepCall(way.call.name, way.call.args.digest, observed, is_ok)
 
 
 def _served_of(call: PendingCall, asked: Asked, cut: Cut) -> Served:
     if asked.is_cut:
-        return replace(cut.timed_out(call.request.name), served_how=ServedHow.LIVE)
+        return replace(cut.timed_out(call.name), served_how=ServedHow.LIVE)
     if asked.error is not None:
         return Served.of_error(asked.error, how=ServedHow.LIVE, latency_ms=asked.latency_ms)
     return Served.of_value(asked.value, how=ServedHow.LIVE, latency_ms=asked.latency_ms)

@@ -9,51 +9,64 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Self
 
+from flightlog.control.control import Control
 from flightlog.runtime.agent import Agent
-from flightlog.runtime.asks import Ask, AskAll, Asked
-from flightlog.runtime.ledger import Ledger
+from flightlog.runtime.asks import Ask, Asked, Request
 from flightlog.runtime.calls import ToolExecutor, error_text
-from flightlog.runtime.checks import Gate
+from flightlog.runtime.cancel import CancelToken, RunCancelledError
+from flightlog.runtime.credentials import Scrubber
+from flightlog.runtime.degrade import RunMode
+from flightlog.runtime.gate import Gate
 from flightlog.runtime.gateway import Gateway
-from flightlog.runtime.model import (
-    Model,
-    ModelRequest,
-    ModelResponse,
-    User,
-    UserTurn,
-    problem_of_answer,
-    provider_of,
+from flightlog.runtime.guards import Guards
+from flightlog.runtime.ledger import Ledger
+from flightlog.runtime.model import UserTurn
+from flightlog.runtime.model_turn import (
+    ModelTurn,
+    act_on,
+    failure_of,
+    guard_ms,
+    is_past,
+    latency_of,
 )
-from flightlog.runtime.prices import Cost, PriceTable
+from flightlog.runtime.policy import chosen
+from flightlog.runtime.repeats import CallMemory
 from flightlog.runtime.result import RunContext, RunResult
 from flightlog.runtime.task import Task
+from flightlog.runtime.tenant import TenantBudget
 from flightlog.runtime.tool_turn import Stop, ToolTurn
 from flightlog.runtime.tools import toolset_message
 from flightlog.trace.clock import Clock
 from flightlog.trace.events import Label
 from flightlog.trace.messages import Message
 from flightlog.trace.run_writer import RunWriter
-from flightlog.trace.vocab import Actor, FinishReason, Outcome, StopReason, finish_reason_of
+from flightlog.trace.vocab import Actor, Outcome, StopReason
 
-OVERFLOW_WORDS: Final = frozenset(
-    {"context_length_exceeded", "context_overflow", "model_context_window_exceeded"}
-)
-_REFUSED = (FinishReason.CONTENT_FILTER, FinishReason.REFUSAL)
 _INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError)
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """All that one run needs."""
+    """All that one run needs.
+
+    Attributes:
+        owns_control: the control ends with the run.
+        cancel: cancels the run from outside.
+        scrubber: takes the values of the agent's credentials out of texts.
+    """
 
     agent: Agent
     task: Task
     context: RunContext
     writer: RunWriter
     clock: Clock
+    control: Control
+    owns_control: bool = False
     executor: ToolExecutor | None = None
+    cancel: CancelToken | None = None
+    scrubber: Scrubber | None = None
 
 
 class Turns:
@@ -65,19 +78,33 @@ class Turns:
         self._clock = setup.clock
         self._writer = setup.writer
         self._policy = policy = setup.agent.effective_policy
-        self._prices = setup.agent.prices or PriceTable()
         self._ledger = ledger = Ledger(policy.budget, setup.clock)
-        gate = Gate(policy, ledger, setup.agent.tools_by_name, setup.writer)
+        self._over = CancelToken()
+        self._gate = gate = _gate(setup, ledger, self._over)
+        self._guards = Guards(policy.guards)
+        self._model = ModelTurn(gate, self._guards)
         gateway = Gateway(gate, executor=setup.executor)
         self._tools = ToolTurn(policy, gateway, ledger, setup.writer, setup.clock)
         self._messages: list[Message] = []
         self._answer: str | None = None
 
-    def play(self) -> Generator[Ask | AskAll, Any, RunResult]:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        if self._setup.owns_control:
+            self._setup.control.end()
+
+    def play(self) -> Generator[Request, Any, RunResult]:
         """Plays the run; gives its result, and records an end whatever happens."""
+        cancel = self._setup.cancel
+        forget = cancel.subscribe(self._over.cancel) if cancel else None
         self._start()
         try:
             stop = yield from self._turns()
+        except RunCancelledError:
+            why = cancel.why if cancel and cancel.why else "cancelled from outside"
+            stop = Stop(StopReason.CANCELLED, detail=f"{why} at step {self._ledger.step}.")
         except _INTERRUPTS as error:
             detail = f"{type(error).__name__} at step {self._ledger.step}."
             self._finish(Stop(StopReason.CANCELLED, detail=detail))
@@ -86,6 +113,10 @@ class Turns:
             detail = f"{type(error).__name__}: {error_text(error)}"
             self._finish(Stop(StopReason.CRASHED, detail=detail))
             raise
+        finally:
+            self._over.cancel("the run is over")
+            if forget is not None:
+                forget()
         return self._finish(stop)
 
     def _start(self) -> None:
@@ -116,7 +147,7 @@ class Turns:
             **self._policy.budget.limits(),
         )
 
-    def _turns(self) -> Generator[Ask | AskAll, Any, Stop]:
+    def _turns(self) -> Generator[Request, Any, Stop]:
         if not self._setup.task.prompt and self._agent.user:
             stop = yield from self._user_turn()
             if stop:
@@ -124,131 +155,33 @@ class Turns:
         while True:
             if reason := self._ledger.begin_step():
                 return Stop(reason, detail=self._ledger.explain(reason))
-            response, stop = yield from self._model_turn()
-            if stop is None and response.tool_requests:
-                messages, stop = yield from self._tools.play(
-                    response.tool_requests, self._ledger.step
-                )
-                self._messages.extend(messages)
+            answered = yield from self._model.play(self._messages)
+            stop, response = answered.stop, answered.response
+            if response is not None and answered.output is not None:
+                self._messages.append(answered.output)
+                self._answer = response.text if response.text is not None else self._answer
+            if stop is None and response is not None and response.tool_requests:
+                step = yield from self._tools.play(response.tool_requests, self._ledger.step)
+                self._messages.extend(step.messages)
+                findings = self._guards.after_tools(self._ledger.step, step.calls)
+                stop = step.stop or act_on(findings, self._gate, self._ledger.step)
             elif stop is None:
                 stop = yield from self._user_turn()
             if stop:
                 return stop
 
-    def _model_turn(self) -> Generator[Ask, Asked, tuple[ModelResponse, Stop | None]]:
-        model, step, ledger = self._agent.model, self._ledger.step, self._ledger
-        request = ModelRequest(tuple(self._messages), tuple(self._agent.tools), step)
-        cut_ms = ledger.remaining_ms()
-        asked = yield Ask(model.complete, (request,), cut_ms=_guard_ms(model, cut_ms))
-        problem = _failure_of(asked, ModelResponse)
-        response = ModelResponse() if problem else asked.value
-        latency_ms = self._latency_ms(model, asked, response.latency_ms)
-        if asked.is_cut or self._is_late(latency_ms, cut_ms):
-            return response, self._model_late(request, cut_ms or 0.0)
-        self._clock.advance_ms(latency_ms)
-        if problem:
-            return response, self._model_failed(request, asked.error, problem, latency_ms)
-        return response, self._model_answered(request, response, latency_ms)
-
-    def _model_late(self, request: ModelRequest, cut_ms: float) -> Stop:
-        self._clock.advance_ms(cut_ms)
-        detail = self._ledger.explain(StopReason.MAX_SECONDS)
-        self._write_model_call(
-            request, outcome=Outcome.TIMED_OUT, error=detail, latency_ms=round(cut_ms, 3)
-        )
-        return Stop(StopReason.MAX_SECONDS, detail=detail)
-
-    def _model_failed(
-        self, request: ModelRequest, error: BaseException | None, text: str, latency_ms: float
-    ) -> Stop:
-        name = self._agent.model.name
-        self._write_model_call(
-            request, outcome=Outcome.FAILED, error=text, latency_ms=round(latency_ms, 3)
-        )
-        is_overflow = getattr(error, "code", None) in OVERFLOW_WORDS
-        reason = StopReason.CONTEXT_OVERFLOW if is_overflow else StopReason.MODEL_ERROR
-        return Stop(reason, detail=f"model {name!r} failed at step {request.step}: {text}")
-
-    def _model_answered(
-        self, request: ModelRequest, response: ModelResponse, latency_ms: float
-    ) -> Stop | None:
-        output = Message("assistant", response.text, response.tool_requests)
-        cost = self._cost_of(response)
-        self._ledger.spend_model_call(response.usage, cost.usd if cost else None)
-        usage, finish = response.usage, finish_reason_of(response.finish_reason)
-        self._write_model_call(
-            request,
-            output=output,
-            response_model=response.model,
-            response_id=response.response_id,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cache_read_tokens=usage.cache_read_tokens,
-            cache_write_tokens=usage.cache_write_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-            cost_usd=cost.usd if cost else None,
-            price_id=cost.price_id if cost else None,
-            latency_ms=round(latency_ms, 3),
-            time_to_first_token_ms=response.time_to_first_token_ms,
-            finish_reason=finish,
-        )
-        self._messages.append(output)
-        self._answer = response.text if response.text is not None else self._answer
-        return self._stop_of(response, finish)
-
-    def _stop_of(self, response: ModelResponse, finish: FinishReason | None) -> Stop | None:
-        """The stop that a finish reason means; a cut answer without tool calls is an error."""
-        where = f"model {self._agent.model.name!r} at step {self._ledger.step}"
-        word = response.finish_reason
-        if word in OVERFLOW_WORDS:
-            return Stop(StopReason.CONTEXT_OVERFLOW, detail=f"{where}: the context is full.")
-        if finish in _REFUSED:
-            return Stop(StopReason.MODEL_REFUSED, detail=f"{where} refused ({word}).")
-        if finish is FinishReason.ERROR:
-            return Stop(StopReason.MODEL_ERROR, detail=f"{where} ended with an error ({word}).")
-        if finish is FinishReason.LENGTH and not response.tool_requests:
-            detail = f"{where}: the answer was cut at the output limit ({word}); its part is kept."
-            return Stop(StopReason.MODEL_ERROR, detail=detail)
-        return None
-
-    def _cost_of(self, response: ModelResponse) -> Cost | None:
-        if response.cost_usd is not None:
-            return Cost(response.cost_usd, "stated")
-        model = self._agent.model
-        names = (response.model, model.name) if response.model else (model.name,)
-        return self._prices.cost(response.usage, names, provider_of(model))
-
-    def _write_model_call(
-        self, request: ModelRequest, *, output: Message | None = None, **fields: Any
-    ) -> None:
-        model, system = self._agent.model, self._agent.system
-        has_policy = None
-        if system:
-            has_policy = any(m.role == "system" and m.text == system for m in request.messages)
-        self._writer.model_call(
-            prompt=request.messages,
-            output=output,
-            step=request.step,
-            provider=provider_of(model),
-            request_model=model.name,
-            context_limit=getattr(model, "context_limit", None),
-            is_truncated=False,
-            has_policy=has_policy,
-            **fields,
-        )
-
-    def _user_turn(self) -> Generator[Ask, Asked, Stop | None]:
+    def _user_turn(self) -> Generator[Request, Asked, Stop | None]:
         user = self._agent.user
         if user is None:
             return Stop(StopReason.OK)
         cut_ms = self._ledger.remaining_ms()
-        asked = yield Ask(user.reply, (tuple(self._messages),), cut_ms=_guard_ms(user, cut_ms))
+        asked = yield Ask(user.reply, (tuple(self._messages),), cut_ms=guard_ms(user, cut_ms))
         if asked.value is None and asked.error is None and not asked.is_cut:
             return Stop(StopReason.OK)
-        error = _failure_of(asked, UserTurn)
+        error = failure_of(asked, UserTurn)
         turn = UserTurn("") if error else asked.value
-        latency_ms = self._latency_ms(user, asked, turn.latency_ms)
-        is_late = asked.is_cut or self._is_late(latency_ms, cut_ms)
+        latency_ms = latency_of(self._clock, user, asked, turn.latency_ms)
+        is_late = asked.is_cut or is_past(self._clock, latency_ms, cut_ms)
         if is_late:
             latency_ms = cut_ms or 0.0
         self._clock.advance_ms(latency_ms)
@@ -276,48 +209,52 @@ class Turns:
         detail = f"user {user.name!r} failed at step {self._ledger.step}: {error}"
         return Stop(StopReason.MODEL_ERROR, detail=detail)
 
-    def _latency_ms(self, who: Model | User, asked: Asked, stated_ms: float | None) -> float:
-        """The stated duration, else the measured one; who answers from memory takes none."""
-        if stated_ms is not None:
-            return stated_ms
-        is_instant = self._clock.is_virtual and getattr(who, "never_blocks", False)
-        return 0.0 if is_instant else asked.latency_ms
-
-    def _is_late(self, latency_ms: float, cut_ms: float | None) -> bool:
-        """True past the deadline on a virtual clock; real time has cut what was late."""
-        return self._clock.is_virtual and cut_ms is not None and latency_ms > cut_ms
-
     def _finish(self, stop: Stop) -> RunResult:
         used, budget = self._ledger.used(), self._policy.budget
+        answer, detail = self._answer, stop.detail
+        if self._gate.scrubber is not None:
+            answer = None if answer is None else self._gate.scrubber.clean(answer)
+            detail = None if detail is None else self._gate.scrubber.clean(detail)
         self._writer.stopped(
             status=stop.reason.status,
             stop_reason=stop.reason,
             stop_tool=stop.tool,
-            stop_detail=stop.detail,
-            answer=self._answer,
+            stop_detail=detail,
+            answer=answer,
             **budget.limits(),
             **used.spent(),
         )
         return RunResult(
             run_id=self._writer.run_id,
             status=stop.reason.status,
-            answer=self._answer,
+            answer=answer,
             stop_reason=stop.reason,
             stop_tool=stop.tool,
-            stop_detail=stop.detail,
+            stop_detail=detail,
             usage=used,
             budget=budget,
             writer=self._writer,
         )
 
 
-def _failure_of(asked: Asked, expected: type[ModelResponse | UserTurn]) -> str | None:
-    """Why a model or user gave no answer that can be used; None when it did."""
-    if asked.error is not None:
-        return f"{type(asked.error).__name__}: {error_text(asked.error)}"
-    return problem_of_answer(asked.value, expected)
-
-
-def _guard_ms(asked: Model | User, cut_ms: float | None) -> float | None:
-    """How long to wait for a model or user; None for one that says that it never blocks."""
-    return None if getattr(asked, "never_blocks", False) else cut_ms
+def _gate(setup: Setup, ledger: Ledger, over: CancelToken) -> Gate:
+    policy, tenant = setup.agent.effective_policy, setup.context.tenant or ""
+    limits = chosen(policy.tenant_budgets, tenant)
+    windows = None
+    if limits is not None:
+        windows = TenantBudget(setup.control.windows, tenant, limits, setup.clock)
+    return Gate(
+        agent=setup.agent,
+        task=setup.task,
+        context=setup.context,
+        policy=policy,
+        ledger=ledger,
+        writer=setup.writer,
+        clock=setup.clock,
+        control=setup.control,
+        memory=CallMemory(setup.writer.run_id),
+        mode=RunMode(setup.writer),
+        cancelled=over,
+        tenant_budget=windows,
+        scrubber=setup.scrubber,
+    )

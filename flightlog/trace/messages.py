@@ -51,6 +51,14 @@ class Message(msgspec.Struct, frozen=True, dict=True):
             raw = msgspec.json.encode(self.cleaned)
         return digest_of(raw)
 
+    @cached_property
+    def size_bytes(self) -> int:
+        """UTF-8 bytes of the text and of the tool requests."""
+        parts = [self.text or "", self.name or ""]
+        for request in self.tool_requests:
+            parts += [request.name, request.arguments]
+        return sum(len(part.encode("utf-8", "surrogatepass")) for part in parts)
+
     @property
     def cleaned(self) -> Message:
         """The same message as valid UTF-8 (lone surrogates replaced)."""

@@ -104,9 +104,9 @@ class RunWriter:
         """Writes the intent of a write, durably; False means: do not call the tool."""
         return self._write(ToolIntent, fields, durable=True)
 
-    def state_changed(self, **fields: Any) -> bool:
-        """Writes a change of a breaker, an approval or the kill switch, durably."""
-        return self._write(StateChanged, fields, durable=True)
+    def state_changed(self, *, durable: bool = True, **fields: Any) -> bool:
+        """Writes a change of a guardrail's state; fields are those of `StateChanged`."""
+        return self._write(StateChanged, fields, durable=durable)
 
     def stopped(self, **fields: Any) -> bool:
         """Writes `run_stopped`, durably; fields are those of `RunStopped`."""

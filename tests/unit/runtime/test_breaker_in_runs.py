@@ -1,0 +1,175 @@
+"""The rules of degrade mode: what an open circuit breaker means for runs, and that all is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from flightlog.control.breaker_policy import BreakerPolicy, Fallback
+from flightlog.control.control import Control
+from flightlog.runtime.agent import Agent
+from flightlog.runtime.budget import Budget
+from flightlog.runtime.loop import run
+from flightlog.runtime.model import ModelResponse, ScriptedModel
+from flightlog.runtime.policy import Policy, approve_all
+from flightlog.runtime.retry import RetryPolicy
+from flightlog.runtime.task import Task
+from flightlog.testing import FakeClock, FakeTool, asking
+from flightlog.trace.sink import MemorySink
+from flightlog.trace.vocab import Effect, Outcome
+
+DONE = ModelResponse("x")
+DOWN = [ValueError("down")]
+
+
+def breaker(fallback=Fallback.WITHOUT_TOOL, **more):
+    return BreakerPolicy(min_calls=3, window_s=60, open_s=30, fallback=fallback, **more)
+
+
+def policy(fallback=Fallback.WITHOUT_TOOL, **more):
+    return Policy(
+        ("*",),
+        Budget(max_tool_calls=None, max_seconds=None),
+        breakers={"browse": breaker(fallback)},
+        approver=approve_all,
+        **more,
+    )
+
+
+def changes(rows, subject):
+    return [
+        (row.tool_name, row.state_from, row.state_to)
+        for row in rows("state_changed")
+        if row.subject == subject
+    ]
+
+
+def browse(n):
+    return asking(("browse", {"n": n}))
+
+
+def test_breaker_opens_after_the_failures_and_refuses_further_calls(play, rows):
+    tool = FakeTool("browse", DOWN)
+    result = play([*map(browse, range(6)), DONE], [tool], policy=policy())
+    assert result.stop == "ok"
+    assert len(tool.calls) == 3
+    assert [row.outcome for row in rows("tool_call")] == [Outcome.FAILED] * 3 + [
+        Outcome.CIRCUIT_OPEN
+    ] * 3
+    assert changes(rows, "breaker") == [("browse", "closed", "open")]
+
+
+def test_refusal_says_when_the_tool_is_tried_again(play, rows):
+    play([*map(browse, range(4)), DONE], [FakeTool("browse", DOWN)], policy=policy())
+    assert rows("tool_call")[-1].error == (
+        "the circuit breaker of 'browse' is open after too many failures; it is tried again in 30 s"
+    )
+
+
+def test_run_goes_on_without_the_tool_and_the_model_is_not_offered_it(play, rows):
+    tools = [FakeTool("browse", DOWN), FakeTool("search")]
+    model = ScriptedModel("m", [*map(browse, range(3)), asking(("search", {})), DONE])
+    sink = MemorySink()
+    agent = Agent("a", model, tools, policy=policy())
+    assert run(agent, Task("t", "go"), sink=sink, clock=FakeClock()).stop == "ok"
+    offered = [[tool.name for tool in request.tools] for request in model.requests]
+    assert offered == [["browse", "search"]] * 3 + [["search"]] * 2
+
+
+def test_degrading_is_recorded_with_its_reason(play, rows):
+    play([*map(browse, range(4)), DONE], [FakeTool("browse", DOWN)], policy=policy())
+    assert changes(rows, "degrade") == [("browse", "normal", "without_tool")]
+
+
+def test_read_only_fallback_refuses_writes_and_offers_none(play, rows):
+    tools = [FakeTool("browse", DOWN), FakeTool("pay", effect=Effect.WRITE), FakeTool("search")]
+    script = [*map(browse, range(3)), asking(("pay", {}), ("search", {})), DONE]
+    result = play(script, tools, policy=policy(Fallback.READ_ONLY))
+    assert result.stop == "ok"
+    last = {row.tool_name: row for row in rows("tool_call")}
+    assert (last["pay"].outcome, last["pay"].error_type) == (Outcome.DENIED, "read_only")
+    assert last["search"].outcome is Outcome.OK
+    assert tools[1].calls == []
+    assert (None, "normal", "read_only") in changes(rows, "degrade")
+
+
+def test_stop_fallback_stops_at_the_next_call(play, rows):
+    result = play([*map(browse, range(9))], [FakeTool("browse", DOWN)], policy=policy("stop"))
+    assert (result.stop, result.usage.steps) == ("circuit_open:browse", 4)
+
+
+def test_half_open_breaker_lets_one_probe_through_and_success_closes_it(play, rows, clock):
+    tool = FakeTool("browse", [*DOWN * 3, "page"])
+
+    def waiting(request):
+        if request.step == 4:
+            clock.advance_ms(31_000)
+        return browse(request.step) if request.step < 7 else DONE
+
+    play(waiting, [tool], policy=policy())
+    assert [row.outcome.value for row in rows("tool_call")] == ["failed"] * 3 + ["ok"] * 3
+    assert changes(rows, "breaker") == [
+        ("browse", "closed", "open"),
+        ("browse", "open", "half_open"),
+        ("browse", "half_open", "closed"),
+    ]
+    assert changes(rows, "degrade") == [
+        ("browse", "normal", "without_tool"),
+        ("browse", "without_tool", "normal"),
+    ]
+
+
+def test_failing_probe_opens_it_again(play, rows, clock):
+    def waiting(request):
+        if request.step == 4:
+            clock.advance_ms(31_000)
+        return browse(request.step) if request.step < 7 else DONE
+
+    play(waiting, [FakeTool("browse", DOWN)], policy=policy())
+    assert [row.outcome.value for row in rows("tool_call")] == ["failed"] * 4 + ["circuit_open"] * 2
+    assert changes(rows, "breaker")[-1] == ("browse", "half_open", "open")
+
+
+def test_breaker_cuts_retries_short(play, rows):
+    retry = RetryPolicy(max_attempts=10, initial_s=0.1, jitter=0)
+    play([browse(1), DONE], [FakeTool("browse", DOWN)], policy=policy(retries={"*": retry}))
+    assert [row.outcome.value for row in rows("tool_call")] == ["failed"] * 3 + ["circuit_open"]
+
+
+def test_runs_that_share_a_control_share_the_breaker():
+    control, tool = Control.in_process(), FakeTool("browse", DOWN)
+    clock = FakeClock()
+    for _ in range(5):
+        model = ScriptedModel("m", [browse(1), DONE])
+        agent = Agent("a", model, [tool], policy=policy())
+        run(agent, Task("t", "go"), clock=clock, control=control)
+    assert len(tool.calls) == 3
+
+
+def test_runs_without_a_store_share_nothing():
+    tool = FakeTool("browse", DOWN)
+    for _ in range(5):
+        model = ScriptedModel("m", [browse(1), DONE])
+        agent = Agent("a", model, [tool], policy=policy())
+        run(agent, Task("t", "go"), clock=FakeClock())
+    assert len(tool.calls) == 5
+
+
+@pytest.mark.parametrize("outcome", ["invalid_input", "denied"])
+def test_refusals_are_no_failures_of_the_tool(play, rows, outcome):
+    args = "not json" if outcome == "invalid_input" else {}
+    name = "browse" if outcome == "invalid_input" else "other"
+    script = [asking((name, args))] * 5
+    tool = FakeTool("browse", ["page"])
+    play([*script, browse(1), DONE], [tool], policy=policy())
+    assert len(tool.calls) == 1
+
+
+def test_deadline_of_the_run_is_no_failure_of_the_tool(clock):
+    control = Control.in_process()
+    slow = FakeTool("browse", clock=clock, latency_ms=2000)
+    own = Policy(("*",), Budget(max_seconds=1), breakers={"browse": breaker()})
+    for _ in range(5):
+        agent = Agent("a", ScriptedModel("m", [browse(1), DONE]), [slow], policy=own)
+        result = run(agent, Task("t", "go"), clock=clock, control=control)
+        assert result.stop == "max_seconds"
+    assert len(slow.calls) == 5

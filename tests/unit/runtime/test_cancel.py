@@ -1,0 +1,219 @@
+"""The rules of cancellation: the run ends, is recorded, and leaves nothing running."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from flightlog.runtime.agent import Agent
+from flightlog.runtime.budget import Budget
+from flightlog.runtime.cancel import CancelToken
+from flightlog.runtime.loop import run, run_async
+from flightlog.runtime.model import ModelResponse, ScriptedModel
+from flightlog.runtime.policy import Policy
+from flightlog.runtime.task import Task
+from flightlog.runtime.tool_context import ToolContext
+from flightlog.runtime.tools import Tool
+from flightlog.testing import asking
+from flightlog.trace.sink import MemorySink
+from flightlog.trace.vocab import Effect
+
+DONE = ModelResponse("x")
+TASK = Task("t", "go")
+
+
+def agent_of(fn, *, max_seconds=30):
+    tool = Tool("wait", fn, effect=Effect.READ)
+    policy = Policy(("wait",), Budget(max_seconds=max_seconds))
+    return Agent("a", ScriptedModel("m", [asking(("wait", {})), DONE]), [tool], policy=policy)
+
+
+def stopped(sink):
+    return [e for e in sink.events if e.__struct_config__.tag == "run_stopped"]
+
+
+@pytest.mark.parametrize("max_seconds", [30, None])
+def test_token_ends_a_run_whose_tool_blocks(max_seconds):
+    token, sink, entered, release = (
+        CancelToken(),
+        MemorySink(),
+        threading.Event(),
+        threading.Event(),
+    )
+
+    def block() -> str:
+        entered.set()
+        release.wait(30)
+        return "late"
+
+    def cancel():
+        entered.wait(30)
+        token.cancel("the user pressed stop")
+
+    threading.Thread(target=cancel).start()
+    result = run(agent_of(block, max_seconds=max_seconds), TASK, sink=sink, cancel=token)
+    release.set()
+    assert result.stop == "cancelled"
+    assert result.stop_detail == "the user pressed stop at step 1."
+    assert [event.stop_reason.value for event in stopped(sink)] == ["cancelled"]
+
+
+def test_token_ends_an_async_run_and_its_task_is_cancelled():
+    ended = []
+
+    async def block() -> str:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("cancelled")
+        return "late"
+
+    async def main():
+        token = CancelToken()
+        asyncio.get_running_loop().call_later(0.01, token.cancel)
+        result = await run_async(agent_of(block), TASK, cancel=token)
+        await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) == 1
+        return result
+
+    assert asyncio.run(main()).stop == "cancelled"
+    assert ended == ["cancelled"]
+
+
+def test_token_cancelled_before_the_run_makes_no_call():
+    token, model = CancelToken(), ScriptedModel("m", [DONE])
+    token.cancel()
+    assert run(Agent("a", model), TASK, cancel=token).stop == "cancelled"
+    assert asyncio.run(run_async(Agent("a", model), TASK, cancel=token)).stop == "cancelled"
+    assert model.requests == []
+
+
+def test_one_token_cancels_all_its_runs():
+    token, sinks, barrier = CancelToken(), [MemorySink() for _ in range(4)], threading.Barrier(5)
+
+    def block() -> str:
+        barrier.wait(30)
+        token.wait(30)
+        return "x"
+
+    threads = [
+        threading.Thread(
+            target=run, args=(agent_of(block), TASK), kwargs={"sink": sink, "cancel": token}
+        )
+        for sink in sinks
+    ]
+    for thread in threads:
+        thread.start()
+    barrier.wait(30)
+    token.cancel()
+    for thread in threads:
+        thread.join(30)
+    assert [stopped(sink)[0].stop_reason.value for sink in sinks] == ["cancelled"] * 4
+
+
+def test_token_outlives_its_runs_without_holding_them():
+    token = CancelToken()
+    for _ in range(3):
+        run(Agent("a", ScriptedModel("m", [DONE])), TASK, cancel=token)
+    assert token._listeners == []
+
+
+def test_tool_is_told_that_the_run_is_over():
+    seen = threading.Event()
+
+    def block(context: ToolContext) -> str:
+        if context.cancelled.wait(30):
+            seen.set()
+        return "x"
+
+    assert run(agent_of(block, max_seconds=0.05), TASK).stop == "max_seconds"
+    assert seen.wait(30)
+
+
+def test_asyncio_cancellation_is_recorded_and_leaves_no_task():
+    sink = MemorySink()
+
+    async def block() -> str:
+        await asyncio.sleep(60)
+        return "x"
+
+    async def main():
+        task = asyncio.create_task(run_async(agent_of(block), TASK, sink=sink))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.sleep(0)
+        assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(main())
+    assert stopped(sink)[0].stop_reason.value == "cancelled"
+
+
+CHILD = """
+import asyncio, sys, time
+import flightlog
+from flightlog.testing import ScriptedModel, asking, saying
+
+@flightlog.tool(effect="read")
+def wait() -> str:
+    print("waiting", flush=True)
+    time.sleep(60)
+    return "x"
+
+agent = flightlog.Agent("a", ScriptedModel("m", [asking(("wait", {})), saying("x")]), [wait])
+with flightlog.Recorder(sys.argv[1]) as recorder:
+    task = flightlog.Task("t", "go")
+    if sys.argv[2] == "sync":
+        flightlog.run(agent, task, sink=recorder)
+    else:
+        asyncio.run(flightlog.run_async(agent, task, sink=recorder))
+"""
+
+
+@pytest.mark.parametrize("how", ["sync", "async"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_the_run_as_cancelled_and_then_the_process(tmp_path, how, number):
+    import flightlog
+
+    store = tmp_path / "store"
+    command = [sys.executable, "-c", textwrap.dedent(CHILD), str(store), how]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
+        assert child.stdout.readline() == b"waiting\n"
+        started = time.monotonic()
+        child.send_signal(number)
+        child.wait(30)
+    assert time.monotonic() - started < 25  # it did not wait for the tool
+    assert child.returncode == (143 if number == signal.SIGTERM else -signal.SIGINT) or (
+        child.returncode in (1, 130)
+    )
+    with flightlog.open(store) as traces:
+        assert traces.sql("select stop_reason from runs").fetchall() == [("cancelled",)]
+
+
+def test_handler_of_the_application_keeps_its_signal():
+    got = []
+    before = signal.signal(signal.SIGTERM, lambda *_: got.append("ours"))
+    try:
+
+        def terminate() -> str:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return "x"
+
+        assert run(agent_of(terminate, max_seconds=None), TASK).stop == "ok"
+        assert got == ["ours"]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_default_handling_is_back_after_the_run():
+    run(Agent("a", ScriptedModel("m", [DONE])), TASK)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
