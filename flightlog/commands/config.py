@@ -26,17 +26,21 @@ def config() -> None:
 def check(file: Path) -> None:
     """Check a settings file; errors name file and line.
 
-    Settings that contradict each other are warnings, and the exit code stays 0.
+    Settings that contradict each other, and credentials whose variable is not set here, are
+    warnings, and the exit code stays 0.
     """
+    import os
+
     from flightlog.config import load_config
     from flightlog.control.control import Control
     from flightlog.runtime.contradictions import contradictions
-    from flightlog.runtime.from_config import policy_from, prices_from
+    from flightlog.runtime.from_config import credentials_from, policy_from, prices_from
 
     loaded = load_config(file)
     policy_from(loaded, store=Control.in_process())
     prices_from(loaded)
-    warnings = contradictions(loaded)
+    credentials_from(loaded)
+    warnings = contradictions(loaded, environ=os.environ)
     _say(f"ok: {file}: {_summary(loaded)}{_count(len(warnings), '; {} warning')}")
     for warning in warnings:
         _say(f"warning: {warning}")

@@ -43,6 +43,7 @@ breakers:
   http.get: {failure_rate: 0.5, min_calls: 5, open_seconds: 30, fallback: without_tool}
 guards:
   actions: {repeated_call: stop, cycle: stop, policy_lost: read_only}
+  repeats: 4
 results: {max_bytes: 65536}
 credentials:
   acme:
@@ -107,7 +108,8 @@ An attempt spends, also when it fails or is refused. `per_tool` counts within on
     "Writes, approvals, credentials": """\
 A tool whose effect is unknown counts as a write. An approver given in code wins over
 `approvals.via`. A credential reaches only the tool and the tenant that it is listed under, and
-never the model or a trace.
+never the model or a trace; the variable is read when the agent is made, and a tool whose
+credential is missing is denied.
 """,
     "Retries and circuit breakers": """\
 Without an entry a call is tried once and no breaker opens. A write is tried again only where its

@@ -220,7 +220,8 @@ _WRITES = (
         "credentials.<tenant>.<tool>.<name>.env",
         {"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"},
         REQUIRED,
-        "Environment variable that holds the credential; the value never stands in the file.",
+        "Environment variable that holds the credential; the value never stands in the file. The "
+        "tenant `*` is every tenant.",
     ),
 )
 _CALLS = (
@@ -270,17 +271,52 @@ _CALLS = (
         "How a run goes on while it is open: without the tool, read-only, or not at all.",
     ),
 )
-_GUARDS = tuple(
-    Setting(f"guards.actions.{guard}", {"enum": list(GUARD_ACTIONS)}, "record", f"What {what}.")
-    for guard, what in (
-        ("repeated_call", "the same call again and again leads to"),
-        ("cycle", "calls that alternate in a cycle lead to"),
-        ("no_progress", "steps that bring nothing new lead to"),
-        ("prompt_growth", "a prompt that grows too fast leads to"),
-        ("context_limit", "a prompt near the context limit leads to"),
-        ("truncated", "a prompt that lost messages leads to"),
-        ("policy_lost", "a request without the system policy message leads to"),
-    )
+_FROM_2: Final = {"type": "integer", "minimum": 2}
+_GUARDS = (
+    *(
+        Setting(f"guards.actions.{guard}", {"enum": list(GUARD_ACTIONS)}, "record", f"What {what}.")
+        for guard, what in (
+            ("repeated_call", "the same call again and again leads to"),
+            ("cycle", "steps that alternate in a cycle lead to"),
+            ("no_progress", "steps that bring nothing new lead to"),
+            ("prompt_growth", "a prompt that has grown too much leads to"),
+            ("context_limit", "a prompt near the context limit leads to"),
+            ("truncated", "a prompt that lost messages leads to"),
+            ("policy_lost", "a request without the system policy message leads to"),
+        )
+    ),
+    Setting(
+        "guards.repeats",
+        _FROM_2,
+        3,
+        "The same call with the same observation this often is repeated_call.",
+    ),
+    Setting("guards.cycles", _FROM_2, 3, "The same steps this often in a row are a cycle."),
+    Setting("guards.max_period", _FROM_2, 4, "Steps of the longest cycle that is looked for."),
+    Setting(
+        "guards.stalled_steps",
+        _FROM_2,
+        5,
+        "Steps in a row without a new observation are no_progress.",
+    ),
+    Setting(
+        "guards.growth_factor",
+        {"type": "number", "exclusiveMinimum": 1},
+        10.0,
+        "A prompt this many times as long as the first one is prompt_growth.",
+    ),
+    Setting(
+        "guards.growth_bytes",
+        {"type": "integer", "minimum": 0},
+        65_536,
+        "Below this size a prompt is never prompt_growth.",
+    ),
+    Setting(
+        "guards.context_share",
+        {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+        0.9,
+        "From this share of the context window on a prompt is context_limit.",
+    ),
 )
 _OPERATIONS = (
     Setting(

@@ -42,12 +42,20 @@ class Contradiction:
         return f"{self.where}: {key_text(self.keys)} {self.what}"
 
 
-def contradictions(config: Config) -> tuple[Contradiction, ...]:
-    """What a settings file says in vain, in the order of its lines. The defaults have none."""
+def contradictions(
+    config: Config, *, environ: Mapping[str, str] | None = None
+) -> tuple[Contradiction, ...]:
+    """What a settings file says in vain, in the order of its lines. The defaults have none.
+
+    Args:
+        config: from `flightlog.load_config`.
+        environ: where the variables of credentials should be; None does not look.
+    """
+    said = [one for rule in _RULES for one in rule(config)]
+    said += [] if environ is None else _unset(config, environ)
     found = [
         Contradiction((*setting.split("."), *names), what, config.where(setting, *names))
-        for rule in _RULES
-        for setting, names, what in rule(config)
+        for setting, names, what in said
     ]
     return tuple(sorted(found, key=lambda one: int("0" + one.where.rpartition(":")[2])))
 
@@ -178,6 +186,16 @@ def _fallbacks(config: Config) -> _Said:
         if fallback != "stop" and "circuit_open" in config["stop_on"]:
             text = f"is {fallback}, but stop_on holds circuit_open, which ends the run"
             yield "breakers", (name, "fallback"), text
+
+
+def _unset(config: Config, environ: Mapping[str, str]) -> _Said:
+    """Credentials whose variable is not there, so that their tools would be denied."""
+    for tenant, tools in config["credentials"].items():
+        for tool, named in tools.items():
+            for name, entry in named.items():
+                if not environ.get(entry["env"]):
+                    text = f"is {entry['env']}, which is not set in this environment"
+                    yield "credentials", (tenant, tool, name, "env"), text
 
 
 _RULES: Final = (

@@ -17,6 +17,7 @@ from flightlog.control.kill_rule import parse_mode
 from flightlog.control.window_budget import WindowBudget
 from flightlog.errors import ConfigError, UsageError
 from flightlog.runtime.budget import Budget, ToolBudget
+from flightlog.runtime.credentials import Credentials
 from flightlog.runtime.guards import Guard, GuardAction, GuardPolicy
 from flightlog.runtime.policy import Approver, Policy
 from flightlog.runtime.prices import Price, PriceTable
@@ -31,6 +32,7 @@ class AgentSettings(TypedDict):
 
     policy: Policy
     prices: PriceTable
+    credentials: Credentials | None
 
 
 def agent_settings(
@@ -38,20 +40,23 @@ def agent_settings(
     *,
     approver: Approver | None = None,
     store: str | Path | Control | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> AgentSettings:
     """Everything that a settings file says of an agent: `Agent(..., **agent_settings(file))`.
 
     Args:
         file: YAML or JSON, as for `flightlog.load_config`.
         approver, store: as in `policy_from`.
+        environ: as in `credentials_from`.
 
     Raises:
-        ConfigError: as `flightlog.load_config` and `policy_from`.
+        ConfigError: as of `flightlog.load_config`, `policy_from` and `credentials_from`.
     """
     config = load_config(file)
     return {
         "policy": policy_from(config, approver=approver, store=store),
         "prices": prices_from(config),
+        "credentials": credentials_from(config, environ=environ),
     }
 
 
@@ -107,6 +112,29 @@ def prices_from(config: Config) -> PriceTable:
         for model, price in config["prices"].items()
     }
     return PriceTable(own)
+
+
+def credentials_from(
+    config: Config, *, environ: Mapping[str, str] | None = None
+) -> Credentials | None:
+    """The credentials whose variables the settings name; None where they name none.
+
+    Args:
+        config: from `flightlog.load_config`.
+        environ: holds the values; None is the environment of the process, read now.
+
+    Raises:
+        ConfigError: a name that no credential can have, with file and line.
+    """
+    variables = config["credentials"]
+    if not variables:
+        return None
+    for tenant, tools in variables.items():
+        for tool, named in tools.items():
+            for name, entry in named.items():
+                with _at(config, "credentials", tenant, tool, name):  # alone, for its line
+                    Credentials.from_env({tenant: {tool: {name: entry}}}, environ=environ)
+    return Credentials.from_env(variables, environ=environ)
 
 
 @contextmanager
@@ -179,4 +207,10 @@ def _model_retry(config: Config) -> RetryPolicy | None:
 def _guards(config: Config) -> GuardPolicy:
     actions = {guard: GuardAction(config[f"guards.actions.{guard}"]) for guard in Guard}
     taken = {guard: action for guard, action in actions.items() if action is not GuardAction.RECORD}
-    return GuardPolicy(actions=taken)
+    thresholds = {
+        one.name: config[f"guards.{one.name}"]
+        for one in fields(GuardPolicy)
+        if one.name != "actions"
+    }
+    with _at(config, "guards.actions"):
+        return GuardPolicy(actions=taken, **thresholds)

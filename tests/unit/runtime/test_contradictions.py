@@ -133,3 +133,17 @@ def test_settings_that_agree_are_left_alone(tmp_path: Path, text: str) -> None:
 def test_contradictions_come_in_the_order_of_the_file(tmp_path: Path) -> None:
     text = "model_retries:\n  jitter: 1\n  multiplier: 3\ntools: {allow: ['*']}\n"
     assert [line.split(":")[0] for line in found(tmp_path, text)] == ["2", "3", "4"]
+
+
+def test_a_variable_that_is_not_set_is_named_where_the_environment_is_known(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "flightlog.yaml"
+    path.write_text("credentials:\n  a: {kb.read: {k: {env: NO_SUCH}}}\n", encoding="utf-8")
+    config = load_config(path)
+    assert contradictions(config) == ()
+    assert contradictions(config, environ={"NO_SUCH": "x"}) == ()
+    [only] = contradictions(config, environ={"NO_SUCH": ""})
+    assert str(only) == (
+        f'{path}:2: credentials.a."kb.read".k.env is NO_SUCH, which is not set in this environment'
+    )

@@ -18,12 +18,14 @@ from flightlog.control.breaker_policy import BreakerPolicy, Fallback
 from flightlog.control.control import Control
 from flightlog.control.window_budget import WindowBudget
 from flightlog.errors import ConfigError
+from flightlog.runtime.agent import Agent
 from flightlog.runtime.budget import Budget, ToolBudget
-from flightlog.runtime.from_config import agent_settings, policy_from, prices_from
+from flightlog.runtime.from_config import agent_settings, credentials_from, policy_from, prices_from
 from flightlog.runtime.guards import Guard, GuardAction, GuardPolicy
 from flightlog.runtime.model import Usage
 from flightlog.runtime.policy import Policy, approve_all
 from flightlog.runtime.retry import RetryPolicy
+from flightlog.testing import ScriptedModel
 from flightlog.trace.vocab import Outcome
 
 
@@ -78,7 +80,7 @@ model_retries: {max_attempts: 2, jitter: 0}
 breakers:
   http.get: {failure_rate: 0.9, min_calls: 2, window_seconds: 5, open_seconds: 6,
              half_open_calls: 3, fallback: read_only}
-guards: {actions: {cycle: stop, policy_lost: read_only, truncated: record}}
+guards: {actions: {cycle: stop, policy_lost: read_only, truncated: record}, repeats: 2}
 kill_switch: {mode_when_enabled: "disable_tools:http.*"}
 """,
         )
@@ -94,6 +96,7 @@ kill_switch: {mode_when_enabled: "disable_tools:http.*"}
         Guard.CYCLE: GuardAction.STOP,
         Guard.POLICY_LOST: GuardAction.READ_ONLY,
     }
+    assert policy.guards.repeats == 2
     assert policy.kill_mode == "disable_tools:http.*"
 
 
@@ -191,6 +194,25 @@ def test_an_approval_that_is_valid_for_ever_is_an_error(tmp_path: Path) -> None:
 def test_one_call_gives_an_agent_all_that_the_file_says(tmp_path: Path) -> None:
     path = tmp_path / "flightlog.yaml"
     path.write_text(PRODUCTION, encoding="utf-8")
-    settings = agent_settings(path, store=tmp_path / "store")
+    environ = {"ACME_CRM_TOKEN": "secret"}
+    settings = agent_settings(path, store=tmp_path / "store", environ=environ)
+    credentials = settings["credentials"]
+    assert credentials is not None
+    assert dict(credentials.for_tool("acme", "crm.update", ["token"])) == {"token": "secret"}
+    assert credentials.missing("other", "crm.update", ["token"]) == ("token",)
+    agent = Agent("a", ScriptedModel("m", []), **settings)
+    assert agent.effective_policy is settings["policy"]
     assert settings["policy"].budget.max_usd == 0.5
     assert settings["prices"].knows("my-model")
+
+
+def test_without_credentials_in_the_file_an_agent_has_none() -> None:
+    assert credentials_from(default_config(), environ={}) is None
+
+
+def test_a_credential_that_cannot_be_is_an_error_with_file_and_line(tmp_path: Path) -> None:
+    config = loaded(tmp_path, "credentials:\n  t: {a: {k: {env: V}, 'x y': {env: V}}}\n")
+    with pytest.raises(ConfigError) as caught:
+        credentials_from(config, environ={"V": "sk-live-123"})
+    assert str(caught.value).startswith(f'{config.file}:2: credentials.t.a."x y": ')
+    assert "sk-live" not in str(caught.value)
