@@ -47,12 +47,17 @@ class Terminal:
             raise NoTerminalError(f"the terminal cannot be written to: {error}") from error
 
     def forget_typed(self) -> None:
-        """Drops what was typed before the question, which cannot be an answer to it."""
+        """Drops what was typed before the question, which cannot be an answer to it.
+
+        Raises:
+            NoTerminalError: this process may not read from its terminal.
+        """
         self._left = b""
         if self._fd is not None and os.isatty(self._fd):
             import termios  # noqa: PLC0415 - only where there is a terminal
 
-            if os.tcgetpgrp(self._fd) != os.getpgrp():
+            if _is_in_background(self._fd):
+                # To read would suspend the whole process.
                 raise NoTerminalError("this process runs in the background of its terminal")
             termios.tcflush(self._fd, termios.TCIFLUSH)
 
@@ -86,6 +91,13 @@ class Terminal:
                 self._left += got
         line, _, self._left = self._left.partition(b"\n")
         return line.decode("utf-8", "replace")
+
+
+def _is_in_background(fd: int) -> bool:
+    try:
+        return os.tcgetpgrp(fd) != os.getpgrp()
+    except OSError:  # a terminal, but not the one that controls this process
+        return False
 
 
 @contextlib.contextmanager
