@@ -1,69 +1,48 @@
-"""JSON Schema checks of arguments and results; nothing is ever fetched."""
+"""JSON Schema checks of arguments and results, in bounded time; nothing is ever fetched."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import lru_cache
-from typing import Any
+from functools import cached_property, lru_cache
+from typing import Any, Final
 
-from jsonschema import Draft202012Validator, SchemaError
-from jsonschema.exceptions import best_match
-from referencing import Registry
-from referencing.exceptions import Unresolvable
+from flightlog.runtime.schema_lint import LintedSchema, linted, schema_text
+from flightlog.runtime.schema_patterns import TooMuchWorkError
+from flightlog.runtime.schema_quick import QuickYes
 
-from flightlog.errors import ToolDefinitionError
-from flightlog.trace.canonical import canonical_json
-
-MAX_PROBLEM_CHARS = 500
+MAX_PROBLEM_CHARS: Final = 500
+_END_CHARS: Final = 200
+DEFAULT_LIMIT_S: Final = 0.25
+"""Longest duration of one check, seconds."""
 
 
 class SchemaCheck:
     """One JSON Schema (draft 2020-12), made ready to check values.
 
+    `format` and the other annotations are not checked, as the draft has it.
+
+    Args:
+        limit_s: a check that takes longer ends, and finds the value wrong.
+
     Raises:
-        ToolDefinitionError: `schema` is malformed, or holds what JSON lacks.
+        ToolDefinitionError: `schema` is malformed, or checks against it would not be
+            bounded; see `flightlog.runtime.schema_lint`.
     """
 
-    def __init__(self, schema: Mapping[str, Any], *, where: str) -> None:
-        if not isinstance(schema, Mapping):
-            raise ToolDefinitionError(
-                f"not a JSON Schema: a {type(schema).__name__}",
-                where=where,
-                hint="A schema is a JSON object.",
-            )
-        try:
-            self._validator = _validator(canonical_json(dict(schema)))
-            self._kind = schema.get("type")
-        except SchemaError as error:
-            path = ".".join(str(part) for part in error.absolute_path) or "the schema"
-            raise ToolDefinitionError(
-                f"not a JSON Schema: {path}: {error.message}",
-                where=where,
-                hint="Write it as JSON Schema, draft 2020-12.",
-            ) from error
-        except (ValueError, TypeError) as error:
-            raise ToolDefinitionError(
-                f"not a JSON Schema: {error}", where=where, hint="A schema is plain JSON."
-            ) from error
+    def __init__(
+        self, schema: Mapping[str, Any], *, where: str, limit_s: float = DEFAULT_LIMIT_S
+    ) -> None:
+        self._checker = _checker(schema_text(schema, where=where), where)
+        self._kind = schema.get("type")
+        self._limit_s = limit_s
 
     def problem_of(self, value: Any) -> str | None:
         """What is wrong with a value, in one sentence; None when nothing is.
 
-        A schema that refers to a place outside itself finds everything wrong,
-        since nothing is fetched; so does one that follows a value too deep.
+        Never raises: a value that cannot be checked within the limits is wrong.
         """
-        try:
-            error = best_match(self._validator.iter_errors(value))
-        except Unresolvable as missing:
-            return f"the schema refers to {missing.ref!r}, which is not in it; nothing is fetched"
-        except RecursionError:
-            return "nested too deeply to be checked"
-        if error is None:
-            return None
-        path = ".".join(str(part) for part in error.absolute_path)
-        text = f"{path}: {error.message}" if path else error.message
-        return text if len(text) <= MAX_PROBLEM_CHARS else f"{text[:MAX_PROBLEM_CHARS]}..."
+        return self._checker.problem_of(value, self._limit_s)
 
     def problem_of_text(self, text: str) -> str | None:
         """What is wrong with an observation; None when nothing is.
@@ -83,8 +62,50 @@ class SchemaCheck:
         return problem
 
 
+class _Checker:
+    """One schema that passed the lint, with its two validators."""
+
+    def __init__(self, linted_: LintedSchema) -> None:
+        self._schema = linted_.schema
+        self._quick = QuickYes(linted_)
+
+    @cached_property
+    def _reference(self) -> Any:
+        from flightlog.runtime.schema_keywords import (  # noqa: PLC0415  - slow to load
+            reference_validator,
+        )
+
+        return reference_validator(self._schema)
+
+    def problem_of(self, value: Any, limit_s: float) -> str | None:
+        if self._quick.says(value):
+            return None
+        reference = self._reference
+        from flightlog.runtime.schema_keywords import OutOfTimeError, best_error  # noqa: PLC0415
+
+        try:
+            error = best_error(reference, value, limit_s)
+        except OutOfTimeError:
+            return f"the check against the schema took longer than {limit_s:g} s"
+        except TooMuchWorkError as too_much:
+            return _cut(f"cannot be checked against the schema: {too_much}")
+        except RecursionError:
+            return "nested too deeply to be checked"
+        except (ValueError, TypeError, ArithmeticError) as odd:  # no plain JSON value
+            return _cut(f"cannot be checked against the schema: {odd}")
+        if error is None:
+            return None
+        path = ".".join(str(part) for part in error.absolute_path)
+        return _cut(f"{path}: {error.message}" if path else error.message)
+
+
+def _cut(text: str) -> str:
+    """The text without its middle, where it is long: what is asked for stands at the end."""
+    if len(text) <= MAX_PROBLEM_CHARS:
+        return text
+    return f"{text[: MAX_PROBLEM_CHARS - _END_CHARS]} ... {text[-_END_CHARS:]}"
+
+
 @lru_cache(maxsize=512)
-def _validator(schema_text: str) -> Draft202012Validator:
-    schema = json.loads(schema_text)
-    Draft202012Validator.check_schema(schema)
-    return Draft202012Validator(schema, registry=Registry())
+def _checker(text: str, where: str) -> _Checker:
+    return _Checker(linted(text, where=where))
