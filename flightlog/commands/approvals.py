@@ -180,13 +180,16 @@ def _print_table(found: list[Approval], now_s: float) -> None:
     from flightlog.analysis.tables import console, result_table
     from flightlog.control.approval_text import shown_text
 
+    def shown(name: str | None) -> str | None:
+        return None if name is None else shown_text(name)
+
     rows = [
         {
             "id": one.id,
             "state": one.state.value,
-            "agent": one.write.agent,
-            "tenant": one.write.tenant,
-            "task": one.write.task_id,
+            "agent": shown(one.write.agent),
+            "tenant": shown(one.write.tenant),
+            "task": shown(one.write.task_id),
             "tool": f"{shown_text(one.write.tool)} ({one.write.effect.value})",
             "arguments": _short(one.write.args),
             "expires": _left(one.expires_at_us / 1e6 - now_s),
