@@ -89,6 +89,26 @@ tool above that of the run, an entry for a tool that is not allowed, a wait long
 are warnings, and the exit code stays 0; an error exits with 64. `config show` prints every value
 that is in force and the line it came from, `--all` what is off too, `--json` all that for
 programs; without a file it takes `./flightlog.yaml` where there is one.
+
+In code the file gives an agent its policy, prices and credentials; the queue of approvals is that
+of the store:
+
+```python
+import flightlog
+from flightlog.runtime import Usage, agent_settings
+from flightlog.testing import FakeTool, ScriptedModel, asking, saying
+
+told = {{"usage": Usage(900, 20)}}
+answers = [asking(("http.get", {{}}), **told), saying("Done.", **told)]
+model, tools = ScriptedModel("my-model", answers), [FakeTool("http.get")]  # your own here
+
+settings = agent_settings("production.yaml", store="my-store")
+agent = flightlog.Agent("support", model, tools, **settings)
+with flightlog.Recorder("my-store") as recorder:
+    task, context = flightlog.Task("t1", "Look it up."), flightlog.RunContext(tenant="acme")
+    result = flightlog.run(agent, task, sink=recorder, context=context)
+print(result.stop_reason, result.answer)
+```
 """
 _GROUPS: Final = {
     "Tools": ("tools", "results", "stop_on"),

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from flightlog.runtime.budget import ToolBudget as ToolBudget
     from flightlog.runtime.cancel import CancelToken as CancelToken
     from flightlog.runtime.credentials import Credentials as Credentials
+    from flightlog.runtime.from_config import agent_settings as agent_settings
+    from flightlog.runtime.from_config import credentials_from as credentials_from
     from flightlog.runtime.from_config import policy_from as policy_from
     from flightlog.runtime.from_config import prices_from as prices_from
     from flightlog.runtime.guards import Guard as Guard
@@ -63,7 +65,9 @@ _PUBLIC = {
     "Usage": "flightlog.runtime.model",
     "UserTurn": "flightlog.runtime.model",
     "WindowBudget": "flightlog.control.window_budget",
+    "agent_settings": "flightlog.runtime.from_config",
     "approve_all": "flightlog.runtime.policy",
+    "credentials_from": "flightlog.runtime.from_config",
     "keep_last": "flightlog.runtime.prompt_fit",
     "keep_policy_and_last": "flightlog.runtime.prompt_fit",
     "policy_from": "flightlog.runtime.from_config",
@@ -97,7 +101,9 @@ __all__ = [
     "Usage",
     "UserTurn",
     "WindowBudget",
+    "agent_settings",
     "approve_all",
+    "credentials_from",
     "keep_last",
     "keep_policy_and_last",
     "policy_from",

@@ -22,11 +22,14 @@ from flightlog.runtime.agent import Agent
 from flightlog.runtime.budget import Budget, ToolBudget
 from flightlog.runtime.from_config import agent_settings, credentials_from, policy_from, prices_from
 from flightlog.runtime.guards import Guard, GuardAction, GuardPolicy
+from flightlog.runtime.loop import run
 from flightlog.runtime.model import Usage
 from flightlog.runtime.policy import Policy, approve_all
 from flightlog.runtime.retry import RetryPolicy
-from flightlog.testing import ScriptedModel
-from flightlog.trace.vocab import Outcome
+from flightlog.runtime.task import Task
+from flightlog.testing import FakeTool, MemorySink, ScriptedModel, asking, saying
+from flightlog.trace.events import ToolCall
+from flightlog.trace.vocab import Outcome, StopReason
 
 
 def loaded(tmp_path: Path, text: str) -> Config:
@@ -216,3 +219,18 @@ def test_a_credential_that_cannot_be_is_an_error_with_file_and_line(tmp_path: Pa
         credentials_from(config, environ={"V": "sk-live-123"})
     assert str(caught.value).startswith(f'{config.file}:2: credentials.t.a."x y": ')
     assert "sk-live" not in str(caught.value)
+
+
+def test_a_limit_of_the_file_binds_a_run(tmp_path: Path) -> None:
+    path = tmp_path / "flightlog.yaml"
+    path.write_text(
+        "tools.allow: [http.get]\nbudgets.per_tool: {'http.*': {max_calls: 1}}\n", encoding="utf-8"
+    )
+    answers = [asking(("http.get", {"n": n})) for n in (1, 2)]
+    model = ScriptedModel("m", [*answers, saying("done")])
+    sink = MemorySink()
+    agent = Agent("a", model, [FakeTool("http.get")], **agent_settings(path))
+    result = run(agent, Task("t", "Get it."), sink=sink)
+    calls = [event.outcome for event in sink.events if isinstance(event, ToolCall)]
+    assert calls == [Outcome.OK, Outcome.BUDGET]
+    assert (result.stop_reason, result.answer) == (StopReason.OK, "done")
