@@ -6,10 +6,13 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
-from flightlog.trace.clock import SystemClock
+from flightlog.trace.clock import Clock, SystemClock
 
 MAX_PARALLEL: Final = 64
 """Most calls that a driver is asked to run beside each other."""
+
+VIRTUAL_GRACE_MS: Final = 2_000.0
+"""Real time that a call on a virtual clock has at least: how busy a machine is decides nothing."""
 
 R = TypeVar("R")
 
@@ -80,6 +83,17 @@ class Wait:
 
 Request: TypeAlias = Ask | AskAll | Wait
 Loop: TypeAlias = Generator[Request, Any, R]
+
+
+def real_cut_ms(clock: Clock, cut_ms: float | None) -> float | None:
+    """When a call is cut in real time.
+
+    On a virtual clock the stated durations decide what is late, and real time
+    only ends what would block for ever.
+    """
+    if cut_ms is None or not clock.is_virtual:
+        return cut_ms
+    return max(cut_ms, VIRTUAL_GRACE_MS) if cut_ms > 0 else cut_ms
 
 
 def attempt_in_worker(ask: Ask, stopwatch: SystemClock) -> Asked:

@@ -116,10 +116,10 @@ class AsyncDriver:
         try:
             await asyncio.wait(waited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            task.cancel()
+            await _ended(task)
             raise
         if not task.done() and self._cancelled is not None and self._cancelled.done():
-            task.cancel()
+            await _ended(task)
             raise RunCancelledError
 
     async def _work(self, ask: Ask) -> Asked:
@@ -156,3 +156,9 @@ class AsyncDriver:
 
         self._workers.submit(lambda: attempt_in_worker(ask, self._stopwatch), deliver)
         return await future
+
+
+async def _ended(task: asyncio.Future[Any]) -> None:
+    """Cancels a task and sees it end, so that none outlives its run; unless it will not."""
+    task.cancel()
+    await asyncio.wait({task}, timeout=CANCEL_GRACE_S)

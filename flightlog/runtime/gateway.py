@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from flightlog.runtime.asks import Ask
+from flightlog.runtime.asks import Ask, real_cut_ms
 from flightlog.runtime.calls import (
     Admission,
     PendingCall,
@@ -165,7 +165,8 @@ class Gateway:
             kwargs[tool.context_parameter] = self._context(call, cut)
         if tool.takes_key:
             kwargs["idempotency_key"] = call.key
-        return Ask(self._guarded(call, tool.fn), kwargs=kwargs, cut_ms=cut.after_ms)
+        cut_ms = real_cut_ms(self._gate.clock, cut.after_ms)
+        return Ask(self._guarded(call, tool.fn), kwargs=kwargs, cut_ms=cut_ms)
 
     def _context(self, call: PendingCall, cut: Cut) -> ToolContext:
         gate, tool = self._gate, call.tool

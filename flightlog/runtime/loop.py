@@ -19,7 +19,7 @@ from flightlog.runtime.model import provider_of
 from flightlog.runtime.policy import chosen
 from flightlog.runtime.prices import PriceTable
 from flightlog.runtime.result import RunContext, RunResult
-from flightlog.runtime.signals import terminated_in_order
+from flightlog.runtime.signals import terminated_in_order, terminated_in_order_async
 from flightlog.runtime.sync_driver import SyncDriver
 from flightlog.runtime.task import Task
 from flightlog.runtime.tools import is_async
@@ -92,7 +92,7 @@ async def run_async(
         CancelledError: as it came; the run is recorded as cancelled.
     """
     turns = _turns(agent, task, _Around(sink, clock, executor, context, control, cancel))
-    with terminated_in_order(), turns:
+    with terminated_in_order_async(), turns:
         return await AsyncDriver(SystemClock(), cancel).drive(turns.play())
 
 

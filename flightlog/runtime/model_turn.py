@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from flightlog.runtime.asks import Ask, Asked, Request, Wait
+from flightlog.runtime.asks import Ask, Asked, Request, Wait, real_cut_ms
 from flightlog.runtime.calls import error_text
 from flightlog.runtime.gate import Gate, kill_text
 from flightlog.runtime.guards import GuardAction, GuardFinding, Guards
@@ -189,7 +189,7 @@ class ModelTurn:
         gate, model = self._gate, self._agent.model
         request = prompt.request
         cut_ms = gate.ledger.remaining_ms()
-        asked = yield Ask(model.complete, (request,), cut_ms=guard_ms(model, cut_ms))
+        asked = yield Ask(model.complete, (request,), cut_ms=guard_ms(gate.clock, model, cut_ms))
         problem = failure_of(asked, ModelResponse)
         response = ModelResponse() if problem else asked.value
         latency_ms = latency_of(gate.clock, model, asked, response.latency_ms)
@@ -338,9 +338,9 @@ def failure_of(asked: Asked, expected: type[ModelResponse | UserTurn]) -> str | 
     return problem_of_answer(asked.value, expected)
 
 
-def guard_ms(asked: Model | User, cut_ms: float | None) -> float | None:
+def guard_ms(clock: Clock, asked: Model | User, cut_ms: float | None) -> float | None:
     """How long to wait for a model or user; None for one that says that it never blocks."""
-    return None if getattr(asked, "never_blocks", False) else cut_ms
+    return None if getattr(asked, "never_blocks", False) else real_cut_ms(clock, cut_ms)
 
 
 def latency_of(clock: Clock, who: Model | User, asked: Asked, stated_ms: float | None) -> float:

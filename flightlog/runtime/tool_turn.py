@@ -200,7 +200,7 @@ class ToolTurn:
                 # A function under a virtual clock takes the time that it advances itself.
                 asked = replace(asked, latency_ms=self._clock.monotonic_ms() - started_ms)
             elif asked.is_cut:
-                self._clock.advance_ms(asked.latency_ms)
+                self._clock.advance_ms(cut.after_ms or 0.0)
             served = self._gateway.scrubbed(_served_of(way.call, asked, cut))
             if asked.is_cut:
                 settled = Settled(served, hit_deadline=cut.is_deadline)

@@ -175,7 +175,8 @@ class Turns:
         if user is None:
             return Stop(StopReason.OK)
         cut_ms = self._ledger.remaining_ms()
-        asked = yield Ask(user.reply, (tuple(self._messages),), cut_ms=guard_ms(user, cut_ms))
+        guard = guard_ms(self._clock, user, cut_ms)
+        asked = yield Ask(user.reply, (tuple(self._messages),), cut_ms=guard)
         if asked.value is None and asked.error is None and not asked.is_cut:
             return Stop(StopReason.OK)
         error = failure_of(asked, UserTurn)

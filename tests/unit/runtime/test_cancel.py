@@ -217,3 +217,11 @@ def test_handler_of_the_application_keeps_its_signal():
 def test_default_handling_is_back_after_the_run():
     run(Agent("a", ScriptedModel("m", [DONE])), TASK)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    async def several():
+        agents = [Agent("a", ScriptedModel("m", [DONE])) for _ in range(5)]
+        await asyncio.gather(*(run_async(agent, TASK) for agent in agents))
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    asyncio.run(several())
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
