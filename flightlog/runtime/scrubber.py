@@ -14,7 +14,7 @@ from flightlog.trace.messages import Message, ToolRequest
 
 _ROUNDS: Final = 4
 _ESCAPE_SIGNS: Final = "\\%&+"
-_JSON_SIGNS: Final = '{["-0123456789'
+_JSON_SIGNS: Final = ("{", "[")
 
 
 def placeholder(name: str) -> str:
@@ -64,16 +64,12 @@ class Scrubber:
     def clean(self, text: str) -> str:
         """The text without any known value; the same object where it holds none.
 
-        JSON stays JSON: a number that is a value becomes a string.
+        A JSON object or list stays one: a number that is a value becomes a string.
         """
-        before = text
-        for _ in range(_ROUNDS):
-            spans = _joined(self._spans(text))
-            if not spans:
-                return text if text is before else self._as_json(before, text)
-            text = _replaced(text, spans)
-        # What stands around the placeholders makes up values again and again.
-        return "" if self.holds(text) else self._as_json(before, text)
+        after = self._without_values(text)
+        if after == text or text.lstrip()[:1] not in _JSON_SIGNS:
+            return after
+        return self._as_json(text, after)
 
     def clean_message(self, message: Message) -> Message:
         """The message without any known value; the same object where it holds none."""
@@ -117,9 +113,18 @@ class Scrubber:
             if form.needle in flat:
                 yield from ((start, end, name) for start, end in form.spans(text))
 
+    def _without_values(self, text: str) -> str:
+        for _ in range(_ROUNDS):
+            spans = _joined(self._spans(text))
+            if not spans:
+                return text
+            text = _replaced(text, spans)
+        # What stands around the placeholders makes up values again and again.
+        return "" if self.holds(text) else text
+
     def _as_json(self, before: str, after: str) -> str:
         """The cleaned text; where only it is no JSON any more, the cleaned JSON value."""
-        if before.lstrip()[:1] not in _JSON_SIGNS or _is_json(after) or not _is_json(before):
+        if _is_json(after) or not _is_json(before):
             return after
         try:
             kept = canonical_json(self._cleaned(json.loads(before)))
@@ -129,15 +134,15 @@ class Scrubber:
 
     def _cleaned(self, value: Any) -> Any:
         if isinstance(value, dict):
-            return {self.clean(key): self._cleaned(item) for key, item in value.items()}
+            return {self._without_values(key): self._cleaned(item) for key, item in value.items()}
         if isinstance(value, list):
             return [self._cleaned(item) for item in value]
         if isinstance(value, str):
-            return self.clean(value)
+            return self._without_values(value)
         if isinstance(value, bool) or value is None:
             return value
         text = json.dumps(value)
-        return self.clean(text) if self.holds(text) else value
+        return self._without_values(text) if self.holds(text) else value
 
 
 def _without_breaks(text: str) -> str:

@@ -103,5 +103,5 @@ def _consequences(event: Event, changed: dict[str, Any]) -> dict[str, Any]:
         args = canonical_args(changed["args"])  # another name may have another place
         follows |= {"args": args.text, "args_digest": args.digest}
         if isinstance(event, ToolCall):
-            follows["args_flag"] = event.args_flag or args.flag
+            follows["args_flag"] = changed.get("args_flag") or event.args_flag or args.flag
     return follows

@@ -20,7 +20,7 @@ _SHORT_ESCAPES: Final = {"\n": "n", "\r": "r", "\t": "t", "\b": "b", "\f": "f"}
 _HTML_NAMES: Final = {"&": "amp", "<": "lt", ">": "gt", '"': "quot", "'": "apos"}
 _PERCENT: Final = "%(?:25){0,2}"  # a quoted text may be quoted again
 _SLASHES: Final = r"\\{1,8}"  # one backslash becomes 2, 4 or 8 by JSON within JSON
-_BREAK: Final = r"(?:\\{1,8}r\\{1,8}n|\\{1,8}n|\r?\n[ \t]*)?"
+_BREAK: Final = r"(?:\\{1,8}r\\{1,8}n|\\{1,8}n|\r?\n)?"
 _BASE64: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _OTHER_SPELLINGS: Final = {
     "+": r"[+\-]|%2[Bb]|\\{1,8}u002[bB]",
@@ -123,7 +123,7 @@ def _spellings(char: str) -> list[str]:
     if char in _SHORT_ESCAPES:
         found.append(_SLASHES + _SHORT_ESCAPES[char])
     if char == " ":
-        found.append(r"\+")
+        found.append(rf"\+|{_PERCENT}2[Bb]")
     return [*found, rf"\\{{0,8}}{re.escape(char)}"]
 
 
