@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -11,15 +10,19 @@ from functools import cached_property
 from typing import Any, Literal, overload
 
 from flightlog.errors import ToolDefinitionError
+from flightlog.runtime.binding import ArgumentsCheck, is_async
 from flightlog.runtime.injected import KEY_PARAMETER, Injected, injected_by
+from flightlog.runtime.model_arguments import model_signature
 from flightlog.runtime.schemas import SchemaCheck
-from flightlog.runtime.signature import description_of, schema_of
+from flightlog.runtime.signature import Signature, description_of, signature_of
 from flightlog.trace.canonical import canonical_json
 from flightlog.trace.messages import Message
 from flightlog.trace.vocab import Effect
 
+__all__ = ["OPEN_SCHEMA", "Tool", "is_async", "tool", "toolset_message"]
+
 OPEN_SCHEMA: Mapping[str, Any] = {"type": "object"}
-_NAME = re.compile(r"[^\s\x00-\x1f\x7f]{1,128}")
+_NAME = re.compile(r"[^\s\x00-\x1f\x7f*?\[\]]{1,128}")
 _DECLARED = (
     "name",
     "description",
@@ -35,6 +38,7 @@ _DECLARED = (
     "is_idempotent",
     "dedupe_writes",
     "reuse_result",
+    "hints",
 )
 
 
@@ -62,6 +66,8 @@ class Tool:
             result: `step` within one step, `run` within the run.
         reuse_result: a read with the arguments of an earlier one of the run gets that
             one's result, unless a write came between.
+        hints: what the tool's server says of it, such as `readOnlyHint`; kept in the
+            trace for people to see, and trusted by nothing here.
     """
 
     name: str
@@ -79,12 +85,13 @@ class Tool:
     is_idempotent: bool = False
     dedupe_writes: Literal["step", "run"] = "step"
     reuse_result: bool = False
+    hints: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         where = f"tool {self.name!r}"
         if not _NAME.fullmatch(self.name):
             raise ToolDefinitionError(
-                "a tool name has 1 to 128 characters and no white space",
+                "a tool name has 1 to 128 characters, no white space and none of * ? [ ]",
                 where=where,
                 hint="Give a name such as get_order.",
             )
@@ -143,6 +150,7 @@ class Tool:
             "is_idempotent": bool,
             "reuse_result": bool,
             "description": str,
+            "hints": Mapping,
         }
         for name, kind in kinds.items():
             if not isinstance(getattr(self, name), kind):
@@ -154,9 +162,9 @@ class Tool:
 
     @cached_property
     def input_check(self) -> SchemaCheck:
-        """Checks arguments."""
+        """Checks arguments: by the schema, then by the models that the function takes."""
         schema = OPEN_SCHEMA if self.input_schema is None else self.input_schema
-        return SchemaCheck(schema, where=f"tool {self.name!r}, input schema")
+        return ArgumentsCheck(schema, where=f"tool {self.name!r}, input schema", fn=self.fn)
 
     @cached_property
     def output_check(self) -> SchemaCheck | None:
@@ -196,6 +204,7 @@ class Tool:
         declared["scopes"] = list(self.scopes)
         declared["volatile"] = list(self.volatile)
         declared["credentials"] = list(self.credentials)
+        declared["hints"] = dict(self.hints) or None
         if self.dedupe_writes == "step":
             del declared["dedupe_writes"]
         return {
@@ -222,6 +231,25 @@ class Tool:
             )
         return cls(fn=fn, **declared)
 
+    @classmethod
+    def from_pydantic(cls, model: type[Any], fn: Callable[..., Any], **declared: Any) -> Tool:
+        """A tool whose arguments are the fields of one pydantic model.
+
+        Args:
+            model: its JSON Schema is the input schema.
+            fn: gets the model in the parameter annotated with it, or in its first; a
+                model that it returns is made plain JSON.
+            declared: fields of `Tool`; each overrides what model and function say.
+
+        Raises:
+            ToolDefinitionError: `model` is no pydantic model or has no JSON Schema, or
+                `fn` has no place for it.
+        """
+        where = f"tool function {getattr(fn, '__name__', fn)!r}"
+        taken = model_signature(model, fn, where)
+        text = description_of(fn) or str(taken.input_schema.get("description", ""))
+        return _declared(cls, fn, taken, {"description": text, **declared})
+
 
 @overload
 def tool(fn: Callable[..., Any], /) -> Tool: ...
@@ -241,34 +269,40 @@ def tool(
     """
 
     def declare(function: Callable[..., Any]) -> Tool:
-        unknown = sorted(set(declared) - set(_DECLARED))
-        if unknown:
-            raise ToolDefinitionError(
-                f"unknown fields {unknown}",
-                where=f"@tool on {function.__name__!r}",
-                hint=f"The fields are: {', '.join(_DECLARED)}.",
-            )
-        fields: dict[str, Any] = {
-            "name": function.__name__,
-            "description": description_of(function),
-            **declared,
-        }
-        if "input_schema" not in declared:
-            fields["input_schema"] = schema_of(function)
-        return Tool(fn=function, **fields)
+        if "input_schema" in declared:
+            return _declared(Tool, function, None, declared)
+        return _declared(Tool, function, signature_of(function), declared)
 
     return declare if fn is None else declare(fn)
+
+
+def _declared(
+    cls: type[Tool],
+    fn: Callable[..., Any],
+    signature: Signature | None,
+    declared: Mapping[str, Any],
+) -> Tool:
+    """The tool of a function, with what is declared put over what the function says."""
+    unknown = sorted(set(declared) - set(_DECLARED))
+    name = declared.get("name") or getattr(fn, "__name__", None)
+    if unknown or name is None:
+        raise ToolDefinitionError(
+            f"unknown fields {unknown}" if unknown else "a function without a name",
+            where=f"tool function {getattr(fn, '__name__', fn)!r}",
+            hint=f"The fields are: {', '.join(_DECLARED)}.",
+        )
+    fields: dict[str, Any] = {"name": name, "description": description_of(fn)}
+    if signature is not None:
+        fields["input_schema"] = signature.input_schema
+        if signature.output_schema is not None:
+            fields["output_schema"] = signature.output_schema
+        fn = signature.bind(fn)
+    return cls(fn=fn, **{**fields, **declared})
 
 
 def _is_amount(value: Any) -> bool:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return is_number and 0 <= value < math.inf
-
-
-def is_async(fn: Callable[..., Any] | None) -> bool:
-    """True when calling `fn` gives a coroutine, as far as can be seen without calling it."""
-    call = getattr(fn, "__call__", None)  # noqa: B004  - an object with an async __call__
-    return inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(call)
 
 
 def toolset_message(tools: Sequence[Tool]) -> Message:
