@@ -85,7 +85,10 @@ def check_credentials(call: PendingCall, gate: Gate) -> Refusal | None:
     if tool is None or not tool.credentials:
         return None
     held = gate.agent.credentials
-    missing = held.missing(tenant, tool.name, tool.credentials) if held else tool.credentials
+    if gate.is_replay:  # the tool is not called, so that its secrets need not be there
+        missing = held.ungranted(tenant, tool.name, tool.credentials) if held else ()
+    else:
+        missing = held.missing(tenant, tool.name, tool.credentials) if held else tool.credentials
     if not missing:
         return None
     error = (
@@ -133,12 +136,15 @@ def _ask(call: PendingCall, gate: Gate) -> tuple[Decision, str]:
     approver = gate.policy.approver
     assert approver is not None
     told: list[str] = []
+    args = call.values()
+    if gate.scrubber is not None:  # a queue keeps them, and people read them
+        args = gate.scrubber.clean_values(args)
     request = ApprovalRequest(
         gate.writer.run_id,
         call.step,
         call.name,
         call.effect,
-        call.values(),
+        args,
         call.args.digest,
         agent=gate.agent.name,
         tenant=gate.context.tenant,

@@ -135,9 +135,19 @@ class Credentials:
         return self
 
     def missing(self, tenant: str | None, tool: str, names: Sequence[str]) -> tuple[str, ...]:
-        """Those of the names that the tool has no value for, in their order."""
+        """Those of the names that nobody gave to the tool, in their order.
+
+        What comes from a variable that is not set was given to it nevertheless: whether
+        a tool may be called is the same where the values are and where they are not,
+        such as in a replay.
+        """
         found = self._found(tenant, tool, names)
-        return tuple(n for n in names if n not in found or found[n].is_missing)
+        return tuple(name for name in names if name not in found)
+
+    def ungranted(self, tenant: str | None, tool: str, names: Sequence[str]) -> tuple[str, ...]:
+        """Those of the names that the tool has not even an unset variable for."""
+        found = self._found(tenant, tool, names)
+        return tuple(name for name in names if name not in found)
 
     def for_tool(self, tenant: str | None, tool: str, names: Sequence[str]) -> ToolCredentials:
         """The values of the names that the tool has one for.

@@ -90,6 +90,21 @@ class Scrubber:
             self.clean_optional(message.name),
         )
 
+    def clean_values(self, value: Any) -> Any:
+        """Plain JSON without any known value; a number that is one becomes a text."""
+        if isinstance(value, dict):
+            return {
+                self._without_values(key): self.clean_values(item) for key, item in value.items()
+            }
+        if isinstance(value, list):
+            return [self.clean_values(item) for item in value]
+        if isinstance(value, str):
+            return self._without_values(value)
+        if isinstance(value, bool) or value is None:
+            return value
+        text = json.dumps(value)
+        return self._without_values(text) if self.holds(text) else value
+
     def clean_optional(self, text: str | None) -> str | None:
         """As `clean`; None stays None."""
         return None if text is None else self.clean(text)
@@ -127,22 +142,10 @@ class Scrubber:
         if _is_json(after) or not _is_json(before):
             return after
         try:
-            kept = canonical_json(self._cleaned(json.loads(before)))
+            kept = canonical_json(self.clean_values(json.loads(before)))
         except (ValueError, RecursionError):
             return after
         return after if self.holds(kept) else kept
-
-    def _cleaned(self, value: Any) -> Any:
-        if isinstance(value, dict):
-            return {self._without_values(key): self._cleaned(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self._cleaned(item) for item in value]
-        if isinstance(value, str):
-            return self._without_values(value)
-        if isinstance(value, bool) or value is None:
-            return value
-        text = json.dumps(value)
-        return self._without_values(text) if self.holds(text) else value
 
 
 def _without_breaks(text: str) -> str:
