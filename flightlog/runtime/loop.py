@@ -117,7 +117,6 @@ def _turns(agent: Agent, task: Task, around: _Around) -> Turns:
     scrubber = None
     if agent.credentials is not None:
         if around.executor is None:  # where recordings answer, the values are not needed
-            if around.executor is None:
             _refuse_unset(agent, agent.credentials, context)
         scrubber = agent.credentials.scrubber(context.tenant)
         sink = ScrubbingSink(sink, scrubber)
