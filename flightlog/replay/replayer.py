@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from flightlog.control.control import Control
+from flightlog.replay.approving import without_people
 from flightlog.replay.divergence import Divergence, first_divergence
 from flightlog.replay.serve import StateAwareExecutor
 from flightlog.runtime.agent import Agent
@@ -71,6 +72,7 @@ def replay(
         context: variant, trial and session of the run.
         clock: None is a virtual clock, moved by recorded durations.
     """
+    agent = without_people(agent, executor.cassette.recordings)
     calls = _CallsOf(sink)
     clock = clock or VirtualClock()
     if is_async(agent.model.complete) or (agent.user and is_async(agent.user.reply)):

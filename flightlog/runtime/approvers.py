@@ -111,6 +111,8 @@ def terminal_approver(
 class _QueueApprover:
     """What `queue_approver` gives."""
 
+    asks_people = True
+
     source: ApprovalQueue | Control
     wait_s: float
     valid_s: float
@@ -156,6 +158,8 @@ class _QueueApprover:
 @dataclass(frozen=True, slots=True)
 class _TerminalApprover:
     """What `terminal_approver` gives."""
+
+    asks_people = True
 
     streams: tuple[TextIO, TextIO] | None
     timeout_s: float

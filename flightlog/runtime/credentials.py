@@ -144,11 +144,6 @@ class Credentials:
         found = self._found(tenant, tool, names)
         return tuple(name for name in names if name not in found)
 
-    def ungranted(self, tenant: str | None, tool: str, names: Sequence[str]) -> tuple[str, ...]:
-        """Those of the names that the tool has not even an unset variable for."""
-        found = self._found(tenant, tool, names)
-        return tuple(name for name in names if name not in found)
-
     def for_tool(self, tenant: str | None, tool: str, names: Sequence[str]) -> ToolCredentials:
         """The values of the names that the tool has one for.
 

@@ -39,6 +39,7 @@ class Gate:
 
     Attributes:
         control: what this run shares with others: kill switch, breakers, windows.
+        is_replay: recordings answer in the place of the tools' functions.
         tenant_budget: None where the policy sets none for the run's tenant.
         scrubber: None where the agent holds no credentials.
         cancelled: set once the run is over or cancelled.
@@ -58,6 +59,7 @@ class Gate:
     memory: CallMemory
     mode: RunMode
     cancelled: CancelToken
+    is_replay: bool = False
     tenant_budget: TenantBudget | None = None
     scrubber: Scrubber | None = None
     reserved: dict[tuple[int, int], Reserved] = field(default_factory=dict)

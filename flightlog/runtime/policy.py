@@ -69,6 +69,8 @@ class Decision(StrEnum):
 
 
 Approver = Callable[[ApprovalRequest], "bool | Decision"]
+"""Gets the request and says yes or no. One whose attribute `asks_people` is True is not asked in
+a replay: there the recordings answer."""
 
 
 def approve_all(request: ApprovalRequest) -> bool:

@@ -256,6 +256,7 @@ def _gate(setup: Setup, ledger: Ledger, over: CancelToken) -> Gate:
         memory=CallMemory(setup.writer.run_id),
         mode=RunMode(setup.writer),
         cancelled=over,
+        is_replay=setup.executor is not None,
         tenant_budget=windows,
         scrubber=setup.scrubber,
     )

@@ -128,7 +128,12 @@ def canonical_args(
 
 
 def _raw_args(raw: str | Mapping[str, Any], flag: str) -> CanonicalArgs:
-    text = clean_text(raw if isinstance(raw, str) else repr(raw))
+    if not isinstance(raw, str):
+        try:
+            raw = repr(raw)
+        except Exception:  # a value that cannot even be shown, such as an endless number
+            raw = f"<{type(raw).__name__} that cannot be shown>"
+    text = clean_text(raw)
     return CanonicalArgs(text, digest_of(CANON_VERSION, "raw", text), {}, flag)
 
 
