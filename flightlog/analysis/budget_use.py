@@ -26,6 +26,7 @@ SELECT
     epoch_us(started_at) AS started_us,
     dense_rank() OVER (ORDER BY started_at NULLS LAST, run_id, store) AS run_number
 FROM budgets
+WHERE scope = 'run'
 ORDER BY run_number
 """
 

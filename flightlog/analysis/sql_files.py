@@ -17,7 +17,7 @@ VIEW_KEYS: dict[str, tuple[str, ...]] = {
     "model_calls": ("store", "run_id", "seq"),
     "tool_calls": ("store", "run_id", "seq"),
     "messages": ("store", "run_id", "seq", "position", "direction"),
-    "budgets": ("store", "run_id", "budget"),
+    "budgets": ("store", "run_id", "scope", "budget"),
     "events": ("store", "run_id", "seq", "kind"),
 }
 """The views of version 1, each with the columns that order its rows; runs comes first

@@ -30,9 +30,9 @@ SELECT run_id FROM runs ORDER BY started_at DESC NULLS LAST, run_id DESC, store 
 """
 _RUN = "SELECT * FROM runs WHERE run_id = $run_id AND store = $store"
 _BUDGETS = """
-SELECT budget, unit, allowed, used, share, is_hit
+SELECT scope, budget, unit, allowed, used, share, is_hit
 FROM budgets WHERE run_id = $run_id AND store = $store
-ORDER BY list_position(
+ORDER BY scope <> 'run', scope, list_position(
     ['max_steps', 'max_seconds', 'max_tool_calls', 'max_usd', 'max_tokens'], budget
 )
 """
@@ -73,7 +73,7 @@ class Timeline:
 
     Attributes:
         run: its row of the view runs.
-        budgets: its rows of the view budgets: budget, unit, allowed, used, share, is_hit.
+        budgets: its rows of the view budgets: scope, budget, unit, allowed, used, share, is_hit.
         entries: its events in order, evaluations last.
     """
 

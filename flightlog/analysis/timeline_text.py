@@ -95,12 +95,13 @@ def _stop_line(run: Mapping[str, Any]) -> Text:
 
 
 def _budgets(shown: Timeline) -> Iterator[Text]:
-    widest = max(len(row["budget"]) for row in shown.budgets)
-    for row in shown.budgets:
+    names = [_budget_name(row) for row in shown.budgets]
+    widest = max(map(len, names))
+    for row, name in zip(shown.budgets, names, strict=True):
         share = row["share"]
         cells = 0 if share is None else min(BAR_CELLS, round(share * BAR_CELLS))
         style = "red" if row["is_hit"] else ("yellow" if (share or 0) >= 0.8 else "green")
-        line = Text(f"{row['budget']:<{widest}}  ")
+        line = Text(f"{name:<{widest}}  ")
         line.append("█" * cells, style=style)
         line.append("░" * (BAR_CELLS - cells), style="dim")
         line.append(f"  {cell_text(row['used'])} of {cell_text(row['allowed'])} {row['unit']}")
@@ -108,6 +109,11 @@ def _budgets(shown: Timeline) -> Iterator[Text]:
         if row["is_hit"]:
             line.append("  stopped the run", style="bold red")
         yield line
+
+
+def _budget_name(row: Mapping[str, Any]) -> str:
+    scope = "" if row["scope"] == "run" else f" of {row['scope'].replace(':', ' ', 1)}"
+    return escape_terminal(f"{row['budget']}{scope}", max_chars=_VALUE_CHARS)
 
 
 def _steps(shown: Timeline, *, full: bool) -> Iterator[RenderableType]:

@@ -63,7 +63,7 @@ class ToolBudget:
     A tool that has used it up is refused, and the run goes on without it.
 
     Attributes:
-        max_calls: attempts, failed and refused ones included.
+        max_calls: attempts, failed ones and ones refused later included.
         max_seconds: seconds of all its attempts together; also cuts a running one.
         max_usd: US dollars by the tool's declared cost.
     """
@@ -110,3 +110,21 @@ class Used:
             "used_usd": self.usd,
             "used_tokens": self.tokens,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class ScopedUse:
+    """What was allowed and used of one budget beside those of the run.
+
+    Attributes:
+        scope: `tool:NAME` or `tenant:NAME`.
+        budget: name of the limit, such as `max_tool_calls`.
+        unit: of both numbers.
+        used: None when it cannot be read.
+    """
+
+    scope: str
+    budget: str
+    unit: str
+    allowed: float
+    used: float | None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-from flightlog.runtime.budget import Budget, ToolBudget, Used
+from flightlog.runtime.budget import Budget, ScopedUse, ToolBudget, Used
 from flightlog.runtime.model import Usage
 from flightlog.trace.clock import Clock
 from flightlog.trace.vocab import StopReason
@@ -89,8 +89,8 @@ class Ledger:
             if reason is None:
                 self._tool_calls += 1
                 own_text = self._shortage_of(tool, own, cost) if own else None
-                self._calls_of[tool] += 1
                 if own_text is None:
+                    self._calls_of[tool] += 1
                     self._usd += cost
                     self._usd_of[tool] += cost
                     return None
@@ -208,6 +208,26 @@ class Ledger:
                 usd=None if self._usd_unknown_since else float(self._usd),
                 tokens=None if self._tokens_unknown_since else self._tokens,
             )
+
+    def use_of_tool(self, tool: str, own: ToolBudget) -> list[ScopedUse]:
+        """What a tool used of its own budget."""
+        with self._lock:
+            spent: tuple[tuple[str, str, float | None, float], ...] = (
+                ("max_tool_calls", "attempts", own.max_calls, self._calls_of[tool]),
+                ("max_seconds", "s", own.max_seconds, round(self._ms_of[tool] / 1000, 6)),
+                ("max_usd", "USD", own.max_usd, float(self._usd_of[tool])),
+            )
+        scope = f"tool:{tool}"
+        return [
+            ScopedUse(scope, name, unit, allowed, used)
+            for name, unit, allowed, used in spent
+            if allowed is not None
+        ]
+
+    def tools_used(self) -> list[str]:
+        """The tools that spent an attempt, in their order."""
+        with self._lock:
+            return list(self._calls_of)
 
     def explain(self, reason: StopReason) -> str:
         """The sentence that says which budget is used up, and by what."""

@@ -6,6 +6,8 @@ from decimal import Decimal
 
 from flightlog.control.window_budget import WindowBudget
 from flightlog.control.windows import Exhausted, Reservation, Windows
+from flightlog.errors import StoreError
+from flightlog.runtime.budget import ScopedUse
 from flightlog.runtime.ledger import Bound, Shortage
 from flightlog.runtime.model import Usage
 from flightlog.trace.clock import Clock
@@ -80,6 +82,25 @@ class TenantBudget:
     def release_model_call(self) -> None:
         """Gives back what a model call reserved that was not answered."""
         self.spend_model_call(Usage(0, 0), 0.0)
+
+    def use(self) -> list[ScopedUse]:
+        """What all runs of the tenant used of its budget in the window that ends now."""
+        budget = self._budget
+        try:
+            used = self._windows.used(self._tenant, budget.window_s, self._now_s())
+        except StoreError:
+            used = None
+        limits: tuple[tuple[str, str, float | None, float | None], ...] = (
+            ("max_tool_calls", "attempts", budget.max_tool_calls, used and used.tool_calls),
+            ("max_usd", "USD", budget.max_usd, used and float(used.usd)),
+            ("max_tokens", "tokens", budget.max_tokens, used and used.tokens),
+        )
+        scope = f"tenant:{self._tenant}"
+        return [
+            ScopedUse(scope, name, unit, allowed, spent)
+            for name, unit, allowed, spent in limits
+            if allowed is not None
+        ]
 
     def _now_s(self) -> float:
         return self._clock.wall_us() / 1e6

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from flightlog.control.control import Control
@@ -38,6 +38,7 @@ from flightlog.runtime.task import Task
 from flightlog.runtime.tenant import TenantBudget
 from flightlog.runtime.tool_turn import Stop, ToolTurn
 from flightlog.runtime.tools import toolset_message
+from flightlog.trace.canonical import canonical_json
 from flightlog.trace.clock import Clock
 from flightlog.trace.events import Label
 from flightlog.trace.messages import Message
@@ -222,6 +223,7 @@ class Turns:
             stop_tool=stop.tool,
             stop_detail=detail,
             answer=answer,
+            scoped_budgets=self._scoped_budgets(),
             **budget.limits(),
             **used.spent(),
         )
@@ -236,6 +238,16 @@ class Turns:
             budget=budget,
             writer=self._writer,
         )
+
+    def _scoped_budgets(self) -> str | None:
+        """What tools and tenant were allowed and used, as the stop event holds it."""
+        by_name, used = self._policy.tool_budgets, []
+        for tool in self._ledger.tools_used() if by_name else ():
+            own = chosen(by_name, tool)
+            used += self._ledger.use_of_tool(tool, own) if own else []
+        if self._gate.tenant_budget is not None:
+            used += self._gate.tenant_budget.use()
+        return canonical_json([asdict(one) for one in used]) if used else None
 
 
 def _gate(setup: Setup, ledger: Ledger, over: CancelToken) -> Gate:

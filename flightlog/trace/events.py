@@ -223,6 +223,13 @@ class RunStopped(Event, frozen=True, tag="run_stopped"):
     )
     used_usd: Annotated[Number, _column("USD spent; null when a call was unpriced.", "USD")] = None
     used_tokens: Annotated[Count, _column("Tokens spent; null when unknown.", "tokens")] = None
+    scoped_budgets: Annotated[
+        Text,
+        _column(
+            "Budgets of single tools and of the tenant, allowed and used, as a JSON list of "
+            "objects with scope, budget, unit, allowed and used."
+        ),
+    ] = None
 
 
 class Evaluation(Event, frozen=True, tag="evaluation"):

@@ -1,14 +1,17 @@
--- One row per run and limit that its budget sets. A limit that is not set has no row.
+-- One row per run and limit that its budget sets, or that is set for one of its tools or its
+-- tenant. A limit that is not set has no row.
 --
 -- Columns:
 --   store: store that the run was read from
+--   scope: run, tool:NAME or tenant:NAME (all runs of the tenant in the window that ended then)
 --   budget: max_steps, max_seconds, max_tool_calls, max_usd or max_tokens
 --   unit: unit of allowed and used
 --   allowed: the limit
 --   used: what was spent of it; null when unknown (no end recorded, or an unpriced call)
 --   share: used / allowed; 1 is the limit; null when used is unknown or allowed is 0
 --   started_at [UTC timestamp]: wall clock time of the run's start, for display
---   is_hit: true when the run was stopped by this limit; null when the stop reason is unknown
+--   is_hit: true when the run was stopped by this limit of its own; null when the stop reason
+--     is unknown, false for other scopes
 WITH facts AS (
     SELECT
         store,
@@ -26,7 +29,7 @@ WITH facts AS (
                 'max_tool_calls': max_tool_calls, 'max_usd': max_usd, 'max_tokens': max_tokens,
                 'used_steps': used_steps, 'used_seconds': used_seconds,
                 'used_tool_calls': used_tool_calls, 'used_usd': used_usd,
-                'used_tokens': used_tokens
+                'used_tokens': used_tokens, 'scoped': scoped_budgets
             },
             seq
         ) FILTER (kind = 'run_stopped') AS stopped
@@ -38,6 +41,7 @@ listed AS (
     SELECT
         store,
         run_id,
+        'run' AS scope,
         unnest(
             [
                 {
@@ -69,16 +73,31 @@ listed AS (
             recursive := true
         )
     FROM facts
+    UNION ALL BY NAME
+    SELECT
+        store,
+        run_id,
+        unnest(
+            from_json(
+                stopped.scoped,
+                '[{"scope": "VARCHAR", "budget": "VARCHAR", "unit": "VARCHAR",'
+                ' "allowed": "DOUBLE", "used": "DOUBLE"}]'
+            ),
+            recursive := true
+        )
+    FROM facts
+    WHERE stopped.scoped IS NOT NULL
 )
 SELECT
     listed.store,
     listed.run_id,
+    listed.scope,
     listed.budget,
     listed.unit,
     listed.allowed,
     listed.used,
     listed.used / nullif(listed.allowed, 0) AS share,
-    runs.stop_reason = listed.budget AS is_hit,
+    listed.scope = 'run' AND runs.stop_reason = listed.budget AS is_hit,
     runs.suite,
     runs.task_id,
     runs.variant,
