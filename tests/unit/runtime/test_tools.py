@@ -141,6 +141,9 @@ def test_signature_without_a_json_form_is_refused_with_a_way_out(fn, what):
     [
         {"name": ""},
         {"name": "two words"},
+        {"name": "browse.*"},
+        {"name": "read[1]"},
+        {"name": "a", "hints": ["readOnlyHint"]},
         {"name": "x" * 129},
         {"name": "a", "effect": "destroy"},
         {"name": "a", "timeout_s": -1},
@@ -183,6 +186,7 @@ def test_declaration_gives_the_tool_back_without_its_function():
         volatile=("t",),
         is_consuming=True,
         cost_usd=0.0,
+        hints={"readOnlyHint": True},
     )
     back = Tool.from_declaration(one.declaration())
     assert back.fn is None
