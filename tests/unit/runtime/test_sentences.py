@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +23,18 @@ def said(reason, *, budget=ALL_LIMITS, usage=SPENT, tool="refund", **more):
 def used(**amounts):
     spent = {"steps": 1, "seconds": 1.0, "tool_calls": 1, "usd": 0.0, "tokens": 0} | amounts
     return Used(**spent)
+
+
+def table_of_reasons() -> str:
+    """The rows of the table in docs/results.md."""
+    rows = [f"| `{reason}` | {reason.status} | {said(reason)} |" for reason in StopReason]
+    return "\n".join(rows)
+
+
+def test_the_page_about_results_shows_every_reason_with_its_status_and_sentence():
+    page = (Path(__file__).parents[3] / "docs" / "results.md").read_text(encoding="utf-8")
+    table = page.split("| --- | --- | --- |\n")[1].split("\n\n")[0]
+    assert table == table_of_reasons()
 
 
 def test_every_stop_reason_has_a_sentence_of_its_own():
