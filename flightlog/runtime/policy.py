@@ -35,7 +35,7 @@ class ApprovalRequest:
     """One write that waits for a yes or a no.
 
     Attributes:
-        args: the arguments as the tool will get them.
+        args: the arguments as the tool will get them, without values of credentials.
         args_digest: digest of the canonical arguments; an approval holds for these only.
         agent, tenant, task_id, task_digest: what the run belongs to.
         idempotency_key: key of the write.
