@@ -38,14 +38,14 @@ class OutOfTimeError(Exception):
 
 
 def look() -> None:
-    """Ends the check where its time is over."""
-    if time.perf_counter() > _deadline_s.get():
+    """Ends the check where its time is over; what other threads take does not count."""
+    if time.thread_time() > _deadline_s.get():
         raise OutOfTimeError
 
 
 @contextmanager
 def _time_limit(limit_s: float) -> Iterator[None]:
-    token = _deadline_s.set(time.perf_counter() + limit_s)
+    token = _deadline_s.set(time.thread_time() + limit_s)
     try:
         yield
     finally:

@@ -21,6 +21,12 @@ from flightlog.trace.canonical import canonical_json
 MAX_SCHEMA_BYTES: Final = 256 * 1024
 MAX_DEPTH: Final = 64
 MAX_SUBSCHEMAS: Final = 5_000
+MAX_DYNAMIC: Final = 64
+"""Most subschemas with `$dynamicRef`, each of which may mean any of the anchors."""
+MAX_PARTS: Final = 500_000
+MAX_PATTERNS_KIB: Final = 8 * 1024
+"""Largest size of all compiled patterns of one schema, KiB."""
+
 MAX_CHAIN: Final = 64
 """Longest chain of subschemas over one value, through references, allOf, anyOf and the like."""
 
@@ -67,9 +73,9 @@ def schema_text(schema: Mapping[str, Any], *, where: str) -> str:
         raise _refused(f"a {type(schema).__name__}", where, hint="A schema is a JSON object.")
     if _depth(schema) > MAX_DEPTH:
         raise _refused(
-            f"nested deeper than {MAX_DEPTH} levels",
+            f"nested deeper than {MAX_DEPTH} levels, or of more than {MAX_PARTS} parts",
             where,
-            hint="Move the inner parts to $defs and refer to them.",
+            hint="Move inner and repeated parts to $defs and refer to them.",
         )
     try:
         text = canonical_json(dict(schema))
@@ -95,6 +101,10 @@ def linted(text: str, *, where: str) -> LintedSchema:
     """
     schema: dict[str, Any] = json.loads(text)
     _check_draft(schema.pop("$schema", DRAFT), where)
+    if text.count('"$dynamicRef"') > MAX_DYNAMIC:
+        raise _refused(
+            f"more than {MAX_DYNAMIC} subschemas with $dynamicRef", where, hint="Use $ref."
+        )
     graph = Graph(schema)
     if len(graph.nodes) > MAX_SUBSCHEMAS:
         raise _refused(
@@ -133,17 +143,21 @@ def _refused(what: str, where: str, *, hint: str) -> ToolDefinitionError:
 
 
 def _depth(value: Any) -> int:
-    """Levels of nesting, counted no further than just above `MAX_DEPTH`."""
-    level, depth = [value], 0
-    while level and depth <= MAX_DEPTH:
+    """Levels of nesting, counted no further than just above the limits.
+
+    One object at several places counts at each: written as JSON it stands there too.
+    """
+    level, depth, parts = [value], 0, 0
+    while level and depth <= MAX_DEPTH and parts <= MAX_PARTS:
         depth += 1
+        parts += len(level)
         level = [
             item
             for one in level
             if isinstance(one, (Mapping, list, tuple))
             for item in (one.values() if isinstance(one, Mapping) else one)
         ]
-    return depth
+    return depth if parts <= MAX_PARTS else MAX_DEPTH + 1
 
 
 def _check_draft(draft: Any, where: str) -> None:
@@ -204,14 +218,18 @@ def _check_metaschema(node: Node, where: str) -> None:
 
 def _check_patterns(graph: Graph, where: str) -> int:
     """Proves the regular expressions linear, and gives the size of all together, KiB."""
-    sizes: dict[str, int] = {}
+    seen: set[str] = set()
+    kib = 0
     for node in graph.nodes:
         found = [("patternProperties", one) for one in node.schema.get("patternProperties", ())]
         if "pattern" in node.schema:
             found.append(("pattern", node.schema["pattern"]))
         for keyword, text in found:
+            if text in seen:
+                continue
+            seen.add(text)
             try:
-                sizes[text] = pattern_of(text).kib
+                kib += pattern_of(text).kib
             except PatternError as error:
                 raise _refused(
                     f"{node.place_of(keyword)}: the pattern {text!r} cannot be matched in linear "
@@ -221,10 +239,17 @@ def _check_patterns(graph: Graph, where: str) -> int:
                     f"{MAX_COMPILED_BYTES // 2**20} MiB when compiled; for lengths there are "
                     "minLength and maxLength.",
                 ) from error
+            if kib > MAX_PATTERNS_KIB:
+                raise _refused(
+                    f"{node.place_of(keyword)}: patterns of {kib} KiB in all when compiled, more "
+                    f"than {MAX_PATTERNS_KIB}",
+                    where,
+                    hint="Use minLength and maxLength in place of long repetitions.",
+                )
         if "patternProperties" in node.schema and graph.has("unevaluatedProperties"):
             raise _refused(
                 f"{node.place_of('patternProperties')}: in one schema with unevaluatedProperties",
                 where,
                 hint="Use additionalProperties in its place.",
             )
-    return sum(sizes.values())
+    return kib

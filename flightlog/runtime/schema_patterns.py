@@ -65,7 +65,7 @@ class Pattern:
             return self._validator.is_valid(text.encode("utf-8", "replace").decode())
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def pattern_of(text: str) -> Pattern:
     """The compiled pattern.
 

@@ -14,7 +14,7 @@ from flightlog.runtime.schema_quick import QuickYes
 MAX_PROBLEM_CHARS: Final = 500
 _END_CHARS: Final = 200
 DEFAULT_LIMIT_S: Final = 0.25
-"""Longest duration of one check, seconds."""
+"""Longest time of one check, CPU seconds of its thread: a busy machine changes no verdict."""
 
 
 class SchemaCheck:
@@ -23,7 +23,7 @@ class SchemaCheck:
     `format` and the other annotations are not checked, as the draft has it.
 
     Args:
-        limit_s: a check that takes longer ends, and finds the value wrong.
+        limit_s: a check that takes more CPU seconds ends, and finds the value wrong.
 
     Raises:
         ToolDefinitionError: `schema` is malformed, or checks against it would not be

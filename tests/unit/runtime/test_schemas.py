@@ -151,7 +151,8 @@ def test_unique_items_are_told_in_linear_time(items, is_valid, more):
     schema = {**more, "uniqueItems": True}
     if more is TREE:
         schema = {"anyOf": [{"uniqueItems": True}, {"not": {"type": "array"}}], "not": {"const": 0}}
-    assert (problem_of(items, schema) is None) is is_valid
+    check = SchemaCheck(schema, where="test", limit_s=30)
+    assert (check.problem_of(items) is None) is is_valid
 
 
 def test_unevaluated_items_of_a_long_array_are_not_counted_in_square_time():
@@ -235,6 +236,14 @@ def deep_schema(levels):
     return schema
 
 
+def doubled(levels):
+    """One part at both places of each level: small in memory, endless as JSON."""
+    schema = {"type": "integer"}
+    for _ in range(levels):
+        schema = {"allOf": [schema, schema]}
+    return schema
+
+
 CYCLIC = {"a": {"$ref": "#/$defs/b"}, "b": {"anyOf": [{"type": "null"}, {"$ref": "#/$defs/a"}]}}
 
 
@@ -262,6 +271,15 @@ CYCLIC = {"a": {"$ref": "#/$defs/b"}, "b": {"anyOf": [{"type": "null"}, {"$ref":
         ({"enum": ["x" * 300_000]}, "bytes, more than"),
         ({"properties": {f"p{i}": {} for i in range(6_000)}}, "6001 subschemas"),
         (nested_any_of(80), "over one value, more than 64"),
+        (doubled(40), "of more than 500000 parts"),
+        (
+            {"allOf": [{"pattern": f"^.{{1,{400 + n}}}$"} for n in range(40)]},
+            "KiB in all when compiled",
+        ),
+        (
+            {"$defs": {f"d{n}": {"$dynamicRef": "#a", "$dynamicAnchor": "a"} for n in range(300)}},
+            "subschemas with $dynamicRef",
+        ),
         ({"minimum": float("nan")}, "not a JSON Schema"),
         ({"enum": [float("inf")]}, "not a JSON Schema"),
         ({"enum": [{1, 2}]}, "not a JSON Schema"),
