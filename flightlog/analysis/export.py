@@ -15,7 +15,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flightlog.analysis.tables import console, result_table
+from flightlog.analysis.tables import print_table
 from flightlog.errors import UnknownNameError, UsageError
 
 FORMS = ("table", "csv", "json", "parquet")
@@ -77,7 +77,7 @@ def _write_text(table: pa.Table, form: str, stream: IO[str]) -> None:
     elif form == "json":
         write_json(table, stream)
     else:
-        console(file=stream).print(result_table(table))
+        print_table(table, file=stream)
 
 
 def write_csv(table: pa.Table, stream: IO[str]) -> None:

@@ -17,6 +17,8 @@ from flightlog.analysis.terminal import UNKNOWN, cell_text, escape_terminal
 
 PIPE_WIDTH = 240
 _COLUMN_GAP = 3
+_LONG = 26
+"""Characters from which on a text may be folded; a time stamp is shorter."""
 
 
 def console(*, file: IO[str] | None = None, width: int | None = None) -> Console:
@@ -33,23 +35,28 @@ def console(*, file: IO[str] | None = None, width: int | None = None) -> Console
     return Console(file=file, width=width, markup=False, emoji=False, highlight=False)
 
 
-def result_table(table: pa.Table, *, title: str | None = None, max_chars: int = 200) -> Table:
+def result_table(
+    table: pa.Table, *, title: str | None = None, max_chars: int = 200, is_fitting: bool = False
+) -> Table:
     """An Arrow table as a rich table: all its rows, numbers to the right.
 
     Args:
         table: any result; cells and column names are escaped.
         title: shown above the table.
         max_chars: longest text cell.
+        is_fitting: it `fits` its terminal; then only long texts are folded.
     """
     shown = Table(
         box=SIMPLE_HEAD, title=Text(escape_terminal(title)) if title else None, expand=False
     )
-    for field in table.schema:
+    widths = _widths(table, max_chars)
+    for size, field in zip(widths, table.schema, strict=True):
         is_number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
         shown.add_column(
             Text(escape_terminal(field.name)),
             justify="right" if is_number else "left",
             overflow="fold",
+            min_width=min(size, _LONG) if is_fitting else None,
         )
     for row in _cells(table, max_chars):
         shown.add_row(*(Text(cell, style="dim" if cell == UNKNOWN else "") for cell in row))
@@ -58,10 +65,42 @@ def result_table(table: pa.Table, *, title: str | None = None, max_chars: int = 
 
 def table_width(table: pa.Table, *, max_chars: int) -> int:
     """Characters that `result_table` needs to show every row on one line."""
+    widths = _widths(table, max_chars)
+    return sum(widths) + _COLUMN_GAP * len(widths) + 1
+
+
+def print_table(table: pa.Table, *, file: IO[str] | None = None) -> None:
+    """Prints a result as a table, or value by value where the terminal is too narrow for one."""
+    screen = console(file=file)
+    if fits(table, width=screen.width):
+        screen.print(result_table(table, is_fitting=True))
+    else:
+        for line in result_records(table):
+            screen.print(line)
+
+
+def fits(table: pa.Table, *, width: int, max_chars: int = 200) -> bool:
+    """True where a table of this width need fold nothing but long texts."""
+    widths = [min(size, _LONG) for size in _widths(table, max_chars)]
+    return sum(widths) + _COLUMN_GAP * len(widths) + 1 <= width
+
+
+def result_records(table: pa.Table, *, max_chars: int = 400) -> Iterator[Text]:
+    """An Arrow table row by row, a line for each value; for tables wider than the terminal."""
+    names = [escape_terminal(name) for name in table.column_names]
+    widest = max(map(len, names), default=0)
+    for number, row in enumerate(_cells(table, max_chars), 1):
+        yield Text(f"{number} of {table.num_rows}", style="bold")
+        for name, cell in zip(names, row, strict=True):
+            line = Text(f"  {name:<{widest}}  ", style="dim")
+            yield line.append(cell, style="dim" if cell == UNKNOWN else "not dim")
+
+
+def _widths(table: pa.Table, max_chars: int) -> list[int]:
     widths = [len(name) for name in table.column_names]
     for row in _cells(table, max_chars):
-        widths = [max(width, len(cell)) for width, cell in zip(widths, row, strict=True)]
-    return sum(widths) + _COLUMN_GAP * len(widths) + 1
+        widths = [max(size, len(cell)) for size, cell in zip(widths, row, strict=True)]
+    return widths
 
 
 def _cells(table: pa.Table, max_chars: int) -> Iterator[list[str]]:

@@ -177,7 +177,7 @@ def _print_request(found: Approval, *, max_chars: int | None) -> bool:
 def _print_table(found: list[Approval], now_s: float) -> None:
     import pyarrow as pa
 
-    from flightlog.analysis.tables import console, result_table
+    from flightlog.analysis.tables import print_table
     from flightlog.control.approval_text import shown_text
 
     def shown(name: str | None) -> str | None:
@@ -197,7 +197,7 @@ def _print_table(found: list[Approval], now_s: float) -> None:
         for one in found
     ]
     schema = pa.schema([(name, pa.string()) for name in rows[0]])
-    console().print(result_table(pa.Table.from_pylist(rows, schema=schema)))
+    print_table(pa.Table.from_pylist(rows, schema=schema))
 
 
 def _short(args: str) -> str:

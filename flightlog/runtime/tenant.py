@@ -91,9 +91,9 @@ class TenantBudget:
         except StoreError:
             used = None
         limits: tuple[tuple[str, str, float | None, float | None], ...] = (
-            ("max_tool_calls", "attempts", budget.max_tool_calls, used and used.tool_calls),
-            ("max_usd", "USD", budget.max_usd, used and float(used.usd)),
-            ("max_tokens", "tokens", budget.max_tokens, used and used.tokens),
+            ("max_tool_calls", "attempts", budget.max_tool_calls, used.tool_calls if used else None),
+            ("max_usd", "USD", budget.max_usd, float(used.usd) if used else None),
+            ("max_tokens", "tokens", budget.max_tokens, used.tokens if used else None),
         )
         scope = f"tenant:{self._tenant}"
         return [

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flightlog.analysis.tables import console, result_table, table_width
+from flightlog.analysis.tables import console, print_table, result_table, table_width
 from flightlog.analysis.terminal import cell_text, escape_terminal, number_text
 
 HOSTILE = [
@@ -105,3 +105,27 @@ def test_maps_are_shown_as_objects() -> None:
     stream = io.StringIO()
     console(file=stream).print(result_table(pa.table({"labels": labels})))
     assert '{"k": "v"}' in stream.getvalue()
+
+
+def test_a_result_too_wide_for_the_terminal_is_shown_value_by_value(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    names = [f"column_{n}" for n in range(8)]
+    print_table(pa.table({name: [f"value {name}", None] for name in names}))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.endswith("of 2")] == ["1 of 2", "2 of 2"]
+    assert "  column_7  value column_7" in lines
+    assert lines[-1] == "  column_7  -"
+
+
+def test_only_long_texts_are_folded_where_a_table_fits(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    print_table(pa.table({"at": ["2026-11-23 03:00:00"], "detail": ["long words " * 12]}))
+    out = capsys.readouterr().out
+    assert "2026-11-23 03:00:00" in out
+    assert out.count("long") == 12
+
+
+def test_values_shown_line_by_line_cannot_act_on_the_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    print_table(pa.table({f"c{n}\x1b[2J": ["a\nb\x1b[31m" * 9] for n in range(5)}))
+    assert "\x1b" not in capsys.readouterr().out
