@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 from flightlog.recorder.layout import Layout, segment_files
 from flightlog.recorder.tables import events_table
 from flightlog.trace.events import RunStopped, encode_event
-from flightlog.trace.vocab import EventKind, StopReason
+from flightlog.trace.vocab import Actor, EventKind, Outcome, StopReason
 
 CRASH_DETAIL = "The process that recorded the run ended before the run did."
 _BUDGET = ("max_steps", "max_seconds", "max_tool_calls", "max_usd", "max_tokens")
+_BEFORE_BUDGET = pa.array([Outcome.DENIED.value, Outcome.KILL_SWITCH.value, Outcome.BUDGET.value])
 _AFTER_A_RUN = pa.array([EventKind.EVALUATION.value, EventKind.GAP.value])
 
 
@@ -27,6 +28,36 @@ class _Seen:
     seq: int
     at_us: int | None
     elapsed_ms: float | None
+
+
+@dataclass(slots=True)
+class _Spent:
+    """What the agent of one run spent, as far as its events tell; None is unknown."""
+
+    steps: int | None = None
+    tool_calls: int = 0
+    usd: float | None = 0.0
+    tokens: int | None = 0
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Adds what one batch of events holds."""
+        if row["step_max"] is not None:
+            self.steps = max(self.steps or 0, row["step_max"])
+        self.tool_calls += row["is_attempt_sum"] or 0
+        is_priced = self.usd is not None and not row["is_unpriced_sum"]
+        self.usd = (self.usd or 0.0) + (row["cost_usd_sum"] or 0.0) if is_priced else None
+        is_counted = self.tokens is not None and not row["is_uncounted_sum"]
+        self.tokens = (self.tokens or 0) + (row["tokens_sum"] or 0) if is_counted else None
+
+    def fields(self, elapsed_ms: float | None) -> dict[str, Any]:
+        """Under the names of the columns."""
+        return {
+            "used_steps": self.steps,
+            "used_seconds": None if elapsed_ms is None else elapsed_ms / 1000,
+            "used_tool_calls": self.tool_calls,
+            "used_usd": None if self.usd is None else round(self.usd, 12),
+            "used_tokens": self.tokens,
+        }
 
 
 class OpenRuns:
@@ -40,6 +71,7 @@ class OpenRuns:
         self.stopped: set[str] = set()
         self._seen: dict[str, _Seen] = {}
         self._budgets: dict[str, dict[str, Any]] = {}
+        self._spent: dict[str, _Spent] = {}
 
     def add(self, events: pa.Table) -> None:
         """Takes note of some events, in recorded order."""
@@ -55,8 +87,10 @@ class OpenRuns:
         is_of_a_run = pc.not_equal(events.column("run_id"), "")
         during = events.filter(pc.and_not(is_of_a_run, is_after))
         self._add_last(during)
+        self._add_spent(during)
         for run_id in self.stopped:
             self._seen.pop(run_id, None)
+            self._spent.pop(run_id, None)
 
     def _add_last(self, events: pa.Table) -> None:
         rows = events.select(["run_id", "seq", "elapsed_ms"])
@@ -72,6 +106,34 @@ class OpenRuns:
                 elapsed_ms = before.elapsed_ms if elapsed_ms is None else elapsed_ms
                 seq = max(before.seq, -1 if seq is None else seq)
             self._seen[row["run_id"]] = _Seen(-1 if seq is None else seq, at_us, elapsed_ms)
+
+    def _add_spent(self, events: pa.Table) -> None:
+        """Sums over the calls of the agent; a refusal before the budget is no attempt."""
+        calls = events.filter(pc.equal(events.column("actor"), Actor.AGENT.value))
+        kind, outcome = calls.column("kind"), calls.column("outcome")
+        is_tool = pc.equal(kind, EventKind.TOOL_CALL.value)
+        is_answer = pc.and_(
+            pc.equal(kind, EventKind.MODEL_CALL.value), pc.equal(outcome, Outcome.OK.value)
+        )
+        tokens = pc.add(calls.column("input_tokens"), calls.column("output_tokens"))
+        is_lacking = pc.is_null(calls.column("cost_usd"))
+        facts = pa.table(
+            {
+                "run_id": calls.column("run_id"),
+                "step": calls.column("step"),
+                "cost_usd": calls.column("cost_usd"),
+                "tokens": tokens,
+                "is_attempt": pc.and_not(is_tool, pc.is_in(outcome, value_set=_BEFORE_BUDGET)),
+                "is_unpriced": pc.and_(is_answer, is_lacking),
+                "is_uncounted": pc.and_(is_answer, pc.is_null(tokens)),
+            }
+        )
+        sums = ["cost_usd", "tokens", "is_attempt", "is_unpriced", "is_uncounted"]
+        found = facts.group_by("run_id", use_threads=False).aggregate(
+            [("step", "max"), *((name, "sum") for name in sums)]
+        )
+        for row in found.to_pylist():
+            self._spent.setdefault(row["run_id"], _Spent()).add(row)
 
     @property
     def unfinished(self) -> set[str]:
@@ -95,6 +157,7 @@ class OpenRuns:
                         stop_detail=CRASH_DETAIL,
                         duration_ms=seen.elapsed_ms,
                         **self._budgets.get(run_id, {}),
+                        **self._spent.get(run_id, _Spent()).fields(seen.elapsed_ms),
                     )
                 )
             )

@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from flightlog.runtime.prices import PriceTable as PriceTable
     from flightlog.runtime.prompt_fit import keep_last as keep_last
     from flightlog.runtime.prompt_fit import keep_policy_and_last as keep_policy_and_last
+    from flightlog.runtime.result import RESULT_SCHEMA as RESULT_SCHEMA
     from flightlog.runtime.retry import RetryPolicy as RetryPolicy
     from flightlog.runtime.tool_context import ToolContext as ToolContext
+    from flightlog.runtime.tool_sources import tools_from_provider as tools_from_provider
     from flightlog.trace.messages import Message as Message
     from flightlog.trace.messages import ToolRequest as ToolRequest
 
@@ -57,6 +59,7 @@ _PUBLIC = {
     "ModelResponse": "flightlog.runtime.model",
     "Price": "flightlog.runtime.prices",
     "PriceTable": "flightlog.runtime.prices",
+    "RESULT_SCHEMA": "flightlog.runtime.result",
     "RetryPolicy": "flightlog.runtime.retry",
     "ToolBudget": "flightlog.runtime.budget",
     "ToolContext": "flightlog.runtime.tool_context",
@@ -73,10 +76,12 @@ _PUBLIC = {
     "policy_from": "flightlog.runtime.from_config",
     "prices_from": "flightlog.runtime.from_config",
     "queue_approver": "flightlog.runtime.approvers",
+    "tools_from_provider": "flightlog.runtime.tool_sources",
     "terminal_approver": "flightlog.runtime.approvers",
 }
 
 __all__ = [
+    "RESULT_SCHEMA",
     "ApprovalRequest",
     "Approver",
     "BreakerPolicy",
@@ -110,6 +115,7 @@ __all__ = [
     "prices_from",
     "queue_approver",
     "terminal_approver",
+    "tools_from_provider",
 ]
 
 

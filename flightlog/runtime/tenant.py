@@ -90,8 +90,9 @@ class TenantBudget:
             used = self._windows.used(self._tenant, budget.window_s, self._now_s())
         except StoreError:
             used = None
+        calls = used.tool_calls if used else None
         limits: tuple[tuple[str, str, float | None, float | None], ...] = (
-            ("max_tool_calls", "attempts", budget.max_tool_calls, used.tool_calls if used else None),
+            ("max_tool_calls", "attempts", budget.max_tool_calls, calls),
             ("max_usd", "USD", budget.max_usd, float(used.usd) if used else None),
             ("max_tokens", "tokens", budget.max_tokens, used.tokens if used else None),
         )

@@ -165,7 +165,8 @@ class Turns:
                 step = yield from self._tools.play(response.tool_requests, self._ledger.step)
                 self._messages.extend(step.messages)
                 findings = self._guards.after_tools(self._ledger.step, step.calls)
-                stop = step.stop or act_on(findings, self._gate, self._ledger.step)
+                found = act_on(findings, self._gate, self._ledger.step)
+                stop = step.stop or found
             elif stop is None:
                 stop = yield from self._user_turn()
             if stop:
@@ -205,6 +206,8 @@ class Turns:
         )
         if said:
             self._messages.append(said)
+            findings = self._guards.after_user(self._ledger.step, said.digest)
+            act_on(findings, self._gate, self._ledger.step)
             return None
         if is_late:
             return Stop(StopReason.MAX_SECONDS, detail=error)
@@ -213,14 +216,15 @@ class Turns:
 
     def _finish(self, stop: Stop) -> RunResult:
         used, budget = self._ledger.used(), self._policy.budget
-        answer, detail = self._answer, stop.detail
-        if self._gate.scrubber is not None:
-            answer = None if answer is None else self._gate.scrubber.clean(answer)
-            detail = None if detail is None else self._gate.scrubber.clean(detail)
+        answer, detail, tool = self._answer, stop.detail, stop.tool
+        if (scrubber := self._gate.scrubber) is not None:
+            answer = scrubber.clean_optional(answer)
+            detail = scrubber.clean_optional(detail)
+            tool = scrubber.clean_optional(tool)
         self._writer.stopped(
             status=stop.reason.status,
             stop_reason=stop.reason,
-            stop_tool=stop.tool,
+            stop_tool=tool,
             stop_detail=detail,
             answer=answer,
             scoped_budgets=self._scoped_budgets(),
@@ -232,7 +236,7 @@ class Turns:
             status=stop.reason.status,
             answer=answer,
             stop_reason=stop.reason,
-            stop_tool=stop.tool,
+            stop_tool=tool,
             stop_detail=detail,
             usage=used,
             budget=budget,

@@ -20,6 +20,9 @@ from flightlog.trace.versions import CANON_VERSION
 
 DIGEST_BYTES: Final = 16
 MAX_SAFE_INTEGER: Final = 2**53
+MAX_PARTS: Final = 2_000_000
+"""Most items of lists and objects in one value: a list that holds another twice, and that one
+another twice, and so on, is small in memory and endless as JSON."""
 _blake2b = hashlib.blake2b
 FLAG_DUPLICATE_KEYS: Final = "duplicate_keys"
 FLAG_NON_FINITE: Final = "non_finite"
@@ -83,10 +86,11 @@ def canonical_json(value: Any) -> str:
     integers (booleans stay booleans, -0.0 becomes 0).
 
     Raises:
-        ValueError: NaN or an infinity, a key that is not a string, or a type that JSON lacks.
+        ValueError: NaN or an infinity, a key that is not a string, a type that JSON lacks, or
+            more than `MAX_PARTS` parts.
     """
     return json.dumps(
-        _normalise(value),
+        _normalise(value, [MAX_PARTS]),
         sort_keys=True,
         separators=(",", ":"),
         ensure_ascii=False,
@@ -167,7 +171,7 @@ def _drop(value: dict[str, Any], path: list[str]) -> None:
         node.pop(path[-1], None)
 
 
-def _normalise(value: Any) -> Any:
+def _normalise(value: Any, left: list[int]) -> Any:
     if value is None or isinstance(value, (bool, str, int)):
         return value
     if isinstance(value, float):
@@ -177,7 +181,15 @@ def _normalise(value: Any) -> Any:
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise ValueError("keys of a JSON object are strings")
-        return {key: _normalise(item) for key, item in value.items()}
+        _count(value, left)
+        return {key: _normalise(item, left) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_normalise(item) for item in value]
+        _count(value, left)
+        return [_normalise(item, left) for item in value]
     raise ValueError(f"JSON has no {type(value).__name__}")
+
+
+def _count(container: Mapping[str, Any] | Sequence[Any], left: list[int]) -> None:
+    left[0] -= len(container)
+    if left[0] < 0:
+        raise ValueError(f"more than {MAX_PARTS} parts")

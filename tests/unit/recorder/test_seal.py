@@ -27,6 +27,7 @@ from flightlog.trace.events import (
     EVENT_TYPES,
     Evaluation,
     Event,
+    ModelCall,
     RunStarted,
     RunStopped,
     ToolCall,
@@ -34,6 +35,7 @@ from flightlog.trace.events import (
 )
 from flightlog.trace.messages import Message
 from flightlog.trace.schema import columns, events_schema, messages_schema
+from flightlog.trace.vocab import Actor, Outcome
 
 Call = Callable[..., ToolCall]
 ignore_fork_warning = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -162,6 +164,42 @@ def test_run_of_a_dead_process_ends_as_crashed(store_path: Path, call: Call) -> 
     assert (end["max_steps"], end["max_usd"], end["used_steps"]) == (9, 0.5, None)
     seal_store(store)
     assert all_events(store).equals(unsealed)
+
+
+def spent(store: Store) -> tuple[object, ...]:
+    end = all_events(store).to_pylist()[-1]
+    assert end["stop_reason"] == "crashed"
+    names = ("used_steps", "used_seconds", "used_tool_calls", "used_usd", "used_tokens")
+    return tuple(end[name] for name in names)
+
+
+def test_crashed_run_has_spent_what_its_events_tell(store_path: Path, call: Call) -> None:
+    def model(seq: int, **fields: object) -> ModelCall:
+        told = {"input_tokens": 100, "output_tokens": 10, "cost_usd": 0.25, "step": seq}
+        return ModelCall(run_id="run", seq=seq, **{**told, **fields})  # type: ignore[arg-type]
+
+    write_journal(
+        store_path,
+        [
+            RunStarted(run_id="run", seq=0, elapsed_ms=0.0),
+            model(1),
+            call(2, step=1, outcome=Outcome.FAILED, cost_usd=0.5),
+            call(3, step=1, attempt=2),
+            call(4, step=1, outcome=Outcome.DENIED),
+            call(5, step=1, outcome=Outcome.BUDGET),
+            model(6, step=2, outcome=Outcome.FAILED, cost_usd=None, input_tokens=None),
+            model(7, step=3, actor=Actor.USER, cost_usd=9.0),
+            call(8, step=2, elapsed_ms=2500.0),
+        ],
+    )
+    assert spent(Store.open(store_path)) == (2, 2.5, 3, 0.75, 110)
+
+
+def test_unknown_spending_of_a_crashed_run_stays_unknown(store_path: Path) -> None:
+    unpriced = ModelCall(run_id="run", seq=1, step=1, input_tokens=5)
+    priced = ModelCall(run_id="run", seq=2, step=2, input_tokens=5, output_tokens=1, cost_usd=0.1)
+    write_journal(store_path, [RunStarted(run_id="run", seq=0), unpriced, priced])
+    assert spent(Store.open(store_path)) == (2, None, 0, None, None)
 
 
 def test_stopped_run_and_later_judgement_get_no_crash(store_path: Path) -> None:

@@ -36,6 +36,13 @@ def cyclic():
     return value
 
 
+def doubling():
+    value: list = []
+    for _ in range(60):
+        value = [value, value]
+    return value
+
+
 class Unprintable:
     def __repr__(self):
         raise RuntimeError("not even this")
@@ -47,6 +54,7 @@ BROKEN_RESULTS = {
     "nan": float("nan"),
     "nested infinity": {"a": [1, float("inf")]},
     "cyclic": cyclic(),
+    "endless by sharing": doubling(),
     "set": {1, 2},
     "bytes": b"\xff",
     "100 MB": "x" * 100_000_000,
