@@ -23,6 +23,7 @@ class RunMode:
         self.read_only_because: str | None = None
         self._writer = writer
         self._reasons: dict[str, str] = {}
+        self._lasting_reason: str | None = None
         self._without: set[str] = set()
 
     @property
@@ -47,13 +48,15 @@ class RunMode:
             self._without.add(tool)
             self._record(step, tool, NORMAL, WITHOUT_TOOL, why)
 
-    def go_read_only(self, cause: str, *, step: int, why: str) -> None:
-        """Refuses writes; `cause` names the guard or tool that asks for it."""
-        is_new = self.read_only_because is None
-        self._reasons.setdefault(cause, why)
-        self.read_only_because = next(iter(self._reasons.values()))
-        if is_new:
-            self._record(step, None, NORMAL, READ_ONLY, why)
+    def go_read_only(self, tool: str, *, step: int, why: str) -> None:
+        """Refuses writes until `restore` of the tool whose breaker asks for it."""
+        self._reasons.setdefault(tool, why)
+        self._refuse_writes(step, why)
+
+    def stay_read_only(self, *, step: int, why: str) -> None:
+        """Refuses writes to the end of the run, as a guard asks for."""
+        self._lasting_reason = self._lasting_reason or why
+        self._refuse_writes(step, why)
 
     def restore(self, tool: str, *, step: int, why: str) -> None:
         """Takes back what the open breaker of a tool had led to."""
@@ -61,13 +64,18 @@ class RunMode:
             self._without.discard(tool)
             self._record(step, tool, WITHOUT_TOOL, NORMAL, why)
         if self._reasons.pop(tool, None) is not None:
-            self.read_only_because = next(iter(self._reasons.values()), None)
+            self.read_only_because = next(iter(self._reasons.values()), self._lasting_reason)
             if self.read_only_because is None:
                 self._record(step, None, READ_ONLY, NORMAL, why)
 
     def waits_for(self) -> tuple[str, ...]:
         """Tools whose breaker keeps the run degraded."""
-        return (*sorted(self._without), *(cause for cause in self._reasons if cause))
+        return (*sorted(self._without), *self._reasons)
+
+    def _refuse_writes(self, step: int, why: str) -> None:
+        if self.read_only_because is None:
+            self.read_only_because = why
+            self._record(step, None, NORMAL, READ_ONLY, why)
 
     def _record(self, step: int, tool: str | None, before: str, after: str, why: str) -> None:
         self._writer.state_changed(

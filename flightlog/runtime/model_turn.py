@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from flightlog.runtime.asks import Ask, Asked, Request, Wait, real_cut_ms
@@ -25,6 +25,7 @@ from flightlog.runtime.policy import chosen
 from flightlog.runtime.prices import Cost, PriceTable
 from flightlog.runtime.retry import is_worth_retrying, wait_s
 from flightlog.runtime.tool_turn import Stop
+from flightlog.runtime.tools import Tool
 from flightlog.trace.clock import Clock
 from flightlog.trace.messages import Message
 from flightlog.trace.vocab import FinishReason, Outcome, StopReason, finish_reason_of
@@ -43,6 +44,10 @@ class _Prompt:
     size_bytes: int
     is_truncated: bool
     has_policy: bool | None
+
+    def offering(self, tools: tuple[Tool, ...]) -> _Prompt:
+        """The same prompt with other tools."""
+        return replace(self, request=replace(self.request, tools=tools))
 
 
 @dataclass(slots=True)
@@ -88,7 +93,9 @@ class ModelTurn:
         gate, step = self._gate, self._gate.ledger.step
         self._restore_tools(step)
         prompt, stop = self._prompt(conversation, step)
-        stop = stop or self._killed(step) or self._guarded(prompt, step)
+        stop = stop or self._killed(step) or self._guarded(prompt, len(conversation), step)
+        if gate.mode.read_only_because is not None:  # a guard may just have asked for that
+            prompt = prompt.offering(gate.mode.offered(self._agent.tools))
         attempt, policy = 1, gate.policy.model_retry
         while stop is None:
             stop = yield from self._reserved(prompt.request)
@@ -137,7 +144,7 @@ class ModelTurn:
         sent, stop = tuple(conversation), None
         if agent.fit is not None:
             try:
-                sent = tuple(agent.fit(sent))
+                sent = _messages_of(agent.fit(sent))
             except Exception as error:  # the agent's own code
                 detail = f"the prompt of step {step} could not be made: {type(error).__name__}: "
                 stop = Stop(StopReason.MODEL_ERROR, detail=detail + error_text(error))
@@ -149,11 +156,12 @@ class ModelTurn:
         request = ModelRequest(sent, gate.mode.offered(agent.tools), step)
         return _Prompt(request, _size_of(sent), is_truncated, has_policy), stop
 
-    def _guarded(self, prompt: _Prompt, step: int) -> Stop | None:
+    def _guarded(self, prompt: _Prompt, conversation_messages: int, step: int) -> Stop | None:
         findings = self._guards.before_model(
             step,
             prompt_bytes=prompt.size_bytes,
             prompt_messages=len(prompt.request.messages),
+            conversation_messages=conversation_messages,
             context_limit=_context_limit(self._agent.model),
             is_truncated=prompt.is_truncated,
             has_policy=prompt.has_policy,
@@ -319,13 +327,13 @@ def act_on(findings: Sequence[GuardFinding], gate: Gate, step: int) -> Stop | No
             step=step,
             subject="guard",
             tool_name=found.tool,
-            state_from="ok",
-            state_to=found.guard.value,
+            state_from=found.guard.value if found.is_over else "ok",
+            state_to="ok" if found.is_over else found.guard.value,
             detail=found.detail,
             durable=False,
         )
         if found.action is GuardAction.READ_ONLY:
-            gate.mode.go_read_only(found.guard.value, step=step, why=found.detail)
+            gate.mode.stay_read_only(step=step, why=found.detail)
         elif found.action is GuardAction.STOP and stop is None:
             stop = Stop(found.guard.stop_reason, detail=found.detail)
     return stop
@@ -363,6 +371,14 @@ def _has_limits(gate: Gate) -> bool:
         any(limit is not None for limit in (budget.max_usd, budget.max_tokens))
         or tenant is not None
     )
+
+
+def _messages_of(fitted: Iterable[Any]) -> tuple[Message, ...]:
+    sent = tuple(fitted)
+    strange = next((one for one in sent if not isinstance(one, Message)), None)
+    if strange is not None:
+        raise TypeError(f"Agent.fit gave a {type(strange).__name__} that is not a Message")
+    return sent
 
 
 def _context_limit(model: Model) -> int | None:

@@ -331,7 +331,8 @@ class ToolTurn:
 def _step_call(way: _Way) -> StepCall:
     is_ok = way.settled is not None and way.settled.served.outcome is Outcome.OK
     observed = digest_of("observation", way.observation)
-    return StepCall(way.call.name, way.call.args.digest, observed, is_ok)
+    is_write = way.call.effect.is_write
+    return StepCall(way.call.name, way.call.args.digest, observed, is_ok, is_write)
 
 
 def _served_of(call: PendingCall, asked: Asked, cut: Cut) -> Served:

@@ -47,7 +47,7 @@ by_run AS (
         min(found.step) AS first_step
     FROM chosen
     JOIN base.events AS found USING (store, run_id)
-    WHERE found.kind = 'state_changed' AND found.subject = 'guard'
+    WHERE found.kind = 'state_changed' AND found.subject = 'guard' AND found.state_to <> 'ok'
     GROUP BY ALL
 ),
 
