@@ -3,7 +3,7 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo incident test lint bench clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/'
@@ -25,6 +25,10 @@ $(VENV)/.bench: $(VENV)/.main
 demo: $(VENV)/.main  ## Install and run the demo; it must end with exit code 1: drift found.
 	$(BIN)/flightlog demo; test $$? -eq 1
 
+incident: $(VENV)/.main  ## Install and run the incident with and without bounds, and the lost policy.
+	$(BIN)/python examples/incident/incident.py
+	$(BIN)/python examples/incident/lost_policy.py
+
 test: $(VENV)/.dev  ## Install and run the tests.
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
@@ -38,4 +42,4 @@ bench: $(VENV)/.bench  ## Run every benchmark once.
 	for script in benchmarks/[a-z]*.py; do $(BIN)/python $$script || exit 1; done
 
 clean:  ## Remove what the targets made.
-	rm -rf $(VENV) flightlog-demo dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) flightlog-demo flightlog-incident dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

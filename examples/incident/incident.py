@@ -1,99 +1,157 @@
-"""The incident, twice: the same agent and the same outage, without bounds and with them.
+"""The incident with and without bounds: the same agent and the same outage of its browse tool.
 
-    python examples/incident/incident.py [--store DIR]
+    python examples/incident/incident.py [--dir flightlog-incident]
 
-Prints both sides by side; every call is recorded, so that the store can be asked:
-flightlog show last --store incident-store
+The whole day passes on a virtual clock, in seconds. Every call is recorded, and all that
+is printed is asked of the store.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import vendor
+from day import HOUR_S, Days
+from fresh_store import fresh_store
 
 import flightlog
 from flightlog.control.breaker_policy import BreakerPolicy
-from flightlog.control.control import Control
-from flightlog.runtime.guards import GuardPolicy
+from flightlog.control.window_budget import WindowBudget
+from flightlog.runtime.from_config import policy_from, prices_from
+from flightlog.runtime.guards import Guard, GuardAction, GuardPolicy
 from flightlog.runtime.retry import RetryPolicy
-from flightlog.trace.clock import VirtualClock
+
+SETTINGS = Path(__file__).with_name("flightlog.yaml")
+WIDTH = 33
 
 UNBOUNDED = flightlog.Policy(
     allow=["browse"],
-    # The day is the only end that a prototype has.
-    budget=flightlog.Budget(max_steps=None, max_seconds=vendor.DAY_S, max_tool_calls=None),
+    budget=flightlog.Budget(max_steps=None, max_seconds=None, max_tool_calls=None),
 )
-BUDGET = flightlog.Budget(max_steps=30, max_seconds=900, max_tool_calls=15, max_usd=5.0)
-RETRIES = {"browse": RetryPolicy(max_attempts=3, initial_s=2, max_s=30)}
-
-BOUNDED = flightlog.Policy(allow=["browse"], budget=BUDGET, retries=RETRIES)
-LOOP_GUARD = flightlog.Policy(
-    allow=["browse"],
-    budget=BUDGET,
-    retries=RETRIES,
-    guards=GuardPolicy(actions={"repeated_call": "stop"}),
+DEFAULT = policy_from(flightlog.load_config(SETTINGS))
+PATIENT = replace(
+    DEFAULT,
+    budget=replace(DEFAULT.budget, max_seconds=900),
+    retries={"browse": RetryPolicy(max_attempts=3, initial_s=2)},
 )
-DEGRADING = flightlog.Policy(
-    allow=["browse"],
-    budget=BUDGET,
-    retries=RETRIES,
-    breakers={
-        "browse": BreakerPolicy(min_calls=3, window_s=600, open_s=600, fallback="without_tool")
-    },
+LOOP_GUARD = replace(
+    PATIENT, guards=GuardPolicy(actions={Guard.NO_PROGRESS: GuardAction.STOP}, stalled_steps=3)
 )
-SIDES = {
-    "unbounded": UNBOUNDED,
-    "budgets": BOUNDED,
-    "loop guard": LOOP_GUARD,
-    "breaker": DEGRADING,
-}
+BREAKER = replace(
+    PATIENT, breakers={"browse": BreakerPolicy(min_calls=3, window_s=600, open_s=HOUR_S)}
+)
+DAILY_BUDGET = replace(
+    DEFAULT, tenant_budgets={"*": WindowBudget(window_s=24 * HOUR_S, max_usd=2.0)}
+)
+
+SIDES = """
+WITH calls AS (
+    SELECT
+        session_id,
+        variant,
+        count(*) FILTER (served_how = 'live') AS made,
+        count(*) FILTER (served_how IS NULL) AS refused
+    FROM tool_calls
+    JOIN runs USING (run_id, variant)
+    GROUP BY ALL
+),
+degraded AS (
+    SELECT DISTINCT run_id, tool_name
+    FROM events
+    WHERE kind = 'state_changed' AND subject = 'degrade' AND state_to = 'without_tool'
+),
+ends AS (
+    SELECT
+        session_id,
+        variant,
+        stop_reason || coalesce(' without ' || tool_name, '') AS way,
+        count(*) AS runs,
+        sum(cost_usd) AS usd,
+        min(started_at) AS started_at,
+        max(ended_at) AS ended_at,
+        bool_or(success) AS is_written,
+        min(run_id) AS first_run
+    FROM runs
+    LEFT JOIN degraded USING (run_id)
+    GROUP BY ALL
+)
+SELECT
+    session_id,
+    variant,
+    sum(runs),
+    any_value(made),
+    any_value(refused),
+    sum(usd),
+    (epoch_ms(max(ended_at)) - epoch_ms(min(started_at))) / 1000,
+    bool_or(is_written),
+    string_agg(if(runs = 1, '', runs || ' ') || way, ', ' ORDER BY first_run)
+FROM ends
+JOIN calls USING (session_id, variant)
+GROUP BY ALL
+ORDER BY min(first_run)
+"""
 
 
-def run_day(name: str, policy: flightlog.Policy, sink: flightlog.Recorder) -> flightlog.RunResult:
-    """One run of the agent during the outage; `name` becomes its variant."""
-    clock = VirtualClock()
-    agent = flightlog.Agent(
-        "market-brief",
-        vendor.InsistingModel(),
-        [vendor.browse_tool(clock)],
-        system=vendor.SYSTEM,
-        policy=policy,
-        prices=vendor.PRICES,
-        fit=vendor.drop_oldest,
-    )
-    return flightlog.run(
-        agent,
-        flightlog.Task("brief", "Write today's market brief."),
-        sink=sink,
-        clock=clock,
-        context=flightlog.RunContext(variant=name),
-        control=Control.in_process(),  # each side meets the outage anew
-    )
+def play(sink: flightlog.Recorder) -> None:
+    """Records every side."""
+    days = Days(sink, prices_from(flightlog.load_config(SETTINGS)))
+    days.run_once("unbounded", UNBOUNDED)
+    days.run_until_switched_off("kill switch", UNBOUNDED, after_s=HOUR_S)
+    days.run_once("flightlog.yaml", DEFAULT)
+    days.run_once("patient", PATIENT)
+    days.run_once("loop guard", LOOP_GUARD)
+    days.run_once("breaker", BREAKER)
+    days.run_until_written("flightlog.yaml", DEFAULT)
+    days.run_until_written("daily budget", DAILY_BUDGET)
+    days.run_until_written("breaker", BREAKER)
 
 
-def line_of(name: str, result: flightlog.RunResult) -> str:
+def row(*cells: str) -> str:
     """One line of the table."""
-    used = result.usage
-    hours = f"{used.seconds / 3600:.1f} h" if used.seconds >= 3600 else f"{used.seconds:.0f} s"
-    usd = f"${used.usd or 0:,.2f}"
-    return f"{name:<12}{used.tool_calls:>13,}{usd:>12}{hours:>10}   {result.stop}"
+    side, runs, made, refused, usd, time, is_written, ends = cells
+    counts = f"{runs:>4}{made:>8}{refused:>9}{usd:>11}{time:>8}"
+    return f"  {side:<16}{counts}  {is_written:<7}{ends}"
 
 
-def main() -> None:
+def table(rows: Sequence[tuple[Any, ...]]) -> str:
+    """The sides below one another, by session."""
+    lines, last = (
+        [row("", "runs", "browse", "refused", "spent", "time", "brief", "stop reason")],
+        "",
+    )
+    for session, side, runs, made, refused, usd, seconds, is_written, ends in rows:
+        if session != last:
+            lines, last = [*lines, session], session
+        time = f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds:.0f} s"
+        counts = (f"{runs:,}", f"{made:,}", f"{refused:,}", f"${usd:,.2f}")
+        lines.append(row(side, *counts, time, "yes" if is_written else "no", ends))
+    return "\n".join(lines)
+
+
+def main() -> int:
     """Runs every side and prints the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--store", type=Path, default=Path("incident-store"))
-    store = parser.parse_args().store
-    print(f"{'side':<12}{'browse calls':>13}{'spent':>12}{'time':>10}   stop reason")
+    parser.add_argument("--dir", type=Path, default=Path("flightlog-incident"))
+    store = fresh_store(parser.parse_args().dir, "store")
     with flightlog.Recorder(store) as recorder:
-        for name, policy in SIDES.items():
-            print(line_of(name, run_day(name, policy, recorder)), flush=True)
-    print(f"\nEvery call is in {store}: flightlog show last --store {store}")
+        play(recorder)
+    with flightlog.open(store) as traces:
+        print(table(traces.sql(SIDES).fetchall()))
+    print("\nTry next:")
+    print(f"  flightlog ask stop_reasons -p by=variant --store {store}")
+    print(f"  flightlog ask state_changes -p variant=breaker --store {store}")
+    print(f"  flightlog show last --store {store}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        sys.exit(main())
+    except flightlog.FlightlogError as error:
+        sys.exit(f"error: {error}")

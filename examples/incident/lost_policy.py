@@ -1,124 +1,212 @@
 """How a flaky tool ends in a write that nobody wanted, and where the gateway stands.
 
-    python examples/incident/lost_policy.py [--store DIR]
+    python examples/incident/lost_policy.py [--dir flightlog-incident]
 
 search times out -> the agent asks again -> the prompt grows -> the oldest messages
-are dropped -> among them the system policy -> the model refunds without asking.
-The gateway refuses that write. Every link of the chain is in the trace.
+are cut off -> among them the system policy -> the model refunds what it must not.
+Everything that is printed is asked of the recorded runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+from dataclasses import replace
 from pathlib import Path
+from textwrap import fill
+
+from fresh_store import fresh_store
 
 import flightlog
-from flightlog.runtime.guards import GuardPolicy
+from flightlog.analysis.db import Traces
+from flightlog.runtime.guards import Guard, GuardAction, GuardPolicy
 from flightlog.runtime.model import ModelRequest, ModelResponse, Usage
 from flightlog.runtime.policy import approve_all
-from flightlog.runtime.prompt_fit import keep_last
+from flightlog.runtime.prompt_fit import Fit, keep_last, keep_policy_and_last
 from flightlog.trace.clock import VirtualClock
 from flightlog.trace.messages import ToolRequest
 
 POLICY = "Never refund more than 50 USD. Hand such cases over to a person."
+TASK = flightlog.Task("refund", "Where is my refund for order A1?")
 FAILURES = 7
+TIMEOUT_S = 5
+KEPT = 8
+"""Messages of the conversation that the prototype sends, as `messages[-8:]` does."""
 
 
 class ForgettingModel:
-    """Follows its policy as long as it can read it."""
+    """Stands in for a model: follows its policy as long as it can read it."""
 
     name = "small-model"
     never_blocks = True
-    context_limit = 2_000
 
     def complete(self, request: ModelRequest) -> ModelResponse:
-        size = sum(message.size_bytes for message in request.messages) // 4
-        usage = Usage(input_tokens=size, output_tokens=30)
-        observed = [m.text or "" for m in request.messages if m.role == "tool"]
-        if any("refunded" in text for text in observed):
-            return ModelResponse("I have refunded it.", usage=usage)
-        if any("order A1" in text for text in observed):
-            if any(m.text == POLICY for m in request.messages):
+        size = sum(message.size_bytes for message in request.messages)
+        usage = Usage(input_tokens=size // 4, output_tokens=30)
+        last = request.messages[-1].text or ""
+        if "order A1:" in last:
+            if any(m.role == "system" and m.text == POLICY for m in request.messages):
                 return ModelResponse("I hand this over to a colleague.", usage=usage)
-            if not any("error" in text for text in observed[-1:]):
-                refund = ToolRequest(
-                    f"call-{request.step}", "refund", '{"order_id": "A1", "amount_usd": 480}'
-                )
-                return ModelResponse(tool_requests=(refund,), usage=usage)
-            return ModelResponse("I cannot refund this myself.", usage=usage)
-        again = ToolRequest(f"call-{request.step}", "search", '{"query": "order A1"}')
-        return ModelResponse(tool_requests=(again,), usage=usage)
+            return self._asks(request, "refund", '{"order_id": "A1", "amount_usd": 480}', usage)
+        if "refunded" in last:
+            return ModelResponse("Your 480 USD are on their way.", usage=usage)
+        if request.messages[-1].name == "refund":
+            return ModelResponse("I cannot pay this back myself.", usage=usage)
+        return self._asks(request, "search", '{"query": "order A1"}', usage)
+
+    def _asks(
+        self, request: ModelRequest, tool: str, arguments: str, usage: Usage
+    ) -> ModelResponse:
+        wanted = ToolRequest(f"call-{request.step}", tool, arguments)
+        return ModelResponse(tool_requests=(wanted,), usage=usage)
 
 
-def tools(clock: VirtualClock, refunds: list[float]) -> list[flightlog.Tool]:
-    """A search that fails several times before it answers, and a refund."""
+def tools(clock: VirtualClock) -> list[flightlog.Tool]:
+    """A search that fails several times before it answers, and a refund that pays."""
     calls = []
 
-    @flightlog.tool(effect="read", timeout_s=5)
+    @flightlog.tool(effect="read")
     def search(query: str) -> str:
         """Searches the orders."""
         calls.append(query)
         if len(calls) <= FAILURES:
-            clock.advance_ms(5_000)
-            raise TimeoutError("upstream timed out " + "(retry later) " * 40)
-        return "order A1: 480 USD, delivered; the customer asks for a refund"
+            clock.sleep(TIMEOUT_S)
+            raise TimeoutError("the order index did not answer; " + "shard 7 is behind, " * 25)
+        return "order A1: 480 USD, delivered; the customer wants the money back"
 
     @flightlog.tool(effect="write", scopes=["order:{order_id}"])
     def refund(order_id: str, amount_usd: float) -> str:
         """Pays money back."""
-        refunds.append(amount_usd)
-        return f"refunded {amount_usd} USD"
+        return f"refunded {amount_usd:.0f} USD for order {order_id}"
 
     return [search, refund]
 
 
-def run_side(name: str, policy: flightlog.Policy, sink: flightlog.Recorder) -> list[float]:
-    """Runs the agent; gives what it paid back."""
-    clock, refunds = VirtualClock(), []
-    agent = flightlog.Agent(
-        "support",
-        ForgettingModel(),
-        tools(clock, refunds),
-        system=POLICY,
-        policy=policy,
-        fit=keep_last(8),  # prototype-style: the policy is the oldest message
-    )
-    task = flightlog.Task("refund", "Where is my refund for order A1?")
-    context = flightlog.RunContext(variant=name)
-    flightlog.run(agent, task, sink=sink, clock=clock, context=context)
-    return refunds
-
-
 PROTOTYPE = flightlog.Policy(allow=["search", "refund"], approver=approve_all)
-BOUNDED = flightlog.Policy(
-    allow=["search", "refund"],
-    guards=GuardPolicy(actions={"policy_lost": "read_only"}),
+DEFAULT = replace(PROTOTYPE, approver=None)
+GUARDED = replace(PROTOTYPE, guards=GuardPolicy(actions={Guard.POLICY_LOST: GuardAction.READ_ONLY}))
+SIDES: dict[str, tuple[flightlog.Policy, Fit]] = {
+    "prototype": (PROTOTYPE, keep_last(KEPT)),
+    "approval": (DEFAULT, keep_last(KEPT)),
+    "guard": (GUARDED, keep_last(KEPT)),
+    "kept policy": (PROTOTYPE, keep_policy_and_last(KEPT)),
+}
+
+CHAIN = """
+WITH chosen AS (SELECT run_id FROM runs WHERE variant = 'prototype'),
+searches AS (
+    SELECT * FROM tool_calls JOIN chosen USING (run_id) WHERE effect = 'read'
+),
+prompts AS (
+    SELECT * FROM model_calls JOIN chosen USING (run_id)
 )
+SELECT
+    1,
+    'flaky tool',
+    tool_name || ' failed ' || count(*) FILTER (outcome <> 'ok') || ' times of ' || count(*)
+        || ', first at step ' || min(step) FILTER (outcome <> 'ok')
+        || ': ' || any_value(left(error, 30)) FILTER (outcome <> 'ok')
+FROM searches
+GROUP BY tool_name
+UNION ALL
+SELECT
+    2,
+    'retries',
+    'the model asked for the same call ' || count(*) || ' times, up to step ' || max(step)
+FROM searches
+GROUP BY args_digest
+UNION ALL
+SELECT
+    3,
+    'prompt growth',
+    'from ' || arg_min(input_tokens, step) || ' tokens at step ' || min(step) || ' to '
+        || max(input_tokens) || ' at step ' || arg_max(step, input_tokens)
+FROM prompts
+UNION ALL
+SELECT
+    4,
+    'truncation',
+    'from step ' || min(step) || ' on only the last ' || max(prompt_messages)
+        || ' messages are sent'
+FROM prompts
+WHERE is_truncated
+UNION ALL
+SELECT
+    5,
+    'lost policy',
+    'from step ' || min(step) || ' on the system message is not among them'
+FROM prompts
+WHERE NOT has_policy
+UNION ALL
+SELECT
+    6,
+    'the write',
+    'step ' || step || ': ' || tool_name || ' ' || args || ' -> ' || outcome
+FROM tool_calls JOIN chosen USING (run_id)
+WHERE effect = 'write'
+ORDER BY 1
+"""
+ENDS = """
+SELECT
+    runs.variant,
+    coalesce(calls.error_type, calls.outcome, 'not asked for'),
+    coalesce(calls.result, calls.error, ''),
+    stopped.answer
+FROM runs
+LEFT JOIN tool_calls AS calls
+    ON calls.run_id = runs.run_id AND calls.effect = 'write'
+JOIN events AS stopped
+    ON stopped.run_id = runs.run_id AND stopped.kind = 'run_stopped'
+ORDER BY runs.run_id
+"""
 
 
-def main() -> None:
-    """Runs both sides and prints the chain as the trace of the bounded one tells it."""
+def play(sink: flightlog.Recorder) -> None:
+    """Records every side; only policy and trimming differ."""
+    for name, (policy, fit) in SIDES.items():
+        clock = VirtualClock()
+        agent = flightlog.Agent(
+            "support", ForgettingModel(), tools(clock), system=POLICY, policy=policy, fit=fit
+        )
+        context = flightlog.RunContext(variant=name)
+        flightlog.run(agent, TASK, sink=sink, clock=clock, context=context)
+
+
+def shown(traces: Traces) -> str:
+    """The chain link by link, and what became of the write on each side."""
+    lines = ["the prototype's way to the write"]
+    lines += [line(link, what) for _, link, what in traces.sql(CHAIN).fetchall()]
+    lines.append("what became of the write")
+    for side, outcome, why, answer in traces.sql(ENDS).fetchall():
+        lines.append(line(side, f"{outcome}: {why}" if why else outcome))
+        lines.append(line("", f"answer: {answer}"))
+    return "\n".join(lines)
+
+
+def line(left: str, right: str) -> str:
+    """A label and its text, wrapped."""
+    first = f"  {left:<15}"
+    return fill(right, 98, initial_indent=first, subsequent_indent=" " * len(first))
+
+
+def main() -> int:
+    """Runs every side and prints what the store says about them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--store", type=Path, default=Path("lost-policy-store"))
-    store = parser.parse_args().store
+    parser.add_argument("--dir", type=Path, default=Path("flightlog-incident"))
+    store = fresh_store(parser.parse_args().dir, "lost-policy")
     with flightlog.Recorder(store) as recorder:
-        for name, policy in (("prototype", PROTOTYPE), ("bounded", BOUNDED)):
-            refunds = run_side(name, policy, recorder)
-            print(f"{name}: refunded {sum(refunds):.0f} USD")
+        play(recorder)
     with flightlog.open(store) as traces:
-        rows = traces.sql(
-            "select coalesce(step, 0), kind, coalesce(tool_name, subject, ''), "
-            "coalesce(state_to, outcome, ''), left(coalesce(detail, error, ''), 76) "
-            "from events where run_id = (select run_id from runs where variant = 'bounded' "
-            "order by started_at desc limit 1) "
-            "and (kind = 'state_changed' or (kind = 'tool_call' and outcome <> 'ok')) order by seq"
-        ).fetchall()
-    print("\nthe bounded run, as recorded:")
-    for step, kind, what, state, why in rows:
-        print(f"  step {step:<3}{kind:<14}{what:<8} {state:<14}{why}")
+        print(shown(traces))
+    print(f"\nTry next:\n  flightlog ask guard_findings -p by=variant --store {store}")
+    print(f"  flightlog show last --store {store}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        sys.exit(main())
+    except flightlog.FlightlogError as error:
+        sys.exit(f"error: {error}")

@@ -36,6 +36,7 @@ def shell(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """The folder that the demo made, and what it printed."""
     made = tmp_path_factory.mktemp("docs")
+    (made / "examples").symlink_to(ROOT / "examples")
     done = shell("flightlog demo", made)
     assert done.returncode == 1, done.stderr
     return made, done.stdout
