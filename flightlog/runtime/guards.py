@@ -187,7 +187,8 @@ class Guards:
             *self._stalling(step, calls),
         ]
         for call in calls:
-            keep(self._seen, call.news, None)
+            if call.is_ok:
+                keep(self._seen, call.news, None)
         return found
 
     def after_user(self, step: int, said_digest: str) -> list[GuardFinding]:

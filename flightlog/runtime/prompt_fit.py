@@ -18,6 +18,9 @@ Fit = Callable[[tuple[Message, ...]], Sequence[Message]]
 def keep_last(messages: int) -> Fit:
     """Sends the last messages only, as prototypes do: the system policy goes first.
 
+    Results whose request is cut off are left out, which providers refuse; a step
+    that has more of them than are sent is sent whole.
+
     Args:
         messages: how many, from 1.
 
@@ -27,17 +30,21 @@ def keep_last(messages: int) -> Fit:
     _check(messages=messages)
 
     def fit(conversation: tuple[Message, ...]) -> Sequence[Message]:
-        return _without_orphans(conversation[-messages:])
+        last = conversation[-messages:]
+        start = next((place for place, one in enumerate(last) if one.role != "tool"), None)
+        if start is not None:
+            return last[start:]
+        return tuple(conversation[place] for turn in _turns(conversation)[-1:] for place in turn)
 
     return fit
 
 
 def keep_policy_and_last(messages: int | None = None, *, max_bytes: int | None = None) -> Fit:
-    """Sends the system messages, the first user message and as many of the last as fit.
+    """Sends system messages, the first and the last user message, and what fits of the latest.
 
-    A tool result is never separated from the message that asked for it, which
-    providers refuse. The system messages and the first user message are sent in
-    any case; so are the latest request for tools and its results.
+    A request for tools is never separated from its results, which providers refuse.
+    Those messages are sent in any case; so is what the conversation ends with: the
+    latest request for tools with its results. Only these can exceed a limit.
 
     Args:
         messages: how many in all, from 1; None is no limit.
@@ -51,42 +58,41 @@ def keep_policy_and_last(messages: int | None = None, *, max_bytes: int | None =
     _check(messages=messages, max_bytes=max_bytes)
 
     def fit(conversation: tuple[Message, ...]) -> Sequence[Message]:
-        first_user = next((m for m in conversation if m.role == "user"), None)
-        pinned = [m.role == "system" or m is first_user for m in conversation]
-        kept = {place for place, is_pinned in enumerate(pinned) if is_pinned}
-        left = None if messages is None else messages - len(kept)
-        size = sum(conversation[place].size_bytes for place in kept)
-        for number, turn in enumerate(reversed(_turns(conversation, pinned))):
-            size += sum(conversation[place].size_bytes for place in turn)
-            is_over = (left is not None and len(turn) > left) or (
-                max_bytes is not None and size > max_bytes
-            )
-            if is_over and number > 0:
+        turns = _turns(conversation)
+        kept = _pinned(conversation)
+        kept.update(turns[-1] if turns else ())
+        count, size = len(kept), sum(conversation[place].size_bytes for place in kept)
+        for turn in reversed(turns):
+            added = [place for place in turn if place not in kept]
+            count += len(added)
+            size += sum(conversation[place].size_bytes for place in added)
+            if added and (
+                (messages is not None and count > messages)
+                or (max_bytes is not None and size > max_bytes)
+            ):
                 break
-            kept.update(turn)
-            left = None if left is None else left - len(turn)
+            kept.update(added)
         return tuple(conversation[place] for place in sorted(kept))
 
     return fit
 
 
-def _turns(conversation: Sequence[Message], pinned: Sequence[bool]) -> list[list[int]]:
+def _pinned(conversation: Sequence[Message]) -> set[int]:
+    """Places of the policy and of what the user wants."""
+    users = [place for place, message in enumerate(conversation) if message.role == "user"]
+    system = (place for place, message in enumerate(conversation) if message.role == "system")
+    return {*system, *users[:1], *users[-1:]}
+
+
+def _turns(conversation: Sequence[Message]) -> list[list[int]]:
     """Places of messages that belong together: a request for tools and its results."""
     turns: list[list[int]] = []
     for place, message in enumerate(conversation):
-        if pinned[place]:
-            continue
         if message.role == "tool" and turns:
             turns[-1].append(place)
         else:
             turns.append([place])
     return turns
-
-
-def _without_orphans(messages: Sequence[Message]) -> tuple[Message, ...]:
-    """The messages from the first one on that is no tool result without its request."""
-    start = next((i for i, message in enumerate(messages) if message.role != "tool"), len(messages))
-    return tuple(messages[start:])
 
 
 def _check(**limits: int | None) -> None:
