@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from typing import IO, Any
+from typing import IO, Any, Never
 
 import pyarrow as pa
 from rich.box import SIMPLE_HEAD
@@ -21,6 +21,14 @@ _LONG = 26
 """Characters from which on a text may be folded; a time stamp is shorter."""
 
 
+class _Screen(Console):
+    """A console that leaves a reader that went away to the command line."""
+
+    def on_broken_pipe(self) -> Never:
+        # rich would leave with exit code 1, which is a verdict here.
+        raise BrokenPipeError
+
+
 def console(*, file: IO[str] | None = None, width: int | None = None) -> Console:
     """A console that takes nothing in its input for markup or emoji codes.
 
@@ -32,7 +40,7 @@ def console(*, file: IO[str] | None = None, width: int | None = None) -> Console
     stream = file or sys.stdout
     if width is None and not stream.isatty() and "COLUMNS" not in os.environ:
         width = PIPE_WIDTH
-    return Console(file=file, width=width, markup=False, emoji=False, highlight=False)
+    return _Screen(file=file, width=width, markup=False, emoji=False, highlight=False)
 
 
 def result_table(
