@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from dataclasses import fields
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -523,3 +525,30 @@ def test_loops_and_prompts_end_runs_with_reasons_of_their_own():
     assert loops == {Guard.REPEATED_CALL, Guard.CYCLE, Guard.NO_PROGRESS}
     others = {guard.stop_reason for guard in Guard if guard not in loops}
     assert others == {StopReason.CONTEXT_OVERFLOW}
+
+
+# The page
+
+
+def table(heading: str) -> dict[str, list[str]]:
+    """The cells of a table of the page, by the name in its first column."""
+    page = (Path(__file__).parents[3] / "docs" / "guards.md").read_text(encoding="utf-8")
+    lines = page.split(heading)[1].split("\n\n")
+    rows = next(part for part in lines if part.startswith("|")).strip().splitlines()[2:]
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    return {first.strip("`"): rest for first, *rest in cells}
+
+
+def test_page_names_every_guard_with_its_stop_reason():
+    shown = {name: cells[-1].strip("`") for name, cells in table("does more than that").items()}
+    assert shown == {guard.value: guard.stop_reason.value for guard in Guard}
+
+
+def test_page_names_every_action():
+    assert list(table("## What a finding leads to")) == [action.value for action in GuardAction]
+
+
+def test_page_names_every_number_with_its_default():
+    shown = {name: cells[0] for name, cells in table("## Numbers").items()}
+    defaults = {one.name: str(one.default) for one in fields(GuardPolicy) if one.name != "actions"}
+    assert shown == defaults
