@@ -78,10 +78,23 @@ def table_width(table: pa.Table, *, max_chars: int) -> int:
 
 
 def print_table(table: pa.Table, *, file: IO[str] | None = None) -> None:
-    """Prints a result as a table, or value by value where the terminal is too narrow for one."""
+    """Prints a result as a table, or value by value where the terminal is too narrow for one.
+
+    Columns without any value are left out, and named, where that is what makes it fit.
+    """
     screen = console(file=file)
+    empty = [
+        name
+        for name, column in zip(table.column_names, table.columns, strict=True)
+        if table.num_rows and column.null_count == table.num_rows
+    ]
+    filled = table.drop_columns(empty)
     if fits(table, width=screen.width):
         screen.print(result_table(table, is_fitting=True))
+    elif empty and fits(filled, width=screen.width):
+        screen.print(result_table(filled, is_fitting=True))
+        names = escape_terminal(", ".join(empty))
+        screen.print(Text(f"without a value: {names}", style="dim"))
     else:
         for line in result_records(table):
             screen.print(line)

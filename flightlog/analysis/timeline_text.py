@@ -230,7 +230,7 @@ def _evaluation(fields: Mapping[str, Any]) -> Text:
     word, style = ("inconclusive", "yellow")
     if passed is not None:
         word, style = ("passed", "green") if passed else ("failed", "red")
-    line = Text.assemble(("evaluation ", "bold"), f"{escape_terminal(fields['name'])} ")
+    line = Text.assemble(("evaluation ", "bold"), f"{escape_terminal(fields['name'])}: ")
     line.append(word, style=f"bold {style}")
     if "score" in fields:
         line.append(f"   score {number_text(fields['score'])}")

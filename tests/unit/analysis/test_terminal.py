@@ -129,3 +129,16 @@ def test_values_shown_line_by_line_cannot_act_on_the_terminal(capsys, monkeypatc
     monkeypatch.setenv("COLUMNS", "40")
     print_table(pa.table({f"c{n}\x1b[2J": ["a\nb\x1b[31m" * 9] for n in range(5)}))
     assert "\x1b" not in capsys.readouterr().out
+
+
+def test_columns_without_a_value_are_left_out_and_named_where_that_makes_a_table_fit(
+    capsys, monkeypatch
+):
+    monkeypatch.setenv("COLUMNS", "40")
+    nothing = pa.nulls(1, pa.string())
+    long = "a_column_name_that_is_long"
+    print_table(pa.table({"tool": ["search"], long: nothing, "another_one": nothing}))
+    out = capsys.readouterr().out
+    assert "search" in out
+    assert "1 of 1" not in out
+    assert " ".join(out.split()).endswith(f"without a value: {long}, another_one")

@@ -112,7 +112,7 @@ def test_the_timeline_reads_as_text(tiny: Traces) -> None:
         '    search(q="x")   failed   40 ms   it broke',
         '    search(q="x")   ok   60 ms   attempt 2   {"search":1}',
         '    search(q="x")   budget   max_tool_calls=2 used up',
-        "evaluation success failed   score 0",
+        "evaluation success: failed   score 0",
     ]
 
 
@@ -122,7 +122,7 @@ def test_the_header_tells_what_is_unknown(tiny: Traces) -> None:
     assert "  model model-b   - in, 20 out tokens   stop\n" in text
     text = _printed(tiny, "c3")
     assert "failed: crashed." in text
-    assert "- of 4 steps  use unknown" in text
+    assert "1 of 4 steps  25%" in text  # as far as the events of a killed run tell
     assert "  model model-b   900 ms   failed: 503" in text
 
 
@@ -131,7 +131,7 @@ def test_a_simulated_user_and_an_import_are_visible(tiny: Traces) -> None:
     assert "  user model simulator   50 in, 5 out tokens" in text
     assert "  user: Please save." in text
     assert '    user phone(q="x")   ok' in text
-    assert "evaluation polite passed" in text
+    assert "evaluation polite: passed" in text
     text = _printed(tiny, "c2")
     assert "stopped: tool_denied:delete (in the source: user_stop)" in text
     assert "source bench bench/7" in text

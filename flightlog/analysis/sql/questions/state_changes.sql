@@ -16,7 +16,7 @@
 --   subject: breaker, kill_switch, approval, degrade or guard
 --   tool_name: tool that the change is about; null for the whole run
 --   state_from: state before
---   state_to: state after; of a guard what it found
+--   state_to: state after; of a guard what it found, or ok at its end
 --   changes [changes]: how often it was recorded
 --   runs [runs]: runs that recorded it
 --   first_at [UTC timestamp]: the first of the hour
