@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from flightlog.runtime.retry import asked_wait_s, is_worth_retrying
 from flightlog.runtime.tools import Tool
 from flightlog.trace.canonical import CanonicalArgs, canonical_args, canonical_json, clean_text
 from flightlog.trace.messages import ToolRequest
@@ -121,8 +121,8 @@ class Served:
             error_type=type(error).__name__,
             latency_ms=latency_ms,
             served_how=how,
-            is_final=getattr(error, "retryable", True) is False,
-            retry_after_s=seconds_of(getattr(error, "retry_after_s", None)),
+            is_final=not is_worth_retrying(error),
+            retry_after_s=asked_wait_s(error),
         )
 
 
@@ -154,12 +154,16 @@ class EarlierCall:
     Attributes:
         args_digest: of the arguments that it was made with.
         settled: what it came to; None while it is under way.
+        before: the write of unknown outcome that this one makes again.
+        is_stale: a write ended while this read was under way.
     """
 
     step: int
     call_ix: int
     args_digest: str
     settled: Settled | None = None
+    before: EarlierCall | None = None
+    is_stale: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,12 +214,6 @@ class ToolExecutor(Protocol):
         ...
 
 
-def seconds_of(value: Any) -> float | None:
-    """A foreign value as seconds; None where it is no number from 0 up."""
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(value) if is_number and 0 <= value < math.inf else None
-
-
 def error_text(error: BaseException) -> str:
     """What an exception says, cut to `MAX_ERROR_CHARS`; its class where it says nothing."""
     try:
@@ -225,6 +223,12 @@ def error_text(error: BaseException) -> str:
     if len(text) > MAX_ERROR_CHARS:
         text = f"{text[:MAX_ERROR_CHARS]}... ({len(text)} characters)"
     return clean_text(text) or type(error).__name__
+
+
+def sentence(text: str) -> str:
+    """The text with one full stop at its end; foreign errors have one, or none, or blanks."""
+    text = text.rstrip()
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def error_observation(error_type: str, message: str, **more: Any) -> str:

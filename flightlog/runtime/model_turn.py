@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from flightlog.runtime.asks import Ask, Asked, Request, Wait, real_cut_ms
-from flightlog.runtime.calls import error_text
+from flightlog.runtime.calls import error_text, sentence
 from flightlog.runtime.gate import Gate, kill_text
 from flightlog.runtime.guards import GuardAction, GuardFinding, Guards
 from flightlog.runtime.ledger import Bound, Shortage
@@ -23,7 +23,7 @@ from flightlog.runtime.model import (
 )
 from flightlog.runtime.policy import chosen
 from flightlog.runtime.prices import Cost, PriceTable
-from flightlog.runtime.retry import is_worth_retrying, wait_s
+from flightlog.runtime.retry import asked_wait_s, attribute_of, is_worth_retrying, pause_s
 from flightlog.runtime.tool_turn import Stop
 from flightlog.runtime.tools import Tool
 from flightlog.trace.clock import Clock
@@ -102,15 +102,14 @@ class ModelTurn:
             if stop is not None:
                 break
             tried = yield from self._try(prompt, attempt)
-            if tried.error is None or policy is None or attempt >= policy.max_attempts:
+            if tried.error is None or policy is None:
                 return tried.answered
             seed = f"{'' if gate.clock.is_virtual else gate.writer.run_id}:{step}:{attempt}"
-            asked_s = getattr(tried.error, "retry_after_s", None) or 0.0
-            pause_s = max(asked_s, wait_s(policy, attempt, seed=seed))
+            wait_s = pause_s(policy, attempt, asked_s=asked_wait_s(tried.error), seed=seed)
             remaining_ms = gate.ledger.remaining_ms()
-            if remaining_ms is not None and pause_s * 1000 >= remaining_ms:
+            if wait_s is None or (remaining_ms is not None and wait_s * 1000 >= remaining_ms):
                 return tried.answered
-            yield from self._wait(pause_s)
+            yield from self._wait(wait_s)
             attempt += 1
             stop = self._killed(step)
         return Answered(stop=stop)
@@ -125,7 +124,8 @@ class ModelTurn:
         rule = self._gate.kill_rule(None, is_write=False, step=step)
         if rule is None:
             return None
-        return Stop(StopReason.KILL_SWITCH, detail=f"the kill switch is on: {kill_text(rule)}.")
+        detail = sentence(f"the kill switch is on: {kill_text(rule)}")
+        return Stop(StopReason.KILL_SWITCH, detail=detail)
 
     def _restore_tools(self, step: int) -> None:
         """Offers a tool again as soon as its breaker lets a call through."""
@@ -183,7 +183,7 @@ class ModelTurn:
         if shortage is None:
             return None
         gate.ledger.release_model_call()
-        return Stop(shortage.reason, detail=f"{shortage.text}.")
+        return Stop(shortage.reason, detail=sentence(shortage.text))
 
     def _bound(self, request: ModelRequest) -> Bound:
         model = self._agent.model
@@ -242,7 +242,8 @@ class ModelTurn:
         self._write(
             prompt, attempt, outcome=Outcome.FAILED, error=text, latency_ms=round(latency_ms, 3)
         )
-        is_overflow = getattr(error, "code", None) in OVERFLOW_WORDS
+        code = attribute_of(error, "code")
+        is_overflow = isinstance(code, str) and code in OVERFLOW_WORDS
         reason = StopReason.CONTEXT_OVERFLOW if is_overflow else StopReason.MODEL_ERROR
         tries = f" ({attempt} attempts)" if attempt > 1 else ""
         where = f"model {self._agent.model.name!r} failed at step {prompt.request.step}{tries}"

@@ -26,7 +26,7 @@ class CallMemory:
         self._run_id = run_id
         self._writes: dict[str, EarlierCall] = {}
         self._reads: dict[tuple[str, str], EarlierCall] = {}
-        self._approved: set[tuple[str, str]] = set()
+        self._approved: set[tuple[str, str, str]] = set()
 
     def key_of(self, call: PendingCall) -> str | None:
         """The idempotency key of a write; None for any other call, and for broken arguments."""
@@ -53,10 +53,11 @@ class CallMemory:
         place = self._place(call)
         if place is None or call.attempt > 1:
             return
+        begun = EarlierCall(call.step, call.call_ix, call.args.digest, before=self._earlier(place))
         if isinstance(place, str):
-            self._writes[place] = EarlierCall(call.step, call.call_ix, call.args.digest)
+            self._writes[place] = begun
         else:
-            self._reads[place] = EarlierCall(call.step, call.call_ix, call.args.digest)
+            self._reads[place] = begun
 
     def forget(self, call: PendingCall) -> None:
         """Forgets a call that was not made after all, unless it only repeated another."""
@@ -68,6 +69,8 @@ class CallMemory:
             return
         if isinstance(place, str):
             self._writes.pop(place)
+            if earlier.before is not None:  # its outcome is still unknown
+                self._writes[place] = earlier.before
         elif place is not None:
             self._reads.pop(place)
 
@@ -75,24 +78,26 @@ class CallMemory:
         """Keeps what a call came to, once no further try of it will be made."""
         if call.effect.is_write:
             self._reads = {key: read for key, read in self._reads.items() if read.settled is None}
+            for read in self._reads.values():  # it may have seen the world before the write
+                read.is_stale = True
         place = self._place(call)
         earlier = self._earlier(place)
         if earlier is None or place is None:
             return
-        earlier.settled = settled
+        earlier.settled, earlier.before = settled, None
         outcome = settled.served.outcome
-        if isinstance(place, tuple) and outcome is not Outcome.OK:
+        if isinstance(place, tuple) and (earlier.is_stale or outcome is not Outcome.OK):
             self._reads.pop(place)
         elif isinstance(place, str) and outcome in _WITHOUT_EFFECT:
             self._writes.pop(place)
 
     def is_approved(self, call: PendingCall) -> bool:
         """True when this very write was approved already in this run."""
-        return (call.key or "", call.args.digest) in self._approved
+        return _write_of(call) in self._approved
 
     def approve(self, call: PendingCall) -> None:
         """Remembers an approval, so that a repeat or another try is not asked for again."""
-        self._approved.add((call.key or "", call.args.digest))
+        self._approved.add(_write_of(call))
 
     def _place(self, call: PendingCall) -> str | tuple[str, str] | None:
         if call.key is not None:
@@ -125,6 +130,11 @@ class CallMemory:
             return Refusal(Outcome.DEDUPLICATED, "in_doubt", error)
         error = f"answered from the same call at step {earlier.step}"
         return Refusal(Outcome.DEDUPLICATED, "deduplicated", error, repeat_of=earlier)
+
+
+def _write_of(call: PendingCall) -> tuple[str, str, str]:
+    """What an approval holds for; the key alone may be a model's, and the same for two tools."""
+    return (call.name, call.key or "", call.args.digest)
 
 
 def _is_repeatable(tool: Tool | None) -> bool:

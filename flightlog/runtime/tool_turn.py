@@ -14,12 +14,13 @@ from flightlog.runtime.calls import (
     Served,
     Settled,
     error_observation,
+    sentence,
 )
 from flightlog.runtime.gateway import NO_CUT, CallRefusedError, Cut, Gateway
 from flightlog.runtime.guards import StepCall
 from flightlog.runtime.ledger import Ledger
 from flightlog.runtime.policy import Policy
-from flightlog.runtime.retry import wait_s
+from flightlog.runtime.retry import pause_s
 from flightlog.trace.canonical import clean_text, digest_of
 from flightlog.trace.clock import Clock
 from flightlog.trace.messages import Message, ToolRequest
@@ -169,14 +170,14 @@ class ToolTurn:
     def _wait_s(self, way: _Way) -> float | None:
         """Seconds before the next attempt; None where there is none."""
         policy = self._gateway.retry_of(way.call)
-        if policy is None or way.settled is None or way.call.attempt >= policy.max_attempts:
+        if policy is None or way.settled is None:
             return None
         call = way.call
         # On a virtual clock the jitter is the same in every replay.
         run = "" if self._clock.is_virtual else self._writer.run_id
         seed = f"{run}:{call.step}:{call.call_ix}:{call.attempt}"
-        asked_s = way.settled.served.retry_after_s or 0.0
-        return max(asked_s, wait_s(policy, call.attempt, seed=seed))
+        asked_s = way.settled.served.retry_after_s
+        return pause_s(policy, call.attempt, asked_s=asked_s, seed=seed)
 
     def _run_live(
         self, admissions: Sequence[Admission], ways: Sequence[_Way]
@@ -309,7 +310,7 @@ class ToolTurn:
             return None
         detail = error
         if outcome is not Outcome.REPLAY_MISS:  # a miss names its place itself
-            detail = f"tool call {call.name!r} at step {call.step}: {error}."
+            detail = f"tool call {call.name!r} at step {call.step}: {sentence(error)}"
         return Stop(reason, None if reason in _WITHOUT_TOOL else call.name, detail)
 
     def _write(self, call: PendingCall, **fields: Any) -> None:
