@@ -183,9 +183,10 @@ def test_budgets_have_a_row_per_limit_that_is_set(tiny: Traces) -> None:
         ("b2", "max_seconds", "s", 10.0, 0.4, 0.04, False),
         ("b2", "max_steps", "steps", 4.0, 1.0, 0.25, False),
         ("b2", "max_tool_calls", "attempts", 2.0, 2.0, 1.0, True),
-        ("c3", "max_seconds", "s", 10.0, None, None, False),
-        ("c3", "max_steps", "steps", 4.0, None, None, False),
-        ("c3", "max_tool_calls", "attempts", 2.0, None, None, False),
+        # A killed run has spent what its events tell.
+        ("c3", "max_seconds", "s", 10.0, 2.0, 0.2, False),
+        ("c3", "max_steps", "steps", 4.0, 1.0, 0.25, False),
+        ("c3", "max_tool_calls", "attempts", 2.0, 1.0, 0.5, False),
     ]
     assert tiny.rows("SELECT count(*) AS n FROM budgets") == [{"n": 24}]
 

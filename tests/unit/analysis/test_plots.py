@@ -46,11 +46,11 @@ def test_the_numbers_are_shares_of_the_limit(tiny: Traces) -> None:
     assert (use.runs, use.is_timed, use.variants_left_out) == (8, True, ())
     assert [panel.budget for panel in use.panels] == ["max_steps", "max_tool_calls", "max_seconds"]
     calls = use.panels[1]
-    assert (calls.unit, calls.limits, calls.unknown) == ("attempts", (2.0, 2.0), 1)
+    assert (calls.unit, calls.limits, calls.unknown) == ("attempts", (2.0, 2.0), 0)
     baseline, candidate = calls.series
     assert baseline.share.tolist() == [0.5, 1.0, 0.0, 0.5]
     assert baseline.is_hit.tolist() == [False, True, False, False]
-    assert candidate.share.tolist() == [0.5, 0.0, 0.0]
+    assert candidate.share.tolist() == [0.5, 0.0, 0.5, 0.0]
     # 0 .5 .5 1: p95 at rank 2.85
     spread = baseline.spread
     assert (spread.runs, spread.median, spread.largest, spread.hits) == (4, 0.5, 1.0, 1)
@@ -103,7 +103,9 @@ def test_a_store_without_limits_is_a_usage_error(store: Path, tmp_path: Path) ->
 
 def test_limits_without_any_known_use_are_a_usage_error(store: Path, tmp_path: Path) -> None:
     with Recorder(store) as recorder:
-        _run(recorder, 0, variant="a", used=None)
+        writer = RunWriter(recorder, "r1")
+        writer.started(variant="a", max_tool_calls=10)
+        writer.stopped(max_tool_calls=10)
     with Traces(store) as traces, pytest.raises(UsageError, match="known use"):
         plot_budgets(traces, tmp_path / "out.png")
 
