@@ -101,6 +101,18 @@ def test_a_store_without_limits_is_a_usage_error(store: Path, tmp_path: Path) ->
     assert not (tmp_path / "out.png").exists()
 
 
+def test_runs_of_unknown_use_are_counted_and_not_drawn(store: Path) -> None:
+    with Recorder(store) as recorder:
+        _run(recorder, 0, variant="a", used=5)
+        writer = RunWriter(recorder, "r1")
+        writer.started(variant="a", max_tool_calls=10)
+        writer.stopped(max_tool_calls=10)
+    with Traces(store) as traces:
+        (panel,) = budget_use(traces).panels
+    assert panel.unknown == 1
+    assert [share for one in panel.series for share in one.share.tolist()] == [0.5]
+
+
 def test_limits_without_any_known_use_are_a_usage_error(store: Path, tmp_path: Path) -> None:
     with Recorder(store) as recorder:
         writer = RunWriter(recorder, "r1")
