@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, NoReturn, Self
 
 from flightlog.errors import ConfigError
+from flightlog.redact.scrubber import Scrubber, placeholder
 from flightlog.runtime.policy import chosen
-from flightlog.runtime.scrubber import Scrubber, placeholder
 from flightlog.runtime.scrubbing_sink import ScrubbingSink
 
 __all__ = ["ANY_TENANT", "Credentials", "Scrubber", "ScrubbingSink", "ToolCredentials"]

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from flightlog.runtime.scrubber import Scrubber
+from flightlog.redact.scrubber import Scrubber
 from flightlog.trace.canonical import canonical_args, digest_of_bytes
 from flightlog.trace.events import EVENT_TYPES, Event, Label, ToolCall, ToolIntent
 from flightlog.trace.messages import Message

@@ -8,7 +8,7 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from flightlog.runtime.secret_forms import Form, forms_of
+from flightlog.redact.secret_forms import Form, forms_of
 from flightlog.trace.canonical import canonical_json
 from flightlog.trace.messages import Message, ToolRequest
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from flightlog.runtime.scrubber import Scrubber
+from flightlog.redact.scrubber import Scrubber
 from flightlog.trace.messages import Message, ToolRequest
 
 MARK = "<credential:key>"
