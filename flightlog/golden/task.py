@@ -13,7 +13,7 @@ from flightlog.golden.yaml_files import Fields, dump_yaml, read_yaml
 from flightlog.runtime.budget import Budget
 from flightlog.runtime.task import Task
 from flightlog.trace.canonical import clean_text, digest_of
-from flightlog.trace.versions import FORMAT_VERSION, check_format
+from flightlog.trace.versions import GOLDEN_VERSION, check_format
 from flightlog.trace.vocab import StopReason
 
 TASK_FILE: Final = "task.yaml"
@@ -93,8 +93,8 @@ def load_task(path: Path) -> GoldenTask:
     )
     version = fields.get("format")
     if type(version) is not int:
-        raise fields.wrong("format", f"the number {FORMAT_VERSION}")
-    check_format(version, where=fields.where("format"))
+        raise fields.wrong("format", f"the number {GOLDEN_VERSION}")
+    check_format(version, where=fields.where("format"), newest=GOLDEN_VERSION)
     task_id = fields.text("task_id")
     if not task_id:
         raise fields.wrong("task_id", "the id of the task, in quotes")
@@ -156,7 +156,7 @@ def _budgets_of(fields: Fields) -> dict[str, float]:
 def _as_plain(golden: GoldenTask) -> dict[str, object]:
     judge = golden.judge
     plain: dict[str, object] = {
-        "format": FORMAT_VERSION,
+        "format": GOLDEN_VERSION,
         "task_id": golden.task.task_id,
         "suite": golden.task.suite,
         "prompt": golden.task.prompt,

@@ -59,6 +59,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_f
         None
     )
     step: Annotated[Count, _column("Turn of the loop that the event belongs to, from 1.")] = None
+    redacted: Annotated[
+        int, _column("Secrets and personal values replaced by pseudonyms in the event.", "values")
+    ] = 0
+    withheld: Annotated[
+        Text, _column("Why the event's texts were left out: metadata, failed, slow or erased.")
+    ] = None
 
 
 class RunStarted(Event, frozen=True, tag="run_started"):
@@ -79,6 +85,9 @@ class RunStarted(Event, frozen=True, tag="run_started"):
     session_id: Annotated[Text, _column("Runs made together share it; a block of the gate.")] = None
     conversation_id: Annotated[Text, _column("Conversation over several runs.")] = None
     tenant: Annotated[Text, _column("Tenant on whose behalf the run acts.")] = None
+    data_subject: Annotated[
+        Text, _column("Person whose data the run holds; `flightlog erase --subject` finds it.")
+    ] = None
     labels: Annotated[tuple[Label, ...], _column("Free key-value pairs of the owner.")] = ()
     config_digest: Annotated[Text, _column("Digest of the effective policy.")] = None
     system_digest: Annotated[Text, _column("Digest of the system prompt.")] = None
@@ -155,6 +164,9 @@ class ToolCall(Event, frozen=True, tag="tool_call"):
     result_digest: Annotated[Text, _column("Digest of the observation.")] = None
     result_bytes: Annotated[Count, _column("Size of the observation in UTF-8.", "bytes")] = None
     result_blob: Annotated[Text, _column("Blob that holds an observation above 16 KiB.")] = None
+    result_flag: Annotated[
+        Text, _column("How the observation differs from what the tool gave; null when it does not.")
+    ] = None
     outcome: Annotated[Outcome, _column("How the call ended.")] = Outcome.OK
     error: Annotated[Text, _column("What went wrong, or the reason of a refusal.")] = None
     error_type: Annotated[Text, _column("Class of the error.")] = None

@@ -74,11 +74,12 @@ def events_schema() -> pa.Schema:
 def messages_schema() -> pa.Schema:
     """Schema of the messages table: one row per message body, by digest.
 
-    `tool_requests` is JSON text: a list of objects with id, name and arguments.
+    `tool_requests` is JSON text: a list of objects with id, name and arguments. A text above
+    16 KiB is in the blob `text_blob`, and `text_bytes` is its size in UTF-8; both null else.
     """
-    names = ("digest", "role", "text", "tool_requests", "tool_call_id", "name")
+    names = ("digest", "role", "text", "tool_requests", "tool_call_id", "name", "text_blob")
     return pa.schema(
-        [pa.field(name, pa.string()) for name in names],
+        [*(pa.field(name, pa.string()) for name in names), pa.field("text_bytes", pa.int64())],
         metadata={FORMAT_KEY: str(FORMAT_VERSION).encode()},
     )
 

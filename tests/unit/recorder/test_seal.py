@@ -288,11 +288,11 @@ def test_damaged_header_costs_no_rows(store_path: Path, call: Call) -> None:
 
 
 def test_journal_of_a_newer_format_is_left_alone(store_path: Path, call: Call) -> None:
-    newer = write_journal(store_path, [call(0)], version=2)
+    newer = write_journal(store_path, [call(0)], version=3)
     write_journal(store_path, [call(0)])
     report = seal_store(Store.open(store_path))
     assert report.sealed_journals == 1
-    assert ["format 2 is newer" in p.what for p in report.problems] == [True]
+    assert ["format 3 is newer" in p.what for p in report.problems] == [True]
     assert newer.exists()
 
 

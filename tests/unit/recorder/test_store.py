@@ -52,9 +52,9 @@ def test_folder_without_format_is_no_store(tmp_path: Path) -> None:
 
 def test_newer_store_is_refused_by_version(store_path: Path) -> None:
     Store.create(store_path)
-    (store_path / "FORMAT").write_text("flightlog 2\n")
+    (store_path / "FORMAT").write_text("flightlog 3\n")
     for attempt in (Store.open, Store.create, Recorder):
-        with pytest.raises(NewerFormatError, match=r"(?s)format 2 is newer.*pip install"):
+        with pytest.raises(NewerFormatError, match=r"(?s)format 3 is newer.*pip install"):
             attempt(store_path)
 
 
@@ -110,9 +110,9 @@ def test_cut_segment_is_left_out_and_named(store_path: Path, size: int) -> None:
 
 def test_segment_of_a_newer_format_is_refused(store_path: Path) -> None:
     segment = one_run(store_path)
-    schema = pa.schema([("seq", pa.int64())], metadata={FORMAT_KEY: b"2"})
+    schema = pa.schema([("seq", pa.int64())], metadata={FORMAT_KEY: b"3"})
     pq.write_table(pa.table({"seq": [1]}, schema=schema), segment.with_name("new.parquet"))
-    with pytest.raises(NewerFormatError, match=r"new\.parquet: format 2 is newer"):
+    with pytest.raises(NewerFormatError, match=r"new\.parquet: format 3 is newer"):
         Store.open(store_path).snapshot()
 
 

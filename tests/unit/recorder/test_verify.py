@@ -85,7 +85,7 @@ def test_changed_or_missing_manifest_breaks_the_chain(store: Store) -> None:
 
 def test_newer_manifest_is_refused(store: Store) -> None:
     last = sorted((store.path / "manifest").glob("*.json"))[-1]
-    last.write_text(last.read_text().replace('"format": 1', '"format": 2'))
+    last.write_text(last.read_text().replace('"format": 2', '"format": 3'))
     with pytest.raises(NewerFormatError):
         verify_store(store)
 
