@@ -73,6 +73,7 @@ class Traces:
         self.problems: tuple[tuple[str, Problem], ...] = tuple(
             (store, problem) for store, one in snapshots.items() for problem in one.problems
         )
+        self._snapshots = dict(snapshots)  # their leases keep the files
         self._connection = connect(snapshots)
         self._closer = weakref.finalize(self, self._connection.close)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from pathlib import Path
 from typing import Final
 
 from flightlog.errors import DamagedError, StoreError
-from flightlog.recorder.layout import TEMPORARY_SUFFIX, Layout, write_all
+from flightlog.recorder.layout import TEMPORARY_SUFFIX, Layout
 from flightlog.trace.canonical import clean_text, digest_of
 
 INLINE_BYTES: Final = 16 * 1024
@@ -35,17 +34,18 @@ def write_blob(layout: Layout, text: str) -> tuple[str, Path | None]:
         if path.stat().st_size == len(content):
             return digest, None
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        layout.disk.mkdir(path.parent)
     temporary = path.with_name(f".{digest}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    disk = layout.disk
     try:
+        descriptor = disk.create(temporary)
         try:
-            write_all(descriptor, content)
+            disk.write_all(descriptor, content)
         finally:
-            os.close(descriptor)
-        temporary.rename(path)
+            disk.close(descriptor)
+        disk.rename(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        disk.unlink(temporary)
         raise
     return digest, path
 

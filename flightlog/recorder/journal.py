@@ -21,14 +21,14 @@ import msgspec
 
 from flightlog._version import __version__
 from flightlog.control.owner import give_to_owner
+from flightlog.recorder.disk import Disk
 from flightlog.recorder.frames import FILE_MAGIC, FrameType, pack
 from flightlog.recorder.ids import new_journal_id
-from flightlog.recorder.layout import Layout, sync_folder, write_all
+from flightlog.recorder.layout import Layout
 from flightlog.trace.versions import FORMAT_VERSION
 
 NEW_SUFFIX: Final = ".new"
 _BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
-_write = os.write
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +68,9 @@ class Journal:
         self.journal_id = new_journal_id()
         self.path = layout.journal_file(self.journal_id)
         self.sync_error: OSError | None = None
-        self._descriptor, header_size = _create(self.path, self.journal_id)
+        self._disk = layout.disk
+        self._write = self._disk.write
+        self._descriptor, header_size = _create(self._disk, self.path, self.journal_id)
         # Size and next sequence number of what is in the file for sure, in one
         # tuple, so that an exception out of a signal handler cannot split them.
         self._state = (header_size, 1)
@@ -119,9 +121,9 @@ class Journal:
         size, sequence = self._state
         self._pending = (size + len(content), sequence + frames)
         try:
-            written = _write(self._descriptor, content)
+            written = self._write(self._descriptor, content)
             if written != len(content):
-                write_all(self._descriptor, content[written:])
+                self._disk.write_all(self._descriptor, content[written:])
         except OSError:
             self._reconcile()
             raise
@@ -136,7 +138,7 @@ class Journal:
         if size == self._pending[0]:
             self._state = self._pending
         elif size != self._state[0]:
-            os.ftruncate(self._descriptor, self._state[0])
+            self._disk.ftruncate(self._descriptor, self._state[0])
         self._pending = None
 
     def sync_with_next(self, path: Path) -> None:
@@ -161,17 +163,22 @@ class Journal:
                 return
             try:
                 while self._unsynced_files:
-                    _sync_file(self._unsynced_files[0])
+                    self._sync_blob(self._unsynced_files[0])
                     self._unsynced_files.popleft()
                 size = self._state[0]
-                os.fdatasync(self._descriptor)
+                self._disk.fdatasync(self._descriptor)
                 if not self._has_synced_name:
-                    sync_folder(self.path.parent)
+                    self._disk.sync_folder(self.path.parent)
                     self._has_synced_name = True
             except OSError as error:
                 self.sync_error = error
                 raise
             self._synced_size = max(self._synced_size, size)
+
+    def _sync_blob(self, path: Path) -> None:
+        self._disk.sync_file(path)
+        self._disk.sync_folder(path.parent)
+        self._disk.sync_folder(path.parent.parent)
 
     def _sync_periodically(self, interval_s: float) -> None:
         while not self._is_closing.wait(interval_s):
@@ -208,16 +215,15 @@ class Journal:
     def _close_descriptor(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
-            os.close(descriptor)
+            self._disk.close(descriptor)
 
 
-def _create(path: Path, journal_id: str) -> tuple[int, int]:
+def _create(disk: Disk, path: Path, journal_id: str) -> tuple[int, int]:
     """A new journal, locked and with its header before it gets its name; (descriptor, size)."""
     temporary = path.with_suffix(NEW_SUFFIX)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-    descriptor = os.open(temporary, flags, 0o600)
-    give_to_owner(descriptor, path.parent)
+    descriptor = disk.create(temporary, append=True)
     try:
+        give_to_owner(descriptor, path.parent)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         header = Header(
             format=FORMAT_VERSION,
@@ -229,11 +235,11 @@ def _create(path: Path, journal_id: str) -> tuple[int, int]:
             flightlog=__version__,
         )
         content = FILE_MAGIC + pack(FrameType.HEADER, 0, msgspec.json.encode(header))
-        write_all(descriptor, content)
-        temporary.rename(path)
+        disk.write_all(descriptor, content)
+        disk.rename(temporary, path)
     except BaseException:
-        os.close(descriptor)
-        temporary.unlink(missing_ok=True)
+        disk.close(descriptor)
+        disk.unlink(temporary)
         raise
     return descriptor, len(content)
 
@@ -243,11 +249,3 @@ def _boot_id() -> str | None:
         return _BOOT_ID_FILE.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError):
         return None
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -8,14 +8,14 @@ blobs/<2>/<digest>      manifest/      quarantine/      control/ (no traces: kil
 from __future__ import annotations
 
 import contextlib
-import os
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from flightlog.control.control import CONTROL_FOLDER
 from flightlog.errors import DamagedError, StoreError
+from flightlog.recorder.disk import DISK, Disk
 from flightlog.recorder.ids import day_of
 from flightlog.trace.versions import FORMAT_VERSION, check_format
 
@@ -58,9 +58,15 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The paths of one store."""
+    """The paths of one store.
+
+    Attributes:
+        root: the store's folder.
+        disk: what changes files in it.
+    """
 
     root: Path
+    disk: Disk = field(default=DISK, compare=False, repr=False)
 
     @property
     def format_file(self) -> Path:
@@ -120,7 +126,7 @@ def segment_files(folder: Path) -> list[Path]:
     return _files(folder, f"**/*{SEGMENT_SUFFIX}")
 
 
-def open_layout(path: str | Path) -> Layout:
+def open_layout(path: str | Path, *, disk: Disk = DISK) -> Layout:
     """The layout of an existing store.
 
     Raises:
@@ -128,7 +134,7 @@ def open_layout(path: str | Path) -> Layout:
         NewerFormatError: a newer flightlog made it.
         DamagedError: its FORMAT file cannot be read as one.
     """
-    layout = Layout(Path(path))
+    layout = Layout(Path(path), disk)
     if not layout.root.is_dir():
         what = "is a file" if layout.root.exists() else "does not exist"
         raise StoreError(
@@ -157,23 +163,26 @@ def open_layout(path: str | Path) -> Layout:
     return layout
 
 
-def create_layout(path: str | Path) -> Layout:
+def create_layout(path: str | Path, *, disk: Disk = DISK) -> Layout:
     """The layout of a store that is made when absent; several processes may do so at once.
 
     Raises:
         StoreError: the path is a file, a folder with foreign content, or not writable.
         NewerFormatError: a newer flightlog made the store.
     """
-    layout = Layout(Path(path))
+    layout = Layout(Path(path), disk)
     try:
-        layout.root.mkdir(parents=True, exist_ok=True)
+        disk.mkdir(layout.root)
         if not layout.format_file.exists():
             _refuse_foreign_content(layout.root)
-            write_file(layout.format_file, f"{FORMAT_WORD} {FORMAT_VERSION}\n".encode())
-        open_layout(layout.root)
-        for name in _FOLDERS:
-            mode = 0o700 if name == "journal" else 0o777
-            (layout.root / name).mkdir(mode=mode, exist_ok=True)
+            write_file(layout, layout.format_file, f"{FORMAT_WORD} {FORMAT_VERSION}\n".encode())
+        open_layout(layout.root, disk=disk)
+        absent = [folder for name in _FOLDERS if not (folder := layout.root / name).is_dir()]
+        for folder in absent:
+            disk.mkdir(folder)
+        if absent:
+            disk.sync_folder(layout.root)
+            disk.sync_folder(layout.root.parent)
     except OSError as error:
         raise StoreError(
             f"cannot create or write the store: {error.strerror or error}",
@@ -198,35 +207,20 @@ def _refuse_foreign_content(root: Path) -> None:
         )
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(layout: Layout, path: Path, content: bytes) -> None:
     """Writes a file so that readers see all of it or none, even after a crash."""
+    disk = layout.disk
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
+        descriptor = disk.create(temporary)
         try:
-            write_all(descriptor, content)
-            os.fsync(descriptor)
+            disk.write_all(descriptor, content)
+            disk.fsync(descriptor)
         finally:
-            os.close(descriptor)
-        temporary.replace(path)
+            disk.close(descriptor)
+        disk.rename(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            disk.unlink(temporary)
         raise
-    sync_folder(path.parent)
-
-
-def write_all(descriptor: int, content: bytes) -> None:
-    """Writes all bytes, however many calls that takes."""
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def sync_folder(folder: Path) -> None:
-    """Makes new and renamed names in a folder survive the loss of power."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    disk.sync_folder(path.parent)

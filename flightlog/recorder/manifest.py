@@ -1,24 +1,55 @@
-"""The manifests: which segments a store has, with their sha256, each naming the one before."""
+"""The manifests: what a store has sealed, merged and removed, each naming the one before.
+
+A manifest is one change of the store, written as a whole. The newest say which segments
+are live; all together are the store's history, which a checkpoint moves into one file.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final, Literal
 
 import msgspec
 
 from flightlog.errors import StoreError
-from flightlog.recorder.layout import Layout, Problem, write_file
+from flightlog.recorder.disk import PRIVATE_FILE
+from flightlog.recorder.layout import Layout, Problem, segment_files, write_file
 from flightlog.trace.versions import FORMAT_VERSION, check_format
 
-_READ_BYTES = 1 << 20
+HISTORY: Final = "history.jsonl"
+MERGED_PREFIX: Final = "m-"
+"""Names of segments that count only when a manifest lists them."""
+
+_READ_BYTES: Final = 1 << 20
+
+Why = Literal["seal", "compact", "erase", "retain", "checkpoint"]
 
 
-class SegmentEntry(msgspec.Struct, frozen=True):
+class Part(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The rows of one journal in a segment, in their order.
+
+    Attributes:
+        journal_id: the journal.
+        rows: how many rows are in the segment.
+        head: end of the journal's chain over its events, in hex; empty for messages.
+        dropped: rows that were removed for good; their commitments are in the
+            segment's file of dropped commitments.
+    """
+
+    journal_id: str
+    rows: int
+    head: str = ""
+    dropped: int = 0
+
+
+class SegmentEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """One segment as a manifest knows it.
 
     Attributes:
@@ -26,34 +57,93 @@ class SegmentEntry(msgspec.Struct, frozen=True):
         sha256: of the file.
         bytes: size of the file.
         rows: rows in the file.
+        parts: where the rows come from; empty in format 1.
+        dropped_sha256: of the file that holds the commitments of dropped rows.
     """
 
     path: str
     sha256: str
     bytes: int
     rows: int
+    parts: tuple[Part, ...] = ()
+    dropped_sha256: str | None = None
 
 
-class Manifest(msgspec.Struct, frozen=True):
-    """What one sealing added, and the sha256 of the manifest before it (None for the first)."""
+class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One change of a store.
+
+    Attributes:
+        format: FORMAT_VERSION of the writer.
+        number: from 1, without a hole.
+        previous_sha256: of the manifest before it; None for the first.
+        segments: added; in a checkpoint all that are live.
+        replaced: paths of segments that are no longer live.
+        why: what changed the store.
+        at_us: when, microseconds since the epoch, UTC.
+        detail: what was removed, in words.
+    """
 
     format: int
     number: int
     previous_sha256: str | None
     segments: tuple[SegmentEntry, ...]
+    replaced: tuple[str, ...] = ()
+    why: Why = "seal"
+    at_us: int | None = None
+    detail: str | None = None
+
+
+@dataclass(slots=True)
+class StoreState:
+    """What the manifests say of a store.
+
+    Attributes:
+        live: entry of each live segment by its path.
+        replaced: paths that are no longer live; their files may still be there.
+        sealed_journals: journals whose events are in live segments that were merged.
+        number: of the newest manifest; 0 without one.
+        sha256: of the newest manifest; None without one.
+        problems: what is wrong with the manifests.
+    """
+
+    live: dict[str, SegmentEntry] = field(default_factory=dict)
+    replaced: set[str] = field(default_factory=set)
+    sealed_journals: set[str] = field(default_factory=set)
+    number: int = 0
+    sha256: str | None = None
+    problems: list[Problem] = field(default_factory=list)
+
+    def apply(self, manifest: Manifest) -> None:
+        """Takes one change over."""
+        if manifest.why == "checkpoint":
+            self.live.clear()
+        for path in manifest.replaced:
+            self.live.pop(path, None)
+            self.replaced.add(path)
+        for entry in manifest.segments:
+            self.live[entry.path] = entry
+            self.replaced.discard(entry.path)
+            if Path(entry.path).name.startswith(MERGED_PREFIX):
+                self.sealed_journals.update(part.journal_id for part in entry.parts)
+
+    def journals_of(self, paths: Sequence[str]) -> set[str]:
+        """The journals whose rows are in these live segments."""
+        return {part.journal_id for path in paths for part in self.live[path].parts}
 
 
 @contextmanager
 def sealing_lock(layout: Layout) -> Iterator[None]:
-    """Only one process at a time seals a store; others wait.
+    """Only one process at a time seals, merges or removes in a store; others wait.
 
     Raises:
         StoreError: the store cannot be written to.
     """
     try:
-        layout.manifests.mkdir(exist_ok=True)
+        layout.disk.mkdir(layout.manifests)
         descriptor = os.open(
-            layout.manifests / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666
+            layout.manifests / ".lock",
+            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW,
+            PRIVATE_FILE,
         )
     except OSError as error:
         raise StoreError(
@@ -68,48 +158,127 @@ def sealing_lock(layout: Layout) -> Iterator[None]:
         os.close(descriptor)
 
 
-def add_manifest(layout: Layout, segments: Sequence[SegmentEntry]) -> None:
-    """Writes the next manifest; the sealing lock is held by the caller."""
-    files = manifest_files(layout)
-    number = int(files[-1].stem) + 1 if files else 1
-    previous = sha256_of(files[-1]) if files else None
-    manifest = Manifest(FORMAT_VERSION, number, previous, tuple(segments))
+def add_manifest(
+    layout: Layout,
+    segments: Sequence[SegmentEntry],
+    *,
+    replaced: Sequence[str] = (),
+    why: Why = "seal",
+    detail: str | None = None,
+) -> Manifest:
+    """Writes the next manifest, which makes a change count; the caller holds the sealing lock."""
+    state = store_state(layout)
+    manifest = Manifest(
+        FORMAT_VERSION,
+        state.number + 1,
+        state.sha256,
+        tuple(segments),
+        tuple(replaced),
+        why,
+        time.time_ns() // 1000,
+        detail,
+    )
     content = msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
-    write_file(layout.manifests / f"{number:08d}.json", content)
+    write_file(layout, layout.manifests / f"{manifest.number:08d}.json", content)
+    return manifest
+
+
+def add_checkpoint(layout: Layout) -> None:
+    """Moves all manifests into the history and goes on from one that lists all live segments.
+
+    The caller holds the sealing lock. A crash at any point leaves a manifest both in
+    the history and as a file, which is the same manifest.
+    """
+    state = store_state(layout)
+    if state.problems:
+        raise StoreError(
+            f"the manifests are damaged: {state.problems[0].what}",
+            where=str(state.problems[0].path),
+            hint="Restore them from a copy of the store; flightlog verify lists everything.",
+        )
+    on_disk = sorted(path for path in state.replaced if (layout.root / path).exists())
+    old = manifest_files(layout)
+    add_manifest(layout, list(state.live.values()), replaced=on_disk, why="checkpoint")
+    lines = [*history_lines(layout), *(path.read_bytes() for path in old)]
+    unique = dict.fromkeys(msgspec.json.encode(text) for text in map(bytes.decode, lines))
+    write_file(layout, layout.manifests / HISTORY, b"".join(line + b"\n" for line in unique))
+    for path in old:
+        layout.disk.unlink(path)
+    layout.disk.sync_folder(layout.manifests)
 
 
 def manifest_files(layout: Layout) -> list[Path]:
-    """All manifests, oldest first."""
+    """All manifests that are files of their own, oldest first."""
     return sorted(path for path in layout.manifests.glob("*.json") if path.stem.isdecimal())
 
 
-def known_segments(layout: Layout) -> tuple[dict[str, SegmentEntry], list[Problem]]:
-    """The newest entry of every segment by its path, and what is wrong with the manifests.
+def history_lines(layout: Layout) -> list[bytes]:
+    """The texts of the manifests that a checkpoint moved away, oldest first."""
+    try:
+        lines = (layout.manifests / HISTORY).read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    return [msgspec.json.decode(line, type=str).encode() for line in lines]
+
+
+def store_state(layout: Layout) -> StoreState:
+    """What the manifests say is live, from the newest checkpoint on.
 
     Raises:
         NewerFormatError: a newer flightlog wrote a manifest.
     """
-    known: dict[str, SegmentEntry] = {}
-    problems: list[Problem] = []
-    previous_sha256, number = None, 0
-    for path in manifest_files(layout):
+    while True:
         try:
-            content = path.read_bytes()
-            manifest = msgspec.json.decode(content, type=Manifest)
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            problems.append(Problem(path, f"the manifest cannot be read ({error})"))
-            previous_sha256, number = sha256_of(path), number + 1
+            contents = [(path, path.read_bytes()) for path in manifest_files(layout)]
+        except FileNotFoundError:  # a checkpoint has just moved it into the history
             continue
-        check_format(manifest.format, where=str(path))
-        number += 1
-        if manifest.previous_sha256 != previous_sha256 or manifest.number != number:
-            problems.append(
-                Problem(path, "the manifest does not follow the one before it: one was changed")
-            )
-            number = manifest.number
-        known.update({entry.path: entry for entry in manifest.segments})
-        previous_sha256 = hashlib.sha256(content).hexdigest()
-    return known, problems
+        return _state_of(contents)
+
+
+def _state_of(contents: Sequence[tuple[Path, bytes]]) -> StoreState:
+    state = StoreState()
+    decoded = [_decoded(path, content, state) for path, content in contents]
+    places = [at for at, one in enumerate(decoded) if one and one.why == "checkpoint"]
+    first = places[-1] if places else 0
+    for (path, content), manifest in list(zip(contents, decoded, strict=True))[first:]:
+        if manifest is not None:
+            is_start = manifest.why == "checkpoint" and state.number == 0
+            follows = manifest.previous_sha256 == state.sha256
+            if not is_start and not (follows and manifest.number == state.number + 1):
+                what = "the manifest does not follow the one before it: one was changed or removed"
+                state.problems.append(Problem(path, what))
+            state.apply(manifest)
+        state.number = int(path.stem)
+        state.sha256 = hashlib.sha256(content).hexdigest()
+    return state
+
+
+def _decoded(path: Path, content: bytes, state: StoreState) -> Manifest | None:
+    try:
+        check_format(msgspec.json.decode(content, type=_Version).format, where=str(path))
+        return msgspec.json.decode(content, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        state.problems.append(Problem(path, f"the manifest cannot be read ({error})"))
+        return None
+
+
+class _Version(msgspec.Struct):
+    format: int
+
+
+def live_files(layout: Layout, folder: Path, state: StoreState) -> list[Path]:
+    """The Parquet files below `folder` (events or messages) that count, by day and name.
+
+    A sealed journal counts from when its file is there, all else when a manifest says so.
+    """
+    found = []
+    for path in segment_files(folder):
+        name = path.relative_to(layout.root).as_posix()
+        is_listed = name in state.live
+        is_new = name not in state.replaced and not path.name.startswith(MERGED_PREFIX)
+        if is_listed or is_new:
+            found.append(path)
+    return found
 
 
 def sha256_of(path: Path) -> str:

@@ -7,18 +7,16 @@ as sealed), sync the folders, write the manifest, remove the journal.
 
 from __future__ import annotations
 
-import os
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from flightlog.errors import FlightlogError, NewerFormatError
+from flightlog.recorder.chain import Chain, sealed_rows, segment_schema
 from flightlog.recorder.frames import Buffer, Damage, FrameType
 from flightlog.recorder.journal import NEW_SUFFIX
 from flightlog.recorder.journal_reader import is_alive, mapped, read_records
@@ -29,27 +27,27 @@ from flightlog.recorder.layout import (
     TORN_SUFFIX,
     Layout,
     Problem,
-    sync_folder,
+    write_file,
 )
 from flightlog.recorder.manifest import (
+    Part,
     SegmentEntry,
+    StoreState,
     add_manifest,
-    known_segments,
     sealing_lock,
     sha256_of,
+    store_state,
 )
 from flightlog.recorder.recovery import OpenRuns, stopped_in_segments
+from flightlog.recorder.segment import SegmentWriter
 from flightlog.recorder.store import Store
 from flightlog.recorder.tables import Misfit, events_table, messages_table
-from flightlog.trace.schema import FORMAT_KEY, events_schema, messages_schema
-from flightlog.trace.versions import FORMAT_VERSION
+from flightlog.trace.schema import messages_schema
 
 BATCH_BYTES: Final = 16 << 20
 """Payload that becomes one row group; bounds the memory of a sealing."""
 
 _STALE_AFTER_S: Final = 3600.0
-# Statistics of the columns that readers filter by; those of the others only grow the footer.
-_FILTERED_COLUMNS: Final = ["kind", "run_id", "seq", "at", "agent", "variant", "task_id"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +93,13 @@ def seal_store(store: Store, *, batch_bytes: int = BATCH_BYTES) -> SealReport:
     layout = store.layout
     with sealing_lock(layout):
         seal = _Pass(layout, batch_bytes)
+        state = store_state(layout)
         for path in layout.journal_files():
             if is_alive(path):
                 continue
             try:
-                _seal_journal(seal, path)
+                if not _is_sealed(layout, path.stem, state):
+                    _seal_journal(seal, path)
             except NewerFormatError as error:
                 seal.problems.append(Problem(path, f"{error.what}; left alone"))
             else:
@@ -124,36 +124,49 @@ def seal_after_recording(path: Path) -> str | None:
 
 
 def _finish(seal: _Pass) -> None:
-    known, _ = known_segments(seal.layout)
-    new = [entry for entry in seal.segments if known.get(entry.path) != entry]
-    if new:
-        add_manifest(seal.layout, new)
+    if seal.segments:
+        add_manifest(seal.layout, seal.segments)
+    disk = seal.layout.disk
     for path in seal.sealed:
-        path.unlink()
+        disk.unlink(path)
     if seal.sealed:
-        sync_folder(seal.layout.journals)
+        disk.sync_folder(seal.layout.journals)
+
+
+def _is_sealed(layout: Layout, journal_id: str, state: StoreState) -> bool:
+    """True when a manifest lists the journal's rows: only its removal was left to do.
+
+    Sealing it again would give its events other salts than those that are in the chain.
+    """
+    if journal_id in state.sealed_journals:
+        return True
+    path = layout.events_segment(journal_id)
+    entry = state.live.get(path.relative_to(layout.root).as_posix())
+    if entry is None:
+        return False
+    return path.is_file() and sha256_of(path) == entry.sha256
 
 
 def _seal_journal(seal: _Pass, path: Path) -> None:
     layout, journal_id = seal.layout, path.stem
-    events = _Segment(layout.events_segment(journal_id), events_schema())
-    messages = _Segment(layout.messages_segment(journal_id), messages_schema())
-    runs, digests = OpenRuns(), set[str]()
+    events = SegmentWriter(layout, layout.events_segment(journal_id), segment_schema())
+    messages = SegmentWriter(layout, layout.messages_segment(journal_id), messages_schema())
+    runs, digests, chain = OpenRuns(), set[str](), Chain(journal_id)
     try:
         with mapped(path) as data:
             for batch in _batches(seal, path, data):
                 event_rows, misfits = events_table(batch.events)
                 runs.add(event_rows)
-                events.write(event_rows)
+                events.write(sealed_rows(event_rows, None if misfits else batch.events, chain))
                 message_rows, more_misfits = messages_table(batch.messages)
                 messages.write(_unseen(message_rows, digests))
                 _put_misfits_aside(seal, path, misfits + more_misfits)
-        events.write(runs.crashed_ends(_crashed(seal, path, runs)))
+        events.write(sealed_rows(runs.crashed_ends(_crashed(seal, path, runs)), None, chain))
         if not events.rows and not messages.rows:
             return
         if messages.rows:
-            seal.segments.append(messages.publish(layout.root))
-        seal.segments.append(events.publish(layout.root))
+            seal.segments.append(messages.publish([Part(journal_id, messages.rows)]))
+        seal.segments.append(events.publish([Part(journal_id, events.rows, chain.head)]))
     finally:
         events.discard()
         messages.discard()
@@ -208,21 +221,21 @@ def _batches(seal: _Pass, path: Path, data: Buffer) -> Iterator[_Batch]:
 
 def _put_aside(seal: _Pass, path: Path, data: Buffer, damage: Damage) -> None:
     seal.problems.append(Problem(path, damage.what))
-    seal.layout.quarantine.mkdir(exist_ok=True)
+    seal.layout.disk.mkdir(seal.layout.quarantine)
     suffix = TORN_SUFFIX if damage.is_torn else DAMAGED_SUFFIX
     target = seal.layout.quarantine / f"{path.stem}-{damage.start}{suffix}"
-    target.write_bytes(data[damage.start : damage.end])
+    write_file(seal.layout, target, data[damage.start : damage.end])
 
 
 def _put_misfits_aside(seal: _Pass, path: Path, misfits: list[Misfit]) -> None:
     if not misfits:
         return
     seal.problems += [Problem(path, misfit.what) for misfit in misfits]
-    seal.layout.quarantine.mkdir(exist_ok=True)
+    seal.layout.disk.mkdir(seal.layout.quarantine)
     target = seal.layout.quarantine / f"{path.stem}{MISFIT_SUFFIX}"
     before = set(target.read_bytes().splitlines()) if target.exists() else set()
     lines = {misfit.payload for misfit in misfits} | before
-    target.write_bytes(b"".join(line + b"\n" for line in sorted(lines)))
+    write_file(seal.layout, target, b"".join(line + b"\n" for line in sorted(lines)))
 
 
 def _unseen(messages: pa.Table, digests: set[str]) -> pa.Table:
@@ -233,70 +246,6 @@ def _unseen(messages: pa.Table, digests: set[str]) -> pa.Table:
         fresh.append(digest not in digests)
         digests.add(digest)
     return messages if all(fresh) else messages.filter(pa.array(fresh, pa.bool_()))
-
-
-def _has_values(table: pa.Table, name: str) -> bool:
-    return bool(table.column(name).null_count < table.num_rows)
-
-
-class _Segment:
-    """A Parquet file in the making, under a temporary name until it is complete."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self.rows = 0
-        self._path = path
-        self._schema = schema
-        self._temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
-        self._writer: Any = None
-
-    def write(self, table: pa.Table) -> None:
-        if not table.num_rows and self._writer is not None:
-            return
-        if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._writer = pq.ParquetWriter(
-                self._temporary,
-                self._schema,
-                compression="zstd",
-                compression_level=3,
-                write_page_checksum=True,
-                write_statistics=[n for n in _FILTERED_COLUMNS if n in self._schema.names],
-                # An unused column costs nothing but its name: no dictionary for it, and
-                # the types stand in the Parquet schema, so not a second time beside it.
-                use_dictionary=[n for n in table.schema.names if _has_values(table, n)],
-                store_schema=False,
-            )
-        if table.num_rows:
-            self._writer.write_table(table)
-            self.rows += table.num_rows
-
-    def publish(self, root: Path) -> SegmentEntry:
-        """Gives the complete file its name; from here on readers see it."""
-        self._writer.add_key_value_metadata({FORMAT_KEY: str(FORMAT_VERSION)})
-        self._writer.close()
-        self._writer = None
-        descriptor = os.open(self._temporary, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        entry = SegmentEntry(
-            self._path.relative_to(root).as_posix(),
-            sha256_of(self._temporary),
-            self._temporary.stat().st_size,
-            self.rows,
-        )
-        self._temporary.replace(self._path)
-        sync_folder(self._path.parent)
-        sync_folder(self._path.parent.parent)
-        return entry
-
-    def discard(self) -> None:
-        """Removes what was not published."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
-        self._temporary.unlink(missing_ok=True)
 
 
 def _remove_leftovers(layout: Layout) -> None:
@@ -311,4 +260,4 @@ def _remove_leftovers(layout: Layout) -> None:
     ]
     for path in leftovers:
         if path.stat().st_mtime < oldest:
-            path.unlink(missing_ok=True)
+            layout.disk.unlink(path)

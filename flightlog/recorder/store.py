@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from flightlog.errors import StoreError
 from flightlog.recorder.blobs import read_blob
+from flightlog.recorder.chain import segment_schema
 from flightlog.recorder.frames import Damage, FrameType
 from flightlog.recorder.journal_reader import is_alive, read_records
 from flightlog.recorder.layout import (
@@ -20,12 +21,12 @@ from flightlog.recorder.layout import (
     Problem,
     create_layout,
     open_layout,
-    segment_files,
 )
-from flightlog.recorder.manifest import known_segments
+from flightlog.recorder.lease import Lease
+from flightlog.recorder.manifest import live_files, store_state
 from flightlog.recorder.recovery import OpenRuns, stopped_in_segments
 from flightlog.recorder.tables import events_table, messages_table
-from flightlog.trace.schema import FORMAT_KEY, events_schema, messages_schema
+from flightlog.trace.schema import FORMAT_KEY, messages_schema
 from flightlog.trace.versions import check_format
 
 __all__ = ["Problem", "Snapshot", "Store"]
@@ -47,6 +48,7 @@ class Snapshot:
         unsealed_messages: messages that are still in journals. A digest may be in several
             files; equal digests are equal messages.
         problems: damage, and files that do not belong to the store.
+        lease: keeps the files from being removed as long as the snapshot is there.
     """
 
     event_files: tuple[Path, ...]
@@ -54,6 +56,7 @@ class Snapshot:
     unsealed_events: pa.Table
     unsealed_messages: pa.Table
     problems: tuple[Problem, ...]
+    lease: Lease | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,33 +108,35 @@ class Store:
     def snapshot(self) -> Snapshot:
         """All that is recorded, at this moment.
 
-        Journals are read before segments are listed: what is sealed in
-        between is then in both, and its journal is left out.
+        Journals are read before the manifests and these before segments are listed: what
+        is sealed in between is then in both, and its journal is left out; what is merged
+        in between counts as it was before.
 
         Raises:
             StoreError: a journal cannot be read by this user.
             NewerFormatError: a newer flightlog wrote a part of the store.
         """
+        layout, lease = self.layout, Lease(self.layout)
         journals = [
             journal
-            for path in self.layout.journal_files()
-            if not self.layout.events_segment(path.stem).exists()
+            for path in layout.journal_files()
+            if not layout.events_segment(path.stem).exists()
             and (journal := _read_journal(path)) is not None
         ]
-        listed_events = segment_files(self.layout.events)
-        listed_messages = segment_files(self.layout.messages)
-        sealed = {path.stem for path in listed_events}
+        state = store_state(layout)
+        listed_events = live_files(layout, layout.events, state)
+        listed_messages = live_files(layout, layout.messages, state)
+        sealed = {path.stem for path in listed_events} | state.sealed_journals
         journals = [journal for journal in journals if journal.path.stem not in sealed]
         unsealed = {journal.path.stem for journal in journals}
         problems = [problem for journal in journals for problem in journal.problems]
         events = self._events(journals, problems)
         messages, misfits = messages_table([row for j in journals for row in j.messages])
-        problems += [Problem(self.layout.journals, misfit.what) for misfit in misfits]
-        known, manifest_problems = known_segments(self.layout)
-        trusted = {path: entry.bytes for path, entry in known.items()}
-        event_files = _own(self.path, listed_events, events_schema(), trusted, problems)
+        problems += [Problem(layout.journals, misfit.what) for misfit in misfits]
+        trusted = {path: entry.bytes for path, entry in state.live.items()}
+        event_files = _own(self.path, listed_events, segment_schema(), trusted, problems)
         message_files = _own(self.path, listed_messages, messages_schema(), trusted, problems)
-        problems += manifest_problems + self._quarantined()
+        problems += state.problems + self._quarantined()
         return Snapshot(
             tuple(event_files),
             # A sealing that was interrupted leaves messages whose journal is read above.
@@ -139,6 +144,7 @@ class Store:
             events,
             messages,
             tuple(problems),
+            lease,
         )
 
     def _events(self, journals: list[_Unsealed], problems: list[Problem]) -> pa.Table:

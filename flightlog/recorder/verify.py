@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from flightlog.errors import DamagedError
 from flightlog.recorder.blobs import is_intact
-from flightlog.recorder.layout import Layout, Problem, segment_files
-from flightlog.recorder.manifest import SegmentEntry, known_segments, sha256_of
+from flightlog.recorder.layout import Layout, Problem
+from flightlog.recorder.manifest import SegmentEntry, live_files, sha256_of, store_state
 from flightlog.recorder.store import Store
 
 
@@ -62,8 +62,13 @@ def verify_store(store: Store) -> VerifyReport:
     """
     layout = store.layout
     snapshot = store.snapshot()
-    listed = segment_files(layout.events) + segment_files(layout.messages)
-    known, _ = known_segments(layout)
+    state = store_state(layout)
+    known = dict(state.live)
+    listed = [
+        path
+        for folder in (layout.events, layout.messages)
+        for path in live_files(layout, folder, state)
+    ]
     damaged: list[Problem] = []
     problems = list(snapshot.problems)
     unsealed = snapshot.unsealed_events.num_rows

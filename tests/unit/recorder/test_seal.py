@@ -46,7 +46,10 @@ _numbers = itertools.count()
 
 def all_events(store: Store) -> pa.Table:
     snap = store.snapshot()
-    sealed = [pq.ParquetFile(path).read().cast(events_schema()) for path in snap.event_files]
+    names = events_schema().names
+    sealed = [
+        pq.ParquetFile(path).read(columns=names).cast(events_schema()) for path in snap.event_files
+    ]
     return pa.concat_tables([*sealed, snap.unsealed_events])
 
 

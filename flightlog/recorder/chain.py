@@ -1,0 +1,185 @@
+"""Tamper evidence: a salted commitment per event, and a chain over those of each journal.
+
+    commitment = SHA-256(salt || event)         head = SHA-256(head before || commitment)
+
+The chain starts with SHA-256(journal id), follows the order in which the journal was
+written, and its head stands in the manifest. The event is its JSON as `encode_event`
+writes it, which is the same whether it is read from the journal or from the segment.
+Because of the salt a commitment tells nothing about an event that was erased: the
+salt goes with it, the commitment stays, and the chain can still be verified.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flightlog.trace.events import EVENT_TYPES, Event, decode_event, encode_event
+from flightlog.trace.schema import events_schema
+
+SALT: Final = "salt"
+COMMITMENT: Final = "commitment"
+SALT_BYTES: Final = 16
+
+_encode = msgspec.json.Encoder().encode
+_sha256 = hashlib.sha256
+
+
+@lru_cache(maxsize=1)
+def segment_schema() -> pa.Schema:
+    """Schema of an events segment: the events, and what their chain needs.
+
+    `salt` is null in erased rows, and `commitment` in all others, since it follows from
+    salt and event.
+    """
+    return (
+        events_schema()
+        .append(pa.field(SALT, pa.binary(SALT_BYTES)))
+        .append(pa.field(COMMITMENT, pa.binary(_sha256().digest_size)))
+    )
+
+
+class Chain:
+    """The chain over the events of one journal.
+
+    Attributes:
+        head: over all that was added so far, in hex.
+
+    Args:
+        journal_id: where the chain starts.
+    """
+
+    def __init__(self, journal_id: str) -> None:
+        self._head = _sha256(journal_id.encode()).digest()
+
+    @property
+    def head(self) -> str:
+        return self._head.hex()
+
+    def add(self, commitments: Iterable[bytes]) -> None:
+        """Goes on over these events."""
+        head = self._head
+        for commitment in commitments:
+            head = _sha256(head + commitment).digest()
+        self._head = head
+
+
+def sealed_rows(rows: pa.Table, payloads: Sequence[bytes] | None, chain: Chain) -> pa.Table:
+    """The rows of an events segment: the events with fresh salts, added to the chain.
+
+    Args:
+        rows: events in the order of their journal (schema `events_schema()`).
+        payloads: their records as the journal has them; None where a row is not what
+            its record says, so that the event is taken from the row.
+        chain: of their journal.
+    """
+    events = _canonical(rows, payloads)
+    noise = os.urandom(SALT_BYTES * len(events))
+    salts = [noise[at : at + SALT_BYTES] for at in range(0, len(noise), SALT_BYTES)]
+    chain.add(map(commitment_of, salts, events))
+    schema = segment_schema()
+    return pa.Table.from_arrays(
+        [
+            *rows.columns,
+            pa.array(salts, schema.field(SALT).type),
+            pa.nulls(len(events), schema.field(COMMITMENT).type),
+        ],
+        schema=schema,
+    )
+
+
+def commitment_of(salt: bytes, event: bytes) -> bytes:
+    """What binds an event without telling it."""
+    return _sha256(salt + event).digest()
+
+
+def commitments_of(rows: pa.Table) -> list[bytes]:
+    """The commitments of the rows of a segment, computed anew but for erased rows.
+
+    Raises:
+        ValueError: a row has neither salt nor commitment.
+    """
+    kept = rows.column(COMMITMENT).to_pylist()
+    salts = rows.column(SALT).to_pylist()
+    found = []
+    for salt, commitment, event in zip(salts, kept, encoded_events(rows), strict=True):
+        if commitment is not None:
+            found.append(commitment)
+        elif salt is not None:
+            found.append(commitment_of(salt, event))
+        else:
+            raise ValueError("a row without salt and commitment")
+    return found
+
+
+def encoded_events(rows: pa.Table) -> list[bytes]:
+    """The events of the rows, as `encode_event` writes them, in their order."""
+    events = [b""] * rows.num_rows
+    kinds = rows.column("kind")
+    for kind in pc.unique(kinds).to_pylist():
+        if kind not in _kinds():
+            continue  # of no known kind: not an event that this version wrote
+        places = pc.indices_nonzero(pc.equal(kinds, kind)).to_pylist()
+        # All rows of a kind have the same columns, and most columns belong to other kinds.
+        of_kind = rows if len(places) == rows.num_rows else rows.take(places)
+        columns = [
+            (name, default, _plain(of_kind.column(name), name))
+            for name, default in _kinds()[kind]
+            if of_kind.column(name).null_count < of_kind.num_rows
+        ]
+        names = [name for name, _, _ in columns]
+        defaults = [default for _, default, _ in columns]
+        for place, values in zip(
+            places, zip(*(column for _, _, column in columns), strict=True), strict=True
+        ):
+            fields = {"kind": kind}
+            for name, default, value in zip(names, defaults, values, strict=True):
+                if value is not None and value not in (default, []):
+                    fields[name] = value
+            events[place] = _encode(fields)
+    return events
+
+
+def _canonical(rows: pa.Table, payloads: Sequence[bytes] | None) -> list[bytes]:
+    if payloads is None:
+        return encoded_events(rows)
+    try:
+        return [encode_event(decode_event(payload)) for payload in payloads]
+    except (msgspec.MsgspecError, UnicodeDecodeError, UnicodeEncodeError):
+        return encoded_events(rows)
+
+
+@lru_cache(maxsize=1)
+def _kinds() -> dict[str, list[tuple[str, Any]]]:
+    """For each kind its fields in the order of their encoding, with the values left out."""
+    return {str(event.__struct_config__.tag): _fields_of(event) for event in EVENT_TYPES}
+
+
+def _fields_of(event: type[Event]) -> list[tuple[str, Any]]:
+    names, values = event.__struct_fields__, event.__struct_defaults__
+    defaults = dict(zip(names[len(names) - len(values) :], values, strict=True))
+    return [(name, defaults.get(name)) for name in msgspec_order(event)]
+
+
+def msgspec_order(event: type[Event]) -> tuple[str, ...]:
+    """The fields of an event in the order in which they are encoded."""
+    return event.__struct_encode_fields__
+
+
+def _plain(column: pa.ChunkedArray, name: str) -> list[Any]:
+    """The values as JSON has them."""
+    if name == "at":
+        return list(column.cast(pa.int64()).to_pylist())
+    if name == "labels":
+        return [
+            None if pairs is None else [{"key": key, "value": value} for key, value in pairs]
+            for pairs in column.to_pylist()
+        ]
+    return list(column.to_pylist())
