@@ -21,7 +21,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flightlog.trace.events import EVENT_TYPES, Event, decode_event, encode_event
+from flightlog.trace.events import EVENT_TYPES, Event
 from flightlog.trace.schema import events_schema
 
 SALT: Final = "salt"
@@ -71,16 +71,15 @@ class Chain:
         self._head = head
 
 
-def sealed_rows(rows: pa.Table, payloads: Sequence[bytes] | None, chain: Chain) -> pa.Table:
+def sealed_rows(rows: pa.Table, encoded: Sequence[bytes] | None, chain: Chain) -> pa.Table:
     """The rows of an events segment: the events with fresh salts, added to the chain.
 
     Args:
         rows: events in the order of their journal (schema `events_schema()`).
-        payloads: their records as the journal has them; None where a row is not what
-            its record says, so that the event is taken from the row.
+        encoded: the same events as `encode_event` writes them; None takes them from the rows.
         chain: of their journal.
     """
-    events = _canonical(rows, payloads)
+    events = encoded_events(rows) if encoded is None else encoded
     noise = os.urandom(SALT_BYTES * len(events))
     salts = [noise[at : at + SALT_BYTES] for at in range(0, len(noise), SALT_BYTES)]
     chain.add(map(commitment_of, salts, events))
@@ -147,15 +146,6 @@ def encoded_events(rows: pa.Table) -> list[bytes]:
     return events
 
 
-def _canonical(rows: pa.Table, payloads: Sequence[bytes] | None) -> list[bytes]:
-    if payloads is None:
-        return encoded_events(rows)
-    try:
-        return [encode_event(decode_event(payload)) for payload in payloads]
-    except (msgspec.MsgspecError, UnicodeDecodeError, UnicodeEncodeError):
-        return encoded_events(rows)
-
-
 @lru_cache(maxsize=1)
 def _kinds() -> dict[str, list[tuple[str, Any]]]:
     """For each kind its fields in the order of their encoding, with the values left out."""
@@ -165,12 +155,7 @@ def _kinds() -> dict[str, list[tuple[str, Any]]]:
 def _fields_of(event: type[Event]) -> list[tuple[str, Any]]:
     names, values = event.__struct_fields__, event.__struct_defaults__
     defaults = dict(zip(names[len(names) - len(values) :], values, strict=True))
-    return [(name, defaults.get(name)) for name in msgspec_order(event)]
-
-
-def msgspec_order(event: type[Event]) -> tuple[str, ...]:
-    """The fields of an event in the order in which they are encoded."""
-    return event.__struct_encode_fields__
+    return [(name, defaults.get(name)) for name in event.__struct_encode_fields__]
 
 
 def _plain(column: pa.ChunkedArray, name: str) -> list[Any]:

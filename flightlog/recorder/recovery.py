@@ -17,6 +17,10 @@ from flightlog.trace.vocab import Actor, EventKind, Outcome, StopReason
 
 CRASH_DETAIL = "The process that recorded the run ended before the run did."
 _BUDGET = ("max_steps", "max_seconds", "max_tool_calls", "max_usd", "max_tokens")
+_NEEDED = [
+    *("kind", "run_id", "seq", "at", "elapsed_ms", "step", "actor", "outcome"),
+    *("cost_usd", "input_tokens", "output_tokens", *_BUDGET),
+]
 _BEFORE_BUDGET = pa.array([Outcome.DENIED.value, Outcome.KILL_SWITCH.value, Outcome.BUDGET.value])
 _AFTER_A_RUN = pa.array([EventKind.EVALUATION.value, EventKind.GAP.value])
 
@@ -77,6 +81,7 @@ class OpenRuns:
         """Takes note of some events, in recorded order."""
         if not events.num_rows:
             return
+        events = events.select(_NEEDED)  # texts are not copied by the filters below
         kind = events.column("kind")
         self.stopped.update(_ids(events, pc.equal(kind, EventKind.RUN_STOPPED.value)))
         started = events.filter(pc.equal(kind, EventKind.RUN_STARTED.value))

@@ -41,7 +41,7 @@ from flightlog.recorder.manifest import (
 from flightlog.recorder.recovery import OpenRuns, stopped_in_segments
 from flightlog.recorder.segment import SegmentWriter
 from flightlog.recorder.store import Store
-from flightlog.recorder.tables import Misfit, events_table, messages_table
+from flightlog.recorder.tables import Misfit, events_table, messages_table, read_events
 from flightlog.trace.schema import messages_schema
 
 BATCH_BYTES: Final = 16 << 20
@@ -155,12 +155,12 @@ def _seal_journal(seal: _Pass, path: Path) -> None:
     try:
         with mapped(path) as data:
             for batch in _batches(seal, path, data):
-                event_rows, misfits = events_table(batch.events)
-                runs.add(event_rows)
-                events.write(sealed_rows(event_rows, None if misfits else batch.events, chain))
-                message_rows, more_misfits = messages_table(batch.messages)
+                rows = read_events(batch.events)
+                runs.add(rows.table)
+                events.write(sealed_rows(rows.table, rows.encoded, chain))
+                message_rows, misfits = messages_table(batch.messages)
                 messages.write(_unseen(message_rows, digests))
-                _put_misfits_aside(seal, path, misfits + more_misfits)
+                _put_misfits_aside(seal, path, rows.misfits + misfits)
         events.write(sealed_rows(runs.crashed_ends(_crashed(seal, path, runs)), None, chain))
         if not events.rows and not messages.rows:
             return

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
+from flightlog.recorder.rows import decoded_rows
 from flightlog.trace.events import EVENT_TYPES
 from flightlog.trace.schema import (
     LABELS,
@@ -41,20 +42,43 @@ class Misfit(NamedTuple):
     payload: bytes
 
 
-def events_table(payloads: Sequence[bytes]) -> tuple[pa.Table, list[Misfit]]:
-    """Events as recorded, one row per payload, defaults of each kind filled in.
+class EventRows(NamedTuple):
+    """Events as rows.
 
-    Returns:
-        The table (schema `events_schema()`), and what did not fit it.
+    Attributes:
+        table: one row per record, defaults of each kind filled in (schema `events_schema()`).
+        misfits: what did not fit it.
+        encoded: the events as `encode_event` writes them; None where rows and records differ.
     """
+
+    table: pa.Table
+    misfits: list[Misfit]
+    encoded: list[bytes] | None
+
+
+def read_events(payloads: Sequence[bytes]) -> EventRows:
+    """Events as recorded, one row per payload."""
     parts, misfits = [events_schema().empty_table()], []
+    encoded: list[bytes] | None = []
     for batch in _batches(payloads):
+        decoded = decoded_rows(batch)
+        if decoded is not None:
+            parts.append(decoded.table)
+            encoded = None if encoded is None else encoded + decoded.encoded
+            continue
+        encoded = None
         table, found = _read(batch, _json_schema())
         misfits += found
         if table.num_rows:
             filled = [_finished(table, column) for column in columns()]
             parts.append(pa.Table.from_arrays(filled, schema=events_schema()))
-    return pa.concat_tables(parts), misfits
+    return EventRows(pa.concat_tables(parts), misfits, encoded)
+
+
+def events_table(payloads: Sequence[bytes]) -> tuple[pa.Table, list[Misfit]]:
+    """As `read_events`, without the encoded events."""
+    rows = read_events(payloads)
+    return rows.table, rows.misfits
 
 
 def messages_table(payloads: Sequence[bytes]) -> tuple[pa.Table, list[Misfit]]:
