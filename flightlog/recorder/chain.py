@@ -1,10 +1,11 @@
 """Tamper evidence: a salted commitment per event, and a chain over those of each journal.
 
-    commitment = SHA-256(salt || event)         head = SHA-256(head before || commitment)
+    commitment = SHA-256(salt || event)
+    head       = SHA-256(SHA-256(journal id) || commitment 1 || commitment 2 || ...)
 
-The chain starts with SHA-256(journal id), follows the order in which the journal was
-written, and its head stands in the manifest. The event is its JSON as `encode_event`
-writes it, which is the same whether it is read from the journal or from the segment.
+The commitments follow the order in which the journal was written, and the head over all
+of them stands in the manifest. The event is its JSON as `encode_event` writes it, which
+is the same whether it is read from the journal or from the segment.
 Because of the salt a commitment tells nothing about an event that was erased: the
 salt goes with it, the commitment stays, and the chain can still be verified.
 """
@@ -49,26 +50,21 @@ def segment_schema() -> pa.Schema:
 class Chain:
     """The chain over the events of one journal.
 
-    Attributes:
-        head: over all that was added so far, in hex.
-
     Args:
         journal_id: where the chain starts.
     """
 
     def __init__(self, journal_id: str) -> None:
-        self._head = _sha256(journal_id.encode()).digest()
+        self._state = _sha256(_sha256(journal_id.encode()).digest())
 
     @property
     def head(self) -> str:
-        return self._head.hex()
+        """Over all that was added so far, in hex."""
+        return self._state.hexdigest()
 
     def add(self, commitments: Iterable[bytes]) -> None:
         """Goes on over these events."""
-        head = self._head
-        for commitment in commitments:
-            head = _sha256(head + commitment).digest()
-        self._head = head
+        self._state.update(b"".join(commitments))
 
 
 def sealed_rows(rows: pa.Table, encoded: Sequence[bytes] | None, chain: Chain) -> pa.Table:

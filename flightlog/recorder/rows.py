@@ -58,15 +58,15 @@ def _table(events: Sequence[AnyEvent]) -> pa.Table:
         of_kind = events if len(places) == len(events) else [events[at] for at in places]
         columns_of_kind = zip(*map(msgspec.structs.astuple, of_kind), strict=True)
         named = zip(event_type.__struct_fields__, columns_of_kind, strict=True)
-        for name, values in (("kind", [kind] * len(places)), *named):
+        for name, values in (("kind", (kind,) * len(places)), *named):
             if name not in filled:
-                if all(value is None for value in values):
+                if values.count(None) == len(values):
                     continue
                 filled[name] = [None] * len(events)
-            if len(places) == len(events):
-                filled[name] = list(values)
-                continue
             column = filled[name]
+            if len(places) == len(events):
+                column[:] = values
+                continue
             for at, value in zip(places, values, strict=True):
                 column[at] = value
     return pa.Table.from_arrays(

@@ -75,10 +75,12 @@ def test_the_head_is_the_hash_over_all_salted_events() -> None:
     rows, _ = events_table(payloads)
     chain = Chain("journal-1")
     sealed = sealed_rows(rows, payloads, chain)
-    head = hashlib.sha256(b"journal-1").digest()
-    for salt, payload in zip(sealed.column(SALT).to_pylist(), payloads, strict=True):
-        head = hashlib.sha256(head + hashlib.sha256(salt + payload).digest()).digest()
-    assert chain.head == head.hex()
+    commitments = [
+        hashlib.sha256(salt + payload).digest()
+        for salt, payload in zip(sealed.column(SALT).to_pylist(), payloads, strict=True)
+    ]
+    start = hashlib.sha256(b"journal-1").digest()
+    assert chain.head == hashlib.sha256(start + b"".join(commitments)).hexdigest()
 
 
 def test_salts_are_never_the_same() -> None:
