@@ -7,13 +7,15 @@ holds is how readers and sealers tell it from a dead one.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +44,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
         boot_id: that boot of the machine; None where the system does not tell.
         started_us: when the journal was opened, microseconds since the epoch, UTC.
         flightlog: version of the writer's package.
+        continues: the journal that the same writer wrote before; None for its first.
+        open_runs: the runs of that one that had not ended by then.
     """
 
     format: int
@@ -51,26 +55,71 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     boot_id: str | None = None
     started_us: int | None = None
     flightlog: str | None = None
+    continues: str | None = None
+    open_runs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JournalLimits:
+    """When a journal is synced and when it has had its time.
+
+    Attributes:
+        sync_interval_s: longest time that an append stays unsynced, in seconds.
+        max_bytes: size from which another journal takes over.
+        max_age_s: age from which another journal takes over, in seconds.
+    """
+
+    sync_interval_s: float = 1.0
+    max_bytes: int = 64 << 20
+    max_age_s: float = 3600.0
 
 
 class Journal:
     """An open journal. `append` is called under the recorder's lock, `sync` from any thread.
 
+    Attributes:
+        is_due: it is so large or so old that another one should take over.
+
     Args:
         layout: the store.
-        sync_interval_s: longest time that an append stays unsynced.
+        limits: when to sync, and when the journal has had its time.
+        continues: the journal that the same writer wrote before.
+        open_runs: the runs that have not ended yet.
 
     Raises:
         OSError: the journal cannot be created.
     """
 
-    def __init__(self, layout: Layout, *, sync_interval_s: float) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        limits: JournalLimits,
+        *,
+        continues: str | None = None,
+        open_runs: Iterable[str] = (),
+    ) -> None:
         self.journal_id = new_journal_id()
         self.path = layout.journal_file(self.journal_id)
         self.sync_error: OSError | None = None
+        self.is_due = False
         self._disk = layout.disk
         self._write = self._disk.write
-        self._descriptor, header_size = _create(self._disk, self.path, self.journal_id)
+        self._descriptor, header_size = _create(
+            self._disk,
+            self.path,
+            Header(
+                format=FORMAT_VERSION,
+                journal_id=self.journal_id,
+                pid=os.getpid(),
+                host=socket.gethostname(),
+                boot_id=_boot_id(),
+                started_us=time.time_ns() // 1000,
+                flightlog=__version__,
+                continues=continues,
+                open_runs=tuple(open_runs),
+            ),
+        )
+        self._max_bytes = limits.max_bytes
         # Size and next sequence number of what is in the file for sure, in one
         # tuple, so that an exception out of a signal handler cannot split them.
         self._state = (header_size, 1)
@@ -80,13 +129,19 @@ class Journal:
         self._unsynced_files: deque[Path] = deque()
         self._has_synced_name = False
         self._is_closing = threading.Event()
+        self._on_retired: Callable[[], None] | None = None
         self._syncer = threading.Thread(
-            target=self._sync_periodically,
-            args=(sync_interval_s,),
+            target=self._live,
+            args=(limits,),
             name="flightlog-sync",
             daemon=True,
         )
         self._syncer.start()
+
+    @property
+    def is_closed(self) -> bool:
+        """True when nothing holds the file any more."""
+        return self._descriptor < 0
 
     @property
     def has_records(self) -> bool:
@@ -129,6 +184,8 @@ class Journal:
             raise
         self._state = self._pending
         self._pending = None
+        if self._state[0] >= self._max_bytes:
+            self.is_due = True
 
     def _reconcile(self) -> None:
         """Makes file and state agree after a write that failed or was interrupted."""
@@ -180,12 +237,36 @@ class Journal:
         self._disk.sync_folder(path.parent)
         self._disk.sync_folder(path.parent.parent)
 
-    def _sync_periodically(self, interval_s: float) -> None:
-        while not self._is_closing.wait(interval_s):
-            try:
+    def _live(self, limits: JournalLimits) -> None:
+        """The journal's own thread: syncs, grows old, and closes it once it is retired."""
+        ends_s = time.monotonic() + limits.max_age_s
+        while not self._is_closing.wait(limits.sync_interval_s):
+            # An error is kept in sync_error, which the recorder looks at.
+            with contextlib.suppress(OSError):
                 self.sync()
-            except OSError:
-                return  # kept in sync_error, which the recorder looks at
+            if self.has_records and time.monotonic() >= ends_s:
+                self.is_due = True
+        if self._on_retired is not None:
+            self.close()
+            self._on_retired()
+
+    def put_off(self) -> None:
+        """Goes on for as long again, since no other journal could take over."""
+        self.is_due = False
+        self._max_bytes = 2 * self._state[0]
+
+    def retire(self, then: Callable[[], None]) -> None:
+        """Has the journal closed by its own thread, and something done after that.
+
+        Nothing is appended any more. Who waits in `sync` for what was appended still gets
+        its answer.
+        """
+        self._on_retired = then
+        self._is_closing.set()
+
+    def join(self) -> None:
+        """Returns once a retired journal is closed."""
+        self._syncer.join()
 
     def close(self) -> None:
         """Syncs and closes; the journal then counts as its writer's last word."""
@@ -218,22 +299,13 @@ class Journal:
             self._disk.close(descriptor)
 
 
-def _create(disk: Disk, path: Path, journal_id: str) -> tuple[int, int]:
+def _create(disk: Disk, path: Path, header: Header) -> tuple[int, int]:
     """A new journal, locked and with its header before it gets its name; (descriptor, size)."""
     temporary = path.with_suffix(NEW_SUFFIX)
     descriptor = disk.create(temporary, append=True)
     try:
         give_to_owner(descriptor, path.parent)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        header = Header(
-            format=FORMAT_VERSION,
-            journal_id=journal_id,
-            pid=os.getpid(),
-            host=socket.gethostname(),
-            boot_id=_boot_id(),
-            started_us=time.time_ns() // 1000,
-            flightlog=__version__,
-        )
         content = FILE_MAGIC + pack(FrameType.HEADER, 0, msgspec.json.encode(header))
         disk.write_all(descriptor, content)
         disk.rename(temporary, path)

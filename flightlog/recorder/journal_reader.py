@@ -13,7 +13,7 @@ import msgspec
 
 from flightlog.recorder.frames import FILE_MAGIC, Buffer, Damage, Frame, FrameType, scan
 from flightlog.recorder.journal import Header
-from flightlog.trace.versions import check_format
+from flightlog.trace.versions import FORMAT_VERSION, check_format
 
 _decode_header = msgspec.json.Decoder(Header).decode
 
@@ -46,6 +46,16 @@ def mapped(path: Path) -> Iterator[Buffer]:
             return
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             yield data
+
+
+def read_header(data: Buffer) -> Header:
+    """Who wrote a journal; one that nobody knows where its header is damaged."""
+    start = len(FILE_MAGIC)
+    for item in scan(data, start=start, first_sequence=0) if data[:start] == FILE_MAGIC else ():
+        if isinstance(item, Frame) and item.type == FrameType.HEADER:
+            return _decode_header(item.payload)
+        break
+    return Header(format=FORMAT_VERSION)
 
 
 def read_records(data: Buffer, *, where: Path) -> Iterator[Frame | Damage]:

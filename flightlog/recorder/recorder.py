@@ -16,17 +16,20 @@ import msgspec
 
 from flightlog.control.control import Control
 from flightlog.errors import FlightlogError, StoreError
+from flightlog.recorder.background import BackgroundSealer
 from flightlog.recorder.blobs import is_long, write_blob
+from flightlog.recorder.disk import DISK, Disk
 from flightlog.recorder.frames import FrameType
-from flightlog.recorder.journal import Journal
+from flightlog.recorder.journal import Journal, JournalLimits
 from flightlog.recorder.layout import create_layout
 from flightlog.trace.canonical import clean_text
-from flightlog.trace.events import Event, Gap, ToolCall, encode_event
+from flightlog.trace.events import Evaluation, Event, Gap, RunStopped, ToolCall, encode_event
 from flightlog.trace.messages import Message
 
 SEEN_MESSAGES: Final = 1 << 17
 """How many message digests are remembered as stored; one forgotten is stored again."""
 
+_OF_NO_OPEN_RUN: Final = frozenset({Evaluation, Gap, RunStopped})
 _EVENT: Final = int(FrameType.EVENT)
 _MESSAGE: Final = int(FrameType.MESSAGE)
 
@@ -49,6 +52,8 @@ class Recorder:
         store: folder of the store; made when absent.
         seal_on_close: turn journals without a living writer into Parquet at `close`.
         sync_interval_s: longest time that an event is only with the kernel, in seconds.
+        seal_at_bytes: size at which a journal is closed, and sealed by a process beside this.
+        seal_after_s: age at which it is, in seconds.
 
     Raises:
         StoreError: the folder is not a store, or cannot be written to.
@@ -56,15 +61,23 @@ class Recorder:
     """
 
     def __init__(
-        self, store: str | Path, *, seal_on_close: bool = True, sync_interval_s: float = 1.0
+        self,
+        store: str | Path,
+        *,
+        seal_on_close: bool = True,
+        sync_interval_s: float = 1.0,
+        seal_at_bytes: int = 64 << 20,
+        seal_after_s: float = 3600.0,
+        disk: Disk = DISK,
     ) -> None:
-        self._layout = create_layout(store)
+        self._layout = create_layout(store, disk=disk)
         self.store_path = self._layout.root
         self.control = Control.at(self.store_path)
         self.dropped_events = 0
         self.last_error: str | None = None
         self._seal_on_close = seal_on_close
-        self._sync_interval_s = sync_interval_s
+        self._limits = JournalLimits(sync_interval_s, seal_at_bytes, seal_after_s)
+        self._sealer = BackgroundSealer(self.store_path)
         self._is_closed = False
         self._reset()
         try:
@@ -82,18 +95,38 @@ class Recorder:
         self._is_writing = False
         self._parked: deque[tuple[Event, Sequence[Message], bool]] = deque()
         self._journal: Journal | None = None
+        self._finalizer: Any = None
+        self._retired: list[Journal] = []
+        self._open_runs: dict[str, None] = {}
         self._seen: set[str] = set()
         self._unwritten_gap = 0
         self._gap_detail = ""
         self._gaps = 0
 
     def _open(self) -> Journal:
-        journal = Journal(self._layout, sync_interval_s=self._sync_interval_s)
+        before = self._journal.journal_id if self._journal is not None else None
+        journal = Journal(
+            self._layout, self._limits, continues=before, open_runs=tuple(self._open_runs)
+        )
         # Frees lock and descriptor of a recorder that was never closed.
-        weakref.finalize(self, journal.close)
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        self._finalizer = weakref.finalize(self, journal.close)
         self._journal = journal
         self._seen.clear()
         return journal
+
+    def _rotate(self, old: Journal) -> None:
+        """Lets another journal take over; this one is sealed by a process beside this."""
+        try:
+            self._open()
+        except OSError as error:
+            self.last_error = f"{type(error).__name__}: {error}"
+            old.put_off()
+            return
+        self._retired = [one for one in self._retired if not one.is_closed]
+        self._retired.append(old)
+        old.retire(self._sealer.start)
 
     def emit(
         self, event: Event, *, messages: Sequence[Message] = (), durable: bool = False
@@ -115,12 +148,12 @@ class Recorder:
                 return not durable
             self._is_writing = True
             try:
-                kept = self._write(event, messages)
+                journal = self._write(event, messages)
             finally:
                 self._is_writing = False
         if self._parked:
             self._write_parked()
-        return kept and (not durable or self._sync())
+        return journal is not None and (not durable or self._sync(journal))
 
     def _write_parked(self) -> None:
         # An event parked by a handler that runs just now is either seen by the
@@ -130,18 +163,20 @@ class Recorder:
                 if self._is_writing:
                     return
                 self._is_writing = True
-                is_durable = False
+                to_sync: dict[int, Journal] = {}
                 try:
                     while self._parked:
                         event, messages, durable = self._parked.popleft()
-                        self._write(event, messages)
-                        is_durable = is_durable or durable
+                        journal = self._write(event, messages)
+                        if journal is not None and durable:
+                            to_sync[id(journal)] = journal
                 finally:
                     self._is_writing = False
-            if is_durable:
-                self._sync()
+            for journal in to_sync.values():
+                self._sync(journal)
 
-    def _write(self, event: Event, messages: Sequence[Message]) -> bool:
+    def _write(self, event: Event, messages: Sequence[Message]) -> Journal | None:
+        """Writes the event; the journal that has it now, or None where it was dropped."""
         try:
             journal = self._journal
             if journal is None or journal.sync_error is not None:
@@ -159,8 +194,14 @@ class Recorder:
         except Exception as error:
             # Whatever it is, it must not take the agent down: it is counted and told.
             self._count_drop(error)
-            return False
-        return True
+            return None
+        if type(event) is RunStopped:
+            self._open_runs.pop(event.run_id, None)
+        elif type(event) not in _OF_NO_OPEN_RUN:
+            self._open_runs[event.run_id] = None
+        if journal.is_due:
+            self._rotate(journal)
+        return journal
 
     def _append_with_more(
         self, journal: Journal, payload: bytes, messages: Sequence[Message]
@@ -209,11 +250,8 @@ class Recorder:
             self._gap_detail = self.last_error
         self._unwritten_gap += 1
 
-    def _sync(self) -> bool:
-        journal = self._journal
+    def _sync(self, journal: Journal) -> bool:
         try:
-            if journal is None:
-                return False
             journal.sync()
         except OSError as error:
             self.last_error = f"{type(error).__name__}: {error}"
@@ -237,6 +275,9 @@ class Recorder:
         self.control.close()
         if journal is not None:
             journal.close()
+            for retired in self._retired:
+                retired.join()
+            self._sealer.wait()
             if self._seal_on_close:
                 self._seal()
 
@@ -266,10 +307,11 @@ class Recorder:
         self.close()
 
     def _after_fork_in_child(self) -> None:
-        journal = self._journal
+        journals = [*self._retired, *([self._journal] if self._journal is not None else [])]
         self._reset()
+        self._sealer.forget()
         self.dropped_events = 0
-        if journal is not None:
+        for journal in journals:
             journal.abandon()
 
 

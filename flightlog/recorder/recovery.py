@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -34,6 +34,9 @@ class _Seen:
     elapsed_ms: float | None
 
 
+_UNSEEN: Final = _Seen(-1, None, None)
+
+
 @dataclass(slots=True)
 class _Spent:
     """What the agent of one run spent, as far as its events tell; None is unknown."""
@@ -52,6 +55,15 @@ class _Spent:
         self.usd = (self.usd or 0.0) + (row["cost_usd_sum"] or 0.0) if is_priced else None
         is_counted = self.tokens is not None and not row["is_uncounted_sum"]
         self.tokens = (self.tokens or 0) + (row["tokens_sum"] or 0) if is_counted else None
+
+    def join(self, other: _Spent) -> None:
+        """Adds what other events of the same run tell."""
+        if other.steps is not None:
+            self.steps = max(self.steps or 0, other.steps)
+        self.tool_calls += other.tool_calls
+        self.usd = None if self.usd is None or other.usd is None else self.usd + other.usd
+        is_counted = self.tokens is not None and other.tokens is not None
+        self.tokens = (self.tokens or 0) + (other.tokens or 0) if is_counted else None
 
     def fields(self, elapsed_ms: float | None) -> dict[str, Any]:
         """Under the names of the columns."""
@@ -73,9 +85,14 @@ class OpenRuns:
 
     def __init__(self) -> None:
         self.stopped: set[str] = set()
+        self._carried: set[str] = set()
         self._seen: dict[str, _Seen] = {}
         self._budgets: dict[str, dict[str, Any]] = {}
         self._spent: dict[str, _Spent] = {}
+
+    def carry(self, run_ids: Iterable[str]) -> None:
+        """Takes note of runs that went on when their writer began a journal."""
+        self._carried.update(run_ids)
 
     def add(self, events: pa.Table) -> None:
         """Takes note of some events, in recorded order."""
@@ -143,13 +160,32 @@ class OpenRuns:
     @property
     def unfinished(self) -> set[str]:
         """Runs with events but without an end."""
-        return set(self._seen) - self.stopped
+        return (set(self._seen) | self._carried) - self.stopped
+
+    def recall(self, layout: Layout, run_ids: Iterable[str]) -> None:
+        """Adds what sealed segments tell of those of the runs that began in another journal."""
+        wanted = sorted(self._carried.intersection(run_ids))
+        earlier = OpenRuns()
+        for rows in _rows_of(layout, wanted, _NEEDED) if wanted else ():
+            earlier.add(rows)
+        for run_id in wanted:
+            before, spent = earlier._seen.get(run_id), earlier._spent.get(run_id)
+            self._budgets.setdefault(run_id, earlier._budgets.get(run_id, {}))
+            if before is not None:
+                now = self._seen.get(run_id, before)
+                self._seen[run_id] = _Seen(
+                    max(now.seq, before.seq),
+                    before.at_us if now.at_us is None else now.at_us,
+                    before.elapsed_ms if now.elapsed_ms is None else now.elapsed_ms,
+                )
+            if spent is not None:
+                self._spent.setdefault(run_id, _Spent()).join(spent)
 
     def crashed_ends(self, run_ids: Iterable[str]) -> pa.Table:
         """The `run_stopped` rows of runs that ended with their process, in order of run id."""
         payloads = []
         for run_id in sorted(run_ids):
-            seen = self._seen[run_id]
+            seen = self._seen.get(run_id, _UNSEEN)
             payloads.append(
                 encode_event(
                     RunStopped(
@@ -180,20 +216,27 @@ def stopped_in_segments(
     A run that goes on in a forked child, or in another process, has its events
     in several journals; only the last one without an end tells of a crash.
     """
-    wanted = pa.array(sorted(run_ids), pa.string())
     found: set[str] = set()
+    for rows in _rows_of(layout, sorted(run_ids), ["run_id", "kind"], except_journal):
+        found |= _ids(rows, pc.equal(rows.column("kind"), EventKind.RUN_STOPPED.value))
+    return found
+
+
+def _rows_of(
+    layout: Layout, run_ids: list[str], names: list[str], except_journal: str | None = None
+) -> Iterator[pa.Table]:
+    """The rows of some runs, segment by segment."""
     for path in segment_files(layout.events) if run_ids else ():
         if path.stem == except_journal:
             continue
         try:
-            rows = pq.ParquetFile(path).read(columns=["run_id", "kind"])
+            rows = pq.read_table(
+                path, columns=names, filters=[("run_id", "in", run_ids)], partitioning=None
+            )
         except (pa.ArrowException, OSError):
             continue  # a damaged or foreign file is the finding of `verify` and `snapshot`
-        if rows.num_columns == 2:
-            is_stop = pc.equal(rows.column("kind"), EventKind.RUN_STOPPED.value)
-            is_wanted = pc.is_in(rows.column("run_id"), value_set=wanted)
-            found |= _ids(rows, pc.and_(is_stop, is_wanted))
-    return found
+        if rows.num_columns == len(names):
+            yield rows
 
 
 def _ids(events: pa.Table, mask: Any) -> set[str]:

@@ -19,7 +19,7 @@ from flightlog.errors import FlightlogError, NewerFormatError
 from flightlog.recorder.chain import Chain, sealed_rows, segment_schema
 from flightlog.recorder.frames import Buffer, Damage, FrameType
 from flightlog.recorder.journal import NEW_SUFFIX
-from flightlog.recorder.journal_reader import is_alive, mapped, read_records
+from flightlog.recorder.journal_reader import is_alive, mapped, read_header, read_records
 from flightlog.recorder.layout import (
     DAMAGED_SUFFIX,
     MISFIT_SUFFIX,
@@ -154,6 +154,7 @@ def _seal_journal(seal: _Pass, path: Path) -> None:
     runs, digests, chain = OpenRuns(), set[str](), Chain(journal_id)
     try:
         with mapped(path) as data:
+            runs.carry(read_header(data).open_runs)
             for batch in _batches(seal, path, data):
                 rows = read_events(batch.events)
                 runs.add(rows.table)
@@ -161,7 +162,9 @@ def _seal_journal(seal: _Pass, path: Path) -> None:
                 message_rows, misfits = messages_table(batch.messages)
                 messages.write(_unseen(message_rows, digests))
                 _put_misfits_aside(seal, path, rows.misfits + misfits)
-        events.write(sealed_rows(runs.crashed_ends(_crashed(seal, path, runs)), None, chain))
+        crashed = _crashed(seal, path, runs)
+        runs.recall(layout, crashed)
+        events.write(sealed_rows(runs.crashed_ends(crashed), None, chain))
         if not events.rows and not messages.rows:
             return
         if messages.rows:
@@ -186,10 +189,12 @@ def _crashed(seal: _Pass, path: Path, runs: OpenRuns) -> set[str]:
 
 
 def _run_ids(path: Path) -> set[str]:
-    """The runs that a journal holds events of."""
+    """The runs that a journal holds events of, or goes on with."""
     runs = OpenRuns()
     try:
-        records = read_records(path.read_bytes(), where=path)
+        data = path.read_bytes()
+        runs.carry(read_header(data).open_runs)
+        records = read_records(data, where=path)
         payloads = [r.payload for r in records if not isinstance(r, Damage) and r.type == 2]
     except (FileNotFoundError, NewerFormatError):
         return set()

@@ -13,7 +13,7 @@ from flightlog.errors import StoreError
 from flightlog.recorder.blobs import read_blob
 from flightlog.recorder.chain import segment_schema
 from flightlog.recorder.frames import Damage, FrameType
-from flightlog.recorder.journal_reader import is_alive, read_records
+from flightlog.recorder.journal_reader import is_alive, read_header, read_records
 from flightlog.recorder.layout import (
     DAMAGED_SUFFIX,
     MISFIT_SUFFIX,
@@ -68,6 +68,7 @@ class _Unsealed:
     events: list[bytes]
     messages: list[bytes]
     problems: list[Problem]
+    open_runs: tuple[str, ...] = ()
 
 
 class Store:
@@ -153,11 +154,16 @@ class Store:
             payloads = [row for j in journals if j.is_alive is is_living for row in j.events]
             table, misfits = events_table(payloads)
             problems += [Problem(self.layout.journals, misfit.what) for misfit in misfits]
-            (running if is_living else ended).add(table)
+            runs = running if is_living else ended
+            runs.add(table)
+            for journal in journals:
+                if journal.is_alive is is_living:
+                    runs.carry(journal.open_runs)
             parts.append(table)
         crashed = ended.unfinished - running.unfinished - running.stopped
         if crashed:
             crashed -= stopped_in_segments(self.layout, crashed)
+            ended.recall(self.layout, crashed)
             parts.append(ended.crashed_ends(crashed))
         return pa.concat_tables(parts)
 
@@ -182,7 +188,7 @@ def _read_journal(path: Path) -> _Unsealed | None:
             where=str(path),
             hint="Read the store as the user that recorded it, or seal it first: flightlog seal",
         ) from error
-    journal = _Unsealed(path, alive, [], [], [])
+    journal = _Unsealed(path, alive, [], [], [], read_header(data).open_runs)
     for item in read_records(data, where=path):
         if isinstance(item, Damage):
             # A living writer may be in the middle of its write.
