@@ -12,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from flightlog.trace.slices import SLICE_CHARS, clean_slice, text_slices, utf8_size
 from flightlog.trace.versions import CANON_VERSION
 
 DIGEST_BYTES: Final = 16
@@ -57,11 +58,13 @@ class _UncleanError(ValueError):
 
 def clean_text(text: str) -> str:
     """The text with lone surrogates replaced by U+FFFD, so that it is valid UTF-8."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-    return text
+    if text.isascii():
+        return text
+    if len(text) <= SLICE_CHARS:
+        return clean_slice(text)
+    pieces = [clean_slice(piece) for piece in text_slices(text)]
+    is_same = sum(map(len, pieces)) == len(text)  # a cleaned surrogate is three signs
+    return text if is_same else "".join(pieces)
 
 
 def digest_of(*parts: str | bytes) -> str:
@@ -77,6 +80,22 @@ def digest_of_bytes(raw: bytes) -> str:
     """`digest_of` of one part; shorter, for the recording of every observation."""
     content = len(raw).to_bytes(8, "little") + raw
     return _blake2b(content, digest_size=DIGEST_BYTES).hexdigest()
+
+
+def digest_of_text(text: str) -> str:
+    """`digest_of` of one text, without a copy of a long one."""
+    if len(text) <= SLICE_CHARS:
+        return digest_of_bytes(text.encode("utf-8", "surrogatepass"))
+    raw = (piece.encode("utf-8", "surrogatepass") for piece in text_slices(text))
+    return digest_of_pieces(utf8_size(text), raw)
+
+
+def digest_of_pieces(size: int, pieces: Iterable[bytes]) -> str:
+    """`digest_of` of one part that comes in pieces of so many bytes together."""
+    found = _blake2b(size.to_bytes(8, "little"), digest_size=DIGEST_BYTES)
+    for piece in pieces:
+        found.update(piece)
+    return found.hexdigest()
 
 
 def canonical_json(value: Any) -> str:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import msgspec
 
-from flightlog.trace.canonical import clean_text, digest_of
+from flightlog.trace.canonical import clean_text, digest_of_bytes, digest_of_pieces
+from flightlog.trace.foreign import value_text
+from flightlog.trace.slices import (
+    SLICE_CHARS,
+    clean_slice,
+    is_valid_utf8,
+    text_slices,
+    utf8_size,
+)
+
+_encode = msgspec.json.Encoder().encode
 
 
 class ToolRequest(msgspec.Struct, frozen=True):
@@ -46,10 +57,20 @@ class Message(msgspec.Struct, frozen=True, dict=True):
     def digest(self) -> str:
         """32 hex digits over all fields; equal messages have equal digests."""
         try:
-            raw = msgspec.json.encode(self)
-        except UnicodeEncodeError:
-            raw = msgspec.json.encode(self.cleaned)
-        return digest_of(raw)
+            if self.is_long:
+                size = sum(map(len, json_pieces(self)))
+                return digest_of_pieces(size, json_pieces(self))
+            return digest_of_bytes(_encode(self))
+        except Exception:  # a lone surrogate, or a field that is no text
+            return digest_of_bytes(b"".join(json_pieces(self.cleaned)))
+
+    @property
+    def is_long(self) -> bool:
+        """True when a text in it is looked at in slices only."""
+        if self.text is not None and len(self.text) > SLICE_CHARS:
+            return True
+        requests = self.tool_requests
+        return bool(requests) and any(len(one.arguments) > SLICE_CHARS for one in requests)
 
     @cached_property
     def size_bytes(self) -> int:
@@ -57,27 +78,80 @@ class Message(msgspec.Struct, frozen=True, dict=True):
         parts = [self.text or "", self.name or ""]
         for request in self.tool_requests:
             parts += [request.name, request.arguments]
-        return sum(len(part.encode("utf-8", "surrogatepass")) for part in parts)
+        return sum(map(utf8_size, parts))
 
     @property
     def cleaned(self) -> Message:
-        """The same message as valid UTF-8 (lone surrogates replaced)."""
+        """The same message as texts of valid UTF-8: lone surrogates are replaced, and what
+        is no text becomes the text nearest to it."""
         # Not cached: a message that holds itself is never freed, since the garbage
         # collector does not track a struct of plain texts.
-        try:
-            msgspec.json.encode(self)
-        except UnicodeEncodeError:
-            return Message(
-                role=clean_text(self.role),
-                text=None if self.text is None else clean_text(self.text),
-                tool_requests=tuple(
-                    ToolRequest(clean_text(r.id), clean_text(r.name), clean_text(r.arguments))
-                    for r in self.tool_requests
-                ),
-                tool_call_id=None if self.tool_call_id is None else clean_text(self.tool_call_id),
-                name=None if self.name is None else clean_text(self.name),
-            )
-        return self
+        if self._is_clean():
+            return self
+        return Message(
+            role=_clean(self.role) or "",
+            text=_clean(self.text),
+            tool_requests=_requests(self.tool_requests),
+            tool_call_id=_clean(self.tool_call_id),
+            name=_clean(self.name),
+        )
+
+    def _is_clean(self) -> bool:
+        texts = [self.role, self.text, self.tool_call_id, self.name]
+        if type(self.tool_requests) is not tuple:
+            return False
+        for request in self.tool_requests:
+            if type(request) is not ToolRequest:
+                return False
+            texts += [request.id, request.name, request.arguments]
+        return all(one is None or (type(one) is str and is_valid_utf8(one)) for one in texts)
+
+
+def json_pieces(message: Message, *, chars: int = SLICE_CHARS) -> Iterator[bytes]:
+    """The cleaned message as JSON, in pieces; joined they are what msgspec writes of it."""
+    yield b'{"role":'
+    yield from _string(message.role, chars)
+    yield b',"text":'
+    yield from _string(message.text, chars)
+    yield b',"tool_requests":['
+    for number, request in enumerate(message.tool_requests):
+        yield b',{"id":' if number else b'{"id":'
+        yield from _string(request.id, chars)
+        yield b',"name":'
+        yield from _string(request.name, chars)
+        yield b',"arguments":'
+        yield from _string(request.arguments, chars)
+        yield b"}"
+    yield b'],"tool_call_id":'
+    yield from _string(message.tool_call_id, chars)
+    yield b',"name":'
+    yield from _string(message.name, chars)
+    yield b"}"
+
+
+def _string(text: str | None, chars: int) -> Iterator[bytes]:
+    if text is None:
+        yield b"null"
+        return
+    yield b'"'
+    for piece in text_slices(text, chars=chars):
+        yield _encode(clean_slice(piece))[1:-1]
+    yield b'"'
+
+
+def _requests(given: Any) -> tuple[ToolRequest, ...]:
+    if type(given) not in (tuple, list):
+        return ()
+    return tuple(
+        ToolRequest(_clean(one.id) or "", _clean(one.name) or "", _clean(one.arguments) or "")
+        if type(one) is ToolRequest
+        else ToolRequest("", "", _clean(one) or "")
+        for one in given
+    )
+
+
+def _clean(value: Any) -> str | None:
+    return None if value is None else clean_text(value_text(value)[0])
 
 
 @dataclass(frozen=True, slots=True)

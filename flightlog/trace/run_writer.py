@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from flightlog.trace.canonical import digest_of_bytes
+from flightlog.trace.canonical import digest_of_bytes, digest_of_text
 from flightlog.trace.clock import Clock, SystemClock
 from flightlog.trace.events import (
     Evaluation,
@@ -22,8 +22,10 @@ from flightlog.trace.events import (
     ToolCall,
     ToolIntent,
 )
+from flightlog.trace.foreign import args_fields, value_text
 from flightlog.trace.messages import Message, PromptDelta
 from flightlog.trace.sink import Sink
+from flightlog.trace.slices import SLICE_CHARS, utf8_size
 
 
 class RunWriter:
@@ -90,18 +92,34 @@ class RunWriter:
                 bodies,
             )
 
-    def tool_call(self, *, result: str | None = None, **fields: Any) -> bool:
-        """Writes one attempt or refusal; digest and size of `result` are filled in."""
+    def tool_call(self, *, result: Any = None, **fields: Any) -> bool:
+        """Writes one attempt or refusal.
+
+        Args:
+            result: what the tool gave; digest and size are filled in. A text stays as it is,
+                any other value becomes its JSON or the nearest text, with a `result_flag`.
+            fields: those of `ToolCall`. `args` may be any value too: an object becomes
+                canonical JSON with its digest.
+        """
         if result is not None:
-            raw = result.encode("utf-8", "surrogatepass")
-            if "result_digest" not in fields:
-                fields["result_digest"] = digest_of_bytes(raw)
-            fields["result_bytes"] = len(raw)
+            if type(result) is not str:
+                result, flag = value_text(result)
+                fields.setdefault("result_flag", flag)
+            if len(result) <= SLICE_CHARS:
+                raw = result.encode("utf-8", "surrogatepass")
+                if "result_digest" not in fields:
+                    fields["result_digest"] = digest_of_bytes(raw)
+                fields["result_bytes"] = len(raw)
+            else:
+                fields.setdefault("result_digest", digest_of_text(result))
+                fields["result_bytes"] = utf8_size(result)
             fields["result"] = result
-        return self._write(ToolCall, fields)
+        return self._write(ToolCall, _with_args(fields))
 
     def tool_intent(self, **fields: Any) -> bool:
         """Writes the intent of a write, durably; False means: do not call the tool."""
+        fields = _with_args(fields)
+        fields.pop("args_flag", None)
         return self._write(ToolIntent, fields, durable=True)
 
     def state_changed(self, *, durable: bool = True, **fields: Any) -> bool:
@@ -142,3 +160,11 @@ class RunWriter:
             event = event_type(**fields)
             self._seq += 1
             return self._sink.emit(event, messages=messages, durable=durable)
+
+
+def _with_args(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with arguments that are not text brought into their canonical form."""
+    args = fields.get("args")
+    if args is None or type(args) is str:
+        return fields
+    return {**args_fields(args), **{k: v for k, v in fields.items() if k != "args"}}
