@@ -1,4 +1,4 @@
-"""Observations too long for an event, each in a file of its own named by its digest."""
+"""Texts too long for an event or a message, each in a file of its own named by its digest."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import Final
 
 from flightlog.errors import DamagedError, StoreError
 from flightlog.recorder.layout import TEMPORARY_SUFFIX, Layout
-from flightlog.trace.canonical import clean_text, digest_of
+from flightlog.trace.canonical import digest_of, digest_of_pieces
+from flightlog.trace.slices import utf8_slices
 
 INLINE_BYTES: Final = 16 * 1024
-"""Longest observation, in UTF-8, that stays in its event."""
+"""Longest observation or message text, in UTF-8, that stays in its row."""
 
 
 def is_long(text: str) -> bool:
@@ -24,14 +25,16 @@ def is_long(text: str) -> bool:
 def write_blob(layout: Layout, text: str) -> tuple[str, Path | None]:
     """Stores a text; its digest, and its file when it was not there before (and is not synced).
 
+    A long text is cleaned, hashed and written in slices, never copied as a whole.
+
     Raises:
         OSError: it is not stored.
     """
-    content = clean_text(text).encode()
-    digest = digest_of(content)
+    size = sum(map(len, utf8_slices(text)))
+    digest = digest_of_pieces(size, utf8_slices(text))
     path = layout.blob_file(digest)
     try:
-        if path.stat().st_size == len(content):
+        if path.stat().st_size == size:
             return digest, None
     except FileNotFoundError:
         layout.disk.mkdir(path.parent)
@@ -40,7 +43,8 @@ def write_blob(layout: Layout, text: str) -> tuple[str, Path | None]:
     try:
         descriptor = disk.create(temporary)
         try:
-            disk.write_all(descriptor, content)
+            for piece in utf8_slices(text):
+                disk.write_all(descriptor, piece)
         finally:
             disk.close(descriptor)
         disk.rename(temporary, path)

@@ -8,6 +8,10 @@ blobs/<2>/<digest>      manifest/      quarantine/      control/ (no traces: kil
 from __future__ import annotations
 
 import contextlib
+import os
+import re
+import shlex
+import stat
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +33,7 @@ MISFIT_SUFFIX: Final = ".misfits"
 """Suffix there of whole records, one per line, of which some values fit no column."""
 TORN_SUFFIX: Final = ".torn"
 """Suffix there of a record that was cut off while it was written, so never acknowledged."""
+_DIGEST: Final = re.compile("[0-9a-f]{32}")
 _FOLDERS: Final = (
     "journal",
     "events",
@@ -109,7 +114,17 @@ class Layout:
         return self.messages / f"date={day_of(journal_id)}" / (journal_id + SEGMENT_SUFFIX)
 
     def blob_file(self, digest: str) -> Path:
-        """The blob of this digest."""
+        """The blob of this digest.
+
+        Raises:
+            StoreError: it is no digest; recorded texts never become paths.
+        """
+        if not _DIGEST.fullmatch(digest):
+            raise StoreError(
+                f"no blob {digest[:80]!r}: it is not a digest",
+                where=str(self.blobs),
+                hint="Blobs are named by 32 hex digits, as in the column result_blob.",
+            )
         return self.blobs / digest[:2] / digest
 
     def journal_files(self) -> list[Path]:
@@ -118,7 +133,18 @@ class Layout:
 
 
 def _files(folder: Path, pattern: str) -> list[Path]:
-    return sorted(path for path in folder.glob(pattern) if path.is_file())
+    # A symbolic link would lead out of the store; `links_in` tells of it.
+    return sorted(p for p in folder.glob(pattern) if p.is_file() and not p.is_symlink())
+
+
+def links_in(layout: Layout) -> list[Problem]:
+    """Symbolic links below a store; none is ever followed."""
+    return [
+        Problem(Path(folder, name), "a symbolic link, which is not followed. Remove it.")
+        for folder, folders, files in os.walk(layout.root)
+        for name in sorted((*folders, *files))
+        if Path(folder, name).is_symlink()
+    ]
 
 
 def segment_files(folder: Path) -> list[Path]:
@@ -142,6 +168,7 @@ def open_layout(path: str | Path, *, disk: Disk = DISK) -> Layout:
             where=str(layout.root),
             hint="Give the folder that Recorder(...) or record(...) wrote to.",
         )
+    _refuse_open_to_all(layout.root)
     try:
         text = layout.format_file.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -190,6 +217,27 @@ def create_layout(path: str | Path, *, disk: Disk = DISK) -> Layout:
             hint="Give a folder that this user may write to.",
         ) from error
     return layout
+
+
+def _refuse_open_to_all(root: Path) -> None:
+    """Refuses what anybody could put events into, or lead elsewhere."""
+    for folder in (root, *(root / name for name in _FOLDERS)):
+        try:
+            found = folder.lstat()
+        except FileNotFoundError:
+            continue
+        if folder != root and stat.S_ISLNK(found.st_mode):
+            raise StoreError(
+                "the folder of the store is a symbolic link",
+                where=str(folder),
+                hint="Put the folder itself there; only the store as a whole may be a link.",
+            )
+        if folder.stat().st_mode & stat.S_IWOTH:
+            raise StoreError(
+                "everybody may write to the store, so nothing in it can be trusted",
+                where=str(folder),
+                hint=f"Keep it to yourself: chmod -R go-w {shlex.quote(str(root))}",
+            )
 
 
 def _refuse_foreign_content(root: Path) -> None:

@@ -17,13 +17,13 @@ import msgspec
 from flightlog.control.control import Control
 from flightlog.errors import FlightlogError, StoreError
 from flightlog.recorder.background import BackgroundSealer
-from flightlog.recorder.blobs import is_long, write_blob
 from flightlog.recorder.disk import DISK, Disk
 from flightlog.recorder.frames import FrameType
 from flightlog.recorder.journal import Journal, JournalLimits
 from flightlog.recorder.layout import create_layout
+from flightlog.recorder.records import event_payload, message_payload
 from flightlog.trace.canonical import clean_text
-from flightlog.trace.events import Evaluation, Event, Gap, RunStopped, ToolCall, encode_event
+from flightlog.trace.events import Evaluation, Event, Gap, RunStopped, encode_event
 from flightlog.trace.messages import Message
 
 SEEN_MESSAGES: Final = 1 << 17
@@ -181,12 +181,7 @@ class Recorder:
             journal = self._journal
             if journal is None or journal.sync_error is not None:
                 journal = self._reopen()
-            if type(event) is ToolCall and event.result is not None and is_long(event.result):
-                event = self._with_blob(event, journal)
-            try:
-                payload = encode_event(event)
-            except UnicodeEncodeError:
-                payload = encode_event(_cleaned(event))
+            payload = event_payload(event, self._layout, journal.sync_with_next)
             if messages or self._unwritten_gap:
                 self._append_with_more(journal, payload, messages)
             else:
@@ -195,7 +190,9 @@ class Recorder:
             # Whatever it is, it must not take the agent down: it is counted and told.
             self._count_drop(error)
             return None
-        if type(event) is RunStopped:
+        if type(event.run_id) is not str:
+            pass  # was written as text, and is nobody's to go on with
+        elif type(event) is RunStopped:
             self._open_runs.pop(event.run_id, None)
         elif type(event) not in _OF_NO_OPEN_RUN:
             self._open_runs[event.run_id] = None
@@ -208,7 +205,10 @@ class Recorder:
     ) -> None:
         """Appends a gap that is due, the messages that are new, and the event, in one `write`."""
         new = {m.digest: m for m in messages if m.digest not in self._seen}
-        records = [(_MESSAGE, _encode_message(message)) for message in new.values()]
+        records = [
+            (_MESSAGE, message_payload(message, self._layout, journal.sync_with_next))
+            for message in new.values()
+        ]
         records.append((_EVENT, payload))
         if self._unwritten_gap:
             records.insert(0, (_EVENT, encode_event(self._gap())))
@@ -226,12 +226,6 @@ class Recorder:
         if self._journal is not None:
             self._journal.close()
         return self._open()
-
-    def _with_blob(self, event: ToolCall, journal: Journal) -> ToolCall:
-        digest, new_file = write_blob(self._layout, event.result or "")
-        if new_file is not None:
-            journal.sync_with_next(new_file)
-        return msgspec.structs.replace(event, result=None, result_blob=digest)
 
     def _gap(self) -> Gap:
         return Gap(
@@ -313,42 +307,6 @@ class Recorder:
         self.dropped_events = 0
         for journal in journals:
             journal.abandon()
-
-
-class _MessageRow(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One row of the messages table, as it stands in the journal."""
-
-    digest: str
-    role: str
-    text: str | None = None
-    tool_requests: str | None = None
-    tool_call_id: str | None = None
-    name: str | None = None
-
-
-_encode_row = msgspec.json.Encoder().encode
-
-
-def _encode_message(message: Message) -> bytes:
-    clean = message.cleaned
-    requests = _encode_row(clean.tool_requests).decode() if clean.tool_requests else None
-    return _encode_row(
-        _MessageRow(
-            message.digest, clean.role, clean.text, requests, clean.tool_call_id, clean.name
-        )
-    )
-
-
-def _cleaned(value: Any) -> Any:
-    """The value with every string in it made valid UTF-8."""
-    if isinstance(value, str):
-        return clean_text(value)
-    if isinstance(value, tuple):
-        return tuple(_cleaned(item) for item in value)
-    if isinstance(value, msgspec.Struct):
-        fields = {name: _cleaned(getattr(value, name)) for name in value.__struct_fields__}
-        return type(value)(**fields)
-    return value
 
 
 _recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()

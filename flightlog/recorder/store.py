@@ -20,6 +20,7 @@ from flightlog.recorder.layout import (
     Layout,
     Problem,
     create_layout,
+    links_in,
     open_layout,
 )
 from flightlog.recorder.lease import Lease
@@ -137,7 +138,7 @@ class Store:
         trusted = {path: entry.bytes for path, entry in state.live.items()}
         event_files = _own(self.path, listed_events, segment_schema(), trusted, problems)
         message_files = _own(self.path, listed_messages, messages_schema(), trusted, problems)
-        problems += state.problems + self._quarantined()
+        problems += state.problems + self._quarantined() + links_in(layout)
         return Snapshot(
             tuple(event_files),
             # A sealing that was interrupted leaves messages whose journal is read above.

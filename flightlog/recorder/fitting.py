@@ -1,0 +1,136 @@
+"""Events made to fit their columns: what a text column, a number or a label can hold.
+
+The slow way, for the one event in many that was built with something else. Nothing is
+refused: what is no text becomes one, a text without a blob of its own is cut at
+`MAX_TEXT_CHARS`, and a number that no column holds is written as it is and put aside,
+named, when the journal is sealed.
+"""
+
+from __future__ import annotations
+
+import math
+import types
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from functools import lru_cache
+from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from flightlog.trace.canonical import clean_text, digest_of_text
+from flightlog.trace.events import Event, Label
+from flightlog.trace.foreign import LOSSY, value_text
+from flightlog.trace.slices import is_valid_utf8
+
+MAX_TEXT_CHARS: Final = 1 << 20
+"""Longest text of a column that has no blob: arguments, an answer, an error, a label."""
+FLAG_SURROGATES: Final = f"{LOSSY}lone surrogates as U+FFFD"
+
+_INT64: Final = range(-(2**63), 2**63)
+_FLAGS: Final = {"args": "args_flag", "result": "result_flag"}
+_WHOLE: Final = frozenset({"result"})  # is in a blob where it is long
+
+
+def fitted(event: Event) -> Event:
+    """The event with what its columns can hold, flagged where that is less than it had."""
+    changed: dict[str, Any] = {}
+    for name, fit in _fits(type(event)).items():
+        value = getattr(event, name)
+        if value is None:
+            continue
+        fits = clean_text(value_text(value)[0]) if name in _WHOLE else fit(value)
+        if fits is not value:
+            changed[name] = fits
+    for name, flag in _FLAGS.items():
+        if name in changed and hasattr(event, flag):
+            changed[flag] = _flag(getattr(event, flag), getattr(event, name), changed[name])
+    return msgspec.structs.replace(event, **changed) if changed else event
+
+
+def fitted_text(value: Any) -> str:
+    """A value as text of at most `MAX_TEXT_CHARS`, with the rest of it named at its end."""
+    text = value if type(value) is str else value_text(value)[0]
+    if len(text) > MAX_TEXT_CHARS:
+        return _cut(text)
+    return clean_text(text)
+
+
+def _cut(text: str) -> str:
+    head = clean_text(text[:MAX_TEXT_CHARS])
+    return (
+        f"{head}… [cut: {MAX_TEXT_CHARS} of {len(text)} characters kept; "
+        f"digest of the whole: {digest_of_text(text)}]"
+    )
+
+
+def _flag(before: Any, value: Any, fits: str) -> str | None:
+    flag = before if type(before) is str else None
+    if type(value) is not str:
+        how = value_text(value)[1]
+    elif len(value) > MAX_TEXT_CHARS and len(fits) != len(value):
+        how = f"{LOSSY}cut after {MAX_TEXT_CHARS} of {len(value)} characters"
+    else:
+        how = None if is_valid_utf8(value) else FLAG_SURROGATES
+    if how is None or flag is None:
+        return flag or how
+    return flag if how in flag else f"{flag}; {how}"
+
+
+def fitted_number(value: Any, kind: type[int] | type[float]) -> Any:
+    """A number as Python's own; as text, which no such column takes, where it is none."""
+    if type(value) is int:
+        return value if value in _INT64 else value_text(value)[0]
+    if type(value) is float:
+        return value if kind is float or not value.is_integer() else int(value)
+    text = clean_text(value_text(value)[0])[:MAX_TEXT_CHARS]
+    try:
+        number = int(text) if kind is int else float(text)
+    except ValueError:
+        return text
+    is_number = math.isfinite(number) and (kind is float or number in _INT64)
+    return number if is_number else text
+
+
+def _fitted_bool(value: Any) -> Any:
+    return value if type(value) is bool else clean_text(value_text(value)[0])[:MAX_TEXT_CHARS]
+
+
+def _fitted_texts(value: Any) -> Any:
+    if type(value) in (tuple, list):
+        return tuple(fitted_text(one) for one in value)
+    return fitted_text(value)
+
+
+def _fitted_labels(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        value = [Label(key, item) for key, item in value.items()]
+    if type(value) not in (tuple, list):
+        return (Label("labels", fitted_text(value)),)
+    return tuple(
+        Label(fitted_text(one.key), fitted_text(one.value))
+        if type(one) is Label
+        else Label("label", fitted_text(one))
+        for one in value
+    )
+
+
+@lru_cache(maxsize=32)
+def _fits(event_type: type[Event]) -> dict[str, Callable[[Any], Any]]:
+    hints = get_type_hints(event_type, include_extras=True)
+    return {name: _fit_of(hints[name]) for name in event_type.__struct_fields__}
+
+
+def _fit_of(hint: Any) -> Callable[[Any], Any]:
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    if get_origin(hint) in (Union, types.UnionType):
+        hint = next(arm for arm in get_args(hint) if arm is not type(None))
+    if get_origin(hint) is tuple:
+        return _fitted_labels if get_args(hint)[0] is Label else _fitted_texts
+    if hint is bool:
+        return _fitted_bool
+    if hint in (int, float):
+        return lambda value: fitted_number(value, hint)
+    if issubclass(hint, StrEnum):
+        return lambda value: value if type(value) is hint else fitted_text(value)
+    return fitted_text
