@@ -19,7 +19,8 @@ import msgspec
 
 from flightlog.trace.canonical import clean_text, digest_of_text
 from flightlog.trace.events import Event, Label
-from flightlog.trace.foreign import LOSSY, value_text
+from flightlog.trace.foreign import value_text
+from flightlog.trace.foreign_writer import LOSSY
 from flightlog.trace.slices import is_valid_utf8
 
 MAX_TEXT_CHARS: Final = 1 << 20

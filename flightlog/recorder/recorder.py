@@ -12,8 +12,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-import msgspec
-
 from flightlog.control.control import Control
 from flightlog.errors import FlightlogError, StoreError
 from flightlog.recorder.background import BackgroundSealer

@@ -113,7 +113,7 @@ def message_payload(message: Message, layout: Layout, on_new_file: NewFile) -> b
         blob, new_file = write_blob(layout, text)
         if new_file is not None:
             on_new_file(new_file)
-        text, size = None, utf8_size(text)
+        size, text = utf8_size(text), None
     requests = _requests_text(message.tool_requests) if message.tool_requests else None
     row = MessageRow(
         digest,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import resource
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from flightlog.errors import StoreError
+from flightlog.recorder.disk import Disk
 from flightlog.recorder.journal_reader import is_alive
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.seal import seal_store
@@ -108,13 +110,27 @@ def test_lone_surrogates_are_replaced_not_raised(store_path: Path, call: Call) -
     assert "\ufffd" in snap.unsealed_messages.to_pylist()[0]["text"]
 
 
-def test_event_that_cannot_be_encoded_is_counted_and_becomes_a_gap(
+class FullDisk(Disk):
+    """A disk that is full while `is_full`."""
+
+    is_full = False
+
+    def write(self, descriptor: int, content: bytes | memoryview) -> int:  # type: ignore[override]
+        if self.is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return os.write(descriptor, content)
+
+
+def test_event_that_cannot_be_written_is_counted_and_becomes_a_gap(
     store_path: Path, call: Call
 ) -> None:
-    with unsealed(store_path) as recorder:
-        assert recorder.emit(call(0, args=object())) is False
-        assert recorder.emit(call(1, args=object())) is False
+    disk = FullDisk()
+    with Recorder(store_path, seal_on_close=False, disk=disk) as recorder:
+        disk.is_full = True
+        assert recorder.emit(call(0)) is False
+        assert recorder.emit(call(1)) is False
         assert recorder.dropped_events == 2
+        disk.is_full = False
         assert recorder.emit(call(2))
         assert recorder.emit(call(3))
     rows = snapshot(store_path).unsealed_events.to_pylist()
@@ -123,12 +139,15 @@ def test_event_that_cannot_be_encoded_is_counted_and_becomes_a_gap(
         ("tool_call", None),
         ("tool_call", None),
     ]
-    assert "TypeError" in rows[0]["detail"]
+    assert "No space left" in rows[0]["detail"]
 
 
 def test_drop_before_close_is_written_as_a_gap(store_path: Path, call: Call) -> None:
-    with unsealed(store_path) as recorder:
-        recorder.emit(call(0, args=object()))
+    disk = FullDisk()
+    with Recorder(store_path, seal_on_close=False, disk=disk) as recorder:
+        disk.is_full = True
+        recorder.emit(call(0))
+        disk.is_full = False
     rows = snapshot(store_path).unsealed_events.to_pylist()
     assert [(r["kind"], r["dropped_events"]) for r in rows] == [("gap", 1)]
 
