@@ -2,7 +2,7 @@
 
 The slow way, for the one event in many that was built with something else. Nothing is
 refused: what is no text becomes one, a text without a blob of its own is cut at
-`MAX_TEXT_CHARS`, and a number that no column holds is written as it is and put aside,
+`MAX_TEXT_BYTES`, and a number that no column holds is written as it is and put aside,
 named, when the journal is sealed.
 """
 
@@ -21,10 +21,10 @@ from flightlog.trace.canonical import clean_text, digest_of_text
 from flightlog.trace.events import Event, Label
 from flightlog.trace.foreign import value_text
 from flightlog.trace.foreign_writer import LOSSY
-from flightlog.trace.slices import is_valid_utf8
+from flightlog.trace.slices import cut_to_bytes, is_valid_utf8, utf8_size
 
-MAX_TEXT_CHARS: Final = 1 << 20
-"""Longest text of a column that has no blob: arguments, an answer, an error, a label."""
+MAX_TEXT_BYTES: Final = 1 << 20
+"""Longest text, in UTF-8, of a column that has no blob: arguments, an answer, an error, a label."""
 FLAG_SURROGATES: Final = f"{LOSSY}lone surrogates as U+FFFD"
 
 _INT64: Final = range(-(2**63), 2**63)
@@ -44,32 +44,34 @@ def fitted(event: Event) -> Event:
             changed[name] = fits
     for name, flag in _FLAGS.items():
         if name in changed and hasattr(event, flag):
-            changed[flag] = _flag(getattr(event, flag), getattr(event, name), changed[name])
+            changed[flag] = _flag(name, getattr(event, flag), getattr(event, name))
     return msgspec.structs.replace(event, **changed) if changed else event
 
 
 def fitted_text(value: Any) -> str:
-    """A value as text of at most `MAX_TEXT_CHARS`, with the rest of it named at its end."""
+    """A value as text of at most `MAX_TEXT_BYTES`, with the rest of it named at its end."""
     text = value if type(value) is str else value_text(value)[0]
-    if len(text) > MAX_TEXT_CHARS:
-        return _cut(text)
-    return clean_text(text)
+    return _cut(text) if _is_too_long(text) else clean_text(text)
+
+
+def _is_too_long(text: str) -> bool:
+    return len(text) * 4 > MAX_TEXT_BYTES and utf8_size(text) > MAX_TEXT_BYTES
 
 
 def _cut(text: str) -> str:
-    head = clean_text(text[:MAX_TEXT_CHARS])
+    head = clean_text(cut_to_bytes(text, MAX_TEXT_BYTES))
     return (
-        f"{head}… [cut: {MAX_TEXT_CHARS} of {len(text)} characters kept; "
+        f"{head}… [cut: {MAX_TEXT_BYTES} of {utf8_size(text)} bytes kept; "
         f"digest of the whole: {digest_of_text(text)}]"
     )
 
 
-def _flag(before: Any, value: Any, fits: str) -> str | None:
+def _flag(name: str, before: Any, value: Any) -> str | None:
     flag = before if type(before) is str else None
     if type(value) is not str:
         how = value_text(value)[1]
-    elif len(value) > MAX_TEXT_CHARS and len(fits) != len(value):
-        how = f"{LOSSY}cut after {MAX_TEXT_CHARS} of {len(value)} characters"
+    elif _is_too_long(value) and name not in _WHOLE:
+        how = f"{LOSSY}cut after {MAX_TEXT_BYTES} of {utf8_size(value)} bytes"
     else:
         how = None if is_valid_utf8(value) else FLAG_SURROGATES
     if how is None or flag is None:
@@ -83,7 +85,7 @@ def fitted_number(value: Any, kind: type[int] | type[float]) -> Any:
         return value if value in _INT64 else value_text(value)[0]
     if type(value) is float:
         return value if kind is float or not value.is_integer() else int(value)
-    text = clean_text(value_text(value)[0])[:MAX_TEXT_CHARS]
+    text = clean_text(value_text(value)[0])[:MAX_TEXT_BYTES]
     try:
         number = int(text) if kind is int else float(text)
     except ValueError:
@@ -93,7 +95,7 @@ def fitted_number(value: Any, kind: type[int] | type[float]) -> Any:
 
 
 def _fitted_bool(value: Any) -> Any:
-    return value if type(value) is bool else clean_text(value_text(value)[0])[:MAX_TEXT_CHARS]
+    return value if type(value) is bool else clean_text(value_text(value)[0])[:MAX_TEXT_BYTES]
 
 
 def _fitted_texts(value: Any) -> Any:

@@ -12,7 +12,7 @@ import msgspec
 from flightlog.recorder.blobs import INLINE_BYTES, is_long, write_blob
 from flightlog.recorder.fitting import (
     FLAG_SURROGATES,
-    MAX_TEXT_CHARS,
+    MAX_TEXT_BYTES,
     fitted,
     fitted_text,
 )
@@ -21,6 +21,7 @@ from flightlog.trace.events import (
     Evaluation,
     Event,
     ModelCall,
+    RunStarted,
     RunStopped,
     StateChanged,
     ToolCall,
@@ -33,14 +34,15 @@ from flightlog.trace.slices import is_valid_utf8, utf8_size
 NewFile = Callable[[Path], None]
 
 _LONG_FIELDS: Final[dict[type[Event], Callable[[Any], tuple[Any, ...]]]] = {
-    ToolCall: attrgetter("args", "error"),
-    ToolIntent: attrgetter("args", "tool_name"),
-    ModelCall: attrgetter("error", "finish_reason"),
-    RunStopped: attrgetter("answer", "stop_detail"),
+    ToolCall: attrgetter("args", "error", "tool_name", "tool_call_id"),
+    ToolIntent: attrgetter("args", "tool_name", "tool_call_id"),
+    ModelCall: attrgetter("error", "response_id", "response_model"),
+    RunStopped: attrgetter("answer", "stop_detail", "source_stop_reason"),
+    RunStarted: attrgetter("agent", "model", "task_id", "source", "source_run_id", "tenant"),
     Evaluation: attrgetter("name", "detail"),
-    StateChanged: attrgetter("detail", "subject"),
+    StateChanged: attrgetter("detail", "subject", "tool_name"),
 }
-"""The texts that agents and tools write; the others are found when they have been encoded."""
+"""The texts that agents and tools write; any other is cut when it has been encoded."""
 
 
 def event_payload(event: Event, layout: Layout, on_new_file: NewFile) -> bytes:
@@ -60,11 +62,11 @@ def event_payload(event: Event, layout: Layout, on_new_file: NewFile) -> bytes:
         long_fields = _LONG_FIELDS.get(type(event))
         if long_fields is not None:
             for text in long_fields(event):
-                if text is not None and len(text) > MAX_TEXT_CHARS:
+                if text is not None and len(text) > MAX_TEXT_BYTES:
                     event = fitted(event)
                     break
         payload = encode_event(event)
-        return payload if len(payload) <= MAX_TEXT_CHARS else encode_event(fitted(event))
+        return payload if len(payload) <= MAX_TEXT_BYTES else encode_event(fitted(event))
     except OSError:
         raise
     except Exception:  # a value that JSON does not have, or that no column has
