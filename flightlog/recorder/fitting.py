@@ -23,7 +23,7 @@ from flightlog.trace.foreign import value_text
 from flightlog.trace.foreign_writer import LOSSY
 from flightlog.trace.slices import cut_to_bytes, is_valid_utf8, utf8_size
 
-MAX_TEXT_BYTES: Final = 1 << 20
+MAX_TEXT_BYTES: Final = 1 << 19
 """Longest text, in UTF-8, of a column that has no blob: arguments, an answer, an error, a label."""
 FLAG_SURROGATES: Final = f"{LOSSY}lone surrogates as U+FFFD"
 

@@ -23,16 +23,18 @@ from typing import Any, Final
 import msgspec
 
 from flightlog.trace.canonical import clean_text
-from flightlog.trace.slices import is_valid_utf8, text_slices
+from flightlog.trace.slices import cut_to_bytes, is_valid_utf8, text_slices, utf8_size
 
-MAX_CHARS: Final = 1 << 22
-"""Longest text of a value that is not text itself; a text is kept whole."""
+MAX_VALUE_BYTES: Final = 1 << 22
+"""Longest text, in UTF-8, of a value that is not text itself; a text is kept whole."""
 MAX_PARTS: Final = 500_000
 """Most items of lists and objects in one value."""
 MAX_LEVELS: Final = 100
 """Deepest nesting that is kept; what readers of JSON take differs from 128 to 1,000."""
 MAX_SHOWN_CHARS: Final = 4_096
 """Longest `repr` of a value that has no JSON form."""
+FLAG_JSON: Final = "json"
+"""The tool gave a value that was not text, and the text is its JSON, whole."""
 LOSSY: Final = "lossy: "
 """Begins every flag of a text that is less than the value."""
 
@@ -61,15 +63,15 @@ def type_name(value: Any) -> str:
     return clean_text(str(_name_of_type(type(value))))[:_SHORT_CHARS]
 
 
-def is_plain(value: Any) -> bool:
-    """True when the value is JSON as it stands, and within the limits."""
-    level, parts, chars = [value], 1, 0
+def is_plain(value: Any, max_bytes: int = MAX_VALUE_BYTES) -> bool:
+    """True when the value is JSON as it stands, and surely within the limits."""
+    level, parts, size = [value], 1, 0
     for _ in range(MAX_LEVELS + 1):
         below: list[Any] = []
         for item in level:
             kind = type(item)
             if kind is str:
-                chars += len(item)
+                size += len(item) if item.isascii() else 4 * len(item)
             elif kind is dict or kind is list:
                 parts += len(item)
                 if parts > MAX_PARTS:
@@ -80,11 +82,11 @@ def is_plain(value: Any) -> bool:
                 for key in item:
                     if type(key) is not str:
                         return False
-                    chars += len(key)
+                    size += len(key) if key.isascii() else 4 * len(key)
                 below += item.values()
             elif not _is_plain_number(item, kind):
                 return False
-        if chars + parts > MAX_CHARS:
+        if size + parts > max_bytes:
             return False
         if not below:
             return True
@@ -114,17 +116,19 @@ class _Frame:
 class ForeignWriter:
     """Writes one value without recursion, so that neither its depth nor the caller's matters."""
 
-    def __init__(self, max_chars: int = MAX_CHARS) -> None:
+    def __init__(self, max_bytes: int = MAX_VALUE_BYTES) -> None:
         self._pieces: list[str] = []
-        self._left = max_chars
+        self._left = max_bytes
         self._parts = MAX_PARTS
         self._notes: dict[str, None] = {}
         self._frames: list[_Frame] = []
 
     @property
     def flag(self) -> str:
-        """What was changed on the way."""
+        """What was changed on the way; `json` where nothing was."""
         notes = list(self._notes)
+        if not notes:
+            return FLAG_JSON
         more = f" and {len(notes) - _MAX_NOTES} more" if len(notes) > _MAX_NOTES else ""
         return LOSSY + "; ".join(notes[:_MAX_NOTES]) + more
 
@@ -324,7 +328,7 @@ class ForeignWriter:
 
     def _append(self, text: str) -> None:
         self._pieces.append(text)
-        self._left -= len(text)
+        self._left -= utf8_size(text)
 
     def _append_text(self, text: str) -> None:
         for piece in text_slices(text):
@@ -342,12 +346,12 @@ class ForeignWriter:
 
     def _within(self, piece: str) -> str:
         """The piece as valid UTF-8 and no longer than what is left."""
-        if len(piece) > self._left:
-            self._note("the rest is cut")
-            piece = piece[: max(0, self._left)]
         clean = clean_text(piece)
-        if clean is not piece and clean != piece:
+        if clean != piece:
             self._note("lone surrogates as U+FFFD")
+        if utf8_size(clean) > self._left:
+            self._note("the rest is cut")
+            return cut_to_bytes(clean, max(0, self._left))
         return clean
 
     def _note(self, text: str) -> None:

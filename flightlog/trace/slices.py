@@ -57,3 +57,20 @@ def utf8_slices(text: str) -> Iterator[bytes]:
             yield piece.encode()
         except UnicodeEncodeError:
             yield clean_slice(piece).encode()
+
+
+def cut_to_bytes(text: str, max_bytes: int) -> str:
+    """The longest beginning of the text that has at most so many bytes in UTF-8."""
+    if len(text) * 4 <= max_bytes:
+        return text
+    head = text[:max_bytes]
+    if head.isascii():
+        return head
+    raw = head.encode("utf-8", "surrogatepass")
+    if len(raw) <= max_bytes:
+        return head
+    # A sign that is cut in two is left out; lone surrogates before it stay.
+    stop = max_bytes
+    while raw[stop] & 0xC0 == 0x80:
+        stop -= 1
+    return raw[:stop].decode("utf-8", "surrogatepass")
