@@ -19,6 +19,7 @@ import duckdb
 import pyarrow as pa
 from duckdb import ConstantExpression, StarExpression
 
+from flightlog.analysis.blob_text import add_blob_text, blob_damage
 from flightlog.analysis.prompts import full_prompt
 from flightlog.analysis.questions import question
 from flightlog.analysis.sql_files import VIEW_KEYS, VIEWS_FOLDER, sql_file, sql_text
@@ -178,18 +179,26 @@ class Traces:
 
 @contextmanager
 def damage_named(stores: Iterable[Store]) -> Iterator[None]:
-    """Turns a failure over damaged segments into an error that names them.
+    """Turns a failure over damaged segments or blobs into an error that names them.
 
     What DuckDB says of damaged bytes varies; which bytes they are, `verify` knows.
 
     Raises:
-        DamagedError: a segment has changed or is missing.
+        DamagedError: a segment or a blob has changed or is missing.
     """
     try:
         yield
-    except (duckdb.Error, pa.ArrowException, RuntimeError, UnicodeDecodeError, UsageError):
+    except (
+        duckdb.Error,
+        pa.ArrowException,
+        RuntimeError,
+        UnicodeDecodeError,
+        UsageError,
+    ) as error:
         for store in stores:
             require_intact(store)
+        if (damage := blob_damage(error)) is not None:
+            raise damage from error
         raise
 
 
@@ -212,6 +221,7 @@ def connect(snapshots: Mapping[str, Snapshot]) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(config=_CONFIG)
     try:
         connection.execute("SET TimeZone = 'UTC'")
+        add_blob_text(connection, snapshots)
         # What the views are built on stays out of SHOW TABLES and of unqualified names.
         connection.execute("CREATE SCHEMA base")
         connection.execute("SET schema = 'base'")

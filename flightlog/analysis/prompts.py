@@ -19,7 +19,8 @@ WHERE run_id = $run_id AND seq <= $seq AND ($store::VARCHAR IS NULL OR store = $
 ORDER BY store, seq
 """
 _BODIES = """
-SELECT digest, role, text, tool_requests, tool_call_id, name
+SELECT digest, role, coalesce(text, blob_text(store, text_blob)) AS text, tool_requests,
+    tool_call_id, name
 FROM base.messages
 WHERE store = $store AND list_contains($digests::VARCHAR[], digest)
 """

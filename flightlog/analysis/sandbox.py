@@ -14,6 +14,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from flightlog.analysis.blob_text import blob_damage
 from flightlog.analysis.db import VIEW_NAMES, connect, damage_named
 from flightlog.analysis.export import QueryResult, write_result
 from flightlog.errors import UsageError, nearest
@@ -46,7 +47,7 @@ def user_sql(
         UsageError: another kind of statement, more than one, an error in the SQL
             (with the nearest names for an unknown table or column), or an attempt to
             reach files or settings.
-        DamagedError: a segment of a store has changed or is missing.
+        DamagedError: a segment or a blob of a store has changed or is missing.
     """
     opened = {str(Path(path)): Store.open(path) for path in stores}
     with damage_named(opened.values()):
@@ -69,7 +70,7 @@ def user_sql_on(
             relation = connection.sql(query, params=params)
             return _fetched(relation.to_arrow_reader(_BATCH_ROWS), limit)
         except (duckdb.Error, pa.ArrowException) as error:
-            raise _usage_error(connection, query, error) from error
+            raise blob_damage(error) or _usage_error(connection, query, error) from error
 
 
 def _lock(connection: duckdb.DuckDBPyConnection, snapshots: Mapping[str, Snapshot]) -> None:

@@ -113,6 +113,11 @@ class Layout:
         """The messages segment that the journal of this id becomes."""
         return self.messages / f"date={day_of(journal_id)}" / (journal_id + SEGMENT_SUFFIX)
 
+    @property
+    def has_blobs(self) -> bool:
+        """True when a long text was stored beside its row."""
+        return self.blobs.is_dir() and next(self.blobs.iterdir(), None) is not None
+
     def blob_file(self, digest: str) -> Path:
         """The blob of this digest.
 

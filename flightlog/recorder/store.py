@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -50,6 +51,7 @@ class Snapshot:
             files; equal digests are equal messages.
         problems: damage, and files that do not belong to the store.
         lease: keeps the files from being removed as long as the snapshot is there.
+        blob: reads the text of a blob by its digest; None where the store has no blobs.
     """
 
     event_files: tuple[Path, ...]
@@ -58,6 +60,7 @@ class Snapshot:
     unsealed_messages: pa.Table
     problems: tuple[Problem, ...]
     lease: Lease | None = None
+    blob: Callable[[str], str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,7 @@ class Store:
             messages,
             tuple(problems),
             lease,
+            self.blob if layout.has_blobs else None,
         )
 
     def _events(self, journals: list[_Unsealed], problems: list[Problem]) -> pa.Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from flightlog.trace.messages import Message, ToolRequest
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from flightlog.recorder.store import Store
+    from flightlog.recorder.store import Snapshot, Store
 
 _FIELDS = {
     str(event_type.__struct_config__.tag): event_type.__struct_fields__
@@ -46,7 +46,7 @@ def read_recordings(store: Store, run_ids: Sequence[str] | None = None) -> list[
     if missing:
         raise UnknownNameError.of("run", missing[0], _all_run_ids(store), where=str(store.path))
     digests = {d for run_id in order for event in events[run_id] for d in _digests_of(event)}
-    messages = _messages(snapshot.message_files, snapshot.unsealed_messages, digests)
+    messages = _messages(snapshot, digests, store.blob)
     return [
         Recording(tuple(sorted(events[run_id], key=lambda event: event.seq)), messages, store.blob)
         for run_id in order
@@ -97,15 +97,19 @@ def _digests_of(event: Event) -> list[str]:
 
 
 def _messages(
-    files: Iterable[Path], unsealed: pa.Table, digests: Collection[str]
+    snapshot: Snapshot, digests: Collection[str], read_blob: Callable[[str], str]
 ) -> dict[str, Message]:
     found: dict[str, Message] = {}
-    for table in _tables(files, unsealed, _one_of("digest", digests)):
+    wanted = _one_of("digest", digests)
+    for table in _tables(snapshot.message_files, snapshot.unsealed_messages, wanted):
         for row in table.to_pylist():
+            text, blob = row["text"], row.get("text_blob")  # no such column before format 2
+            if blob is not None:
+                text = read_blob(blob)
             requests = msgspec.json.decode(row["tool_requests"] or "[]", type=list[ToolRequest])
             found[row["digest"]] = Message(
                 role=row["role"],
-                text=row["text"],
+                text=text,
                 tool_requests=tuple(requests),
                 tool_call_id=row["tool_call_id"],
                 name=row["name"],

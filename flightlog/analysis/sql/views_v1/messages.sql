@@ -10,6 +10,8 @@
 --   digest: digest of the message
 --   role: system, user, assistant, tool; null when the body is missing
 --   text: content; null where an assistant only asks for tools
+--   text_blob: blob that holds a content above 16 KiB, which `text` is read from
+--   text_bytes [bytes]: size of that content in UTF-8; null where it stands in its row
 --   tool_requests: tool calls that an assistant asks for, JSON list of id, name, arguments
 --   tool_call_id: in a tool message, the request that it answers
 --   tool_name: in a tool message, the tool
@@ -65,10 +67,12 @@ SELECT
     listed.direction,
     listed.digest,
     bodies.role,
-    bodies.text,
+    coalesce(bodies.text, blob_text(bodies.store, bodies.text_blob)) AS text,
     bodies.tool_requests,
     bodies.tool_call_id,
-    bodies.name AS tool_name
+    bodies.name AS tool_name,
+    bodies.text_blob,
+    bodies.text_bytes
 FROM listed
 LEFT JOIN base.messages AS bodies
     ON bodies.store = listed.store AND bodies.digest = listed.digest
