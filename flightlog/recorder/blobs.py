@@ -14,6 +14,8 @@ from flightlog.trace.slices import utf8_slices
 INLINE_BYTES: Final = 16 * 1024
 """Longest observation or message text, in UTF-8, that stays in its row."""
 
+_READ_BYTES: Final = 1 << 20
+
 
 def is_long(text: str) -> bool:
     """True when the text in UTF-8 is above INLINE_BYTES."""
@@ -76,7 +78,7 @@ def read_blob(layout: Layout, digest: str) -> str:
             where=str(path),
             hint="Read the store as a user that may read its files.",
         ) from error
-    if not is_intact(digest, content):
+    if digest_of(content) != digest:
         raise DamagedError(
             f"the blob's bytes have another digest than its name ({digest})",
             where=str(path),
@@ -85,6 +87,9 @@ def read_blob(layout: Layout, digest: str) -> str:
     return content.decode()
 
 
-def is_intact(digest: str, content: bytes) -> bool:
-    """True when the content is what the digest was made of."""
-    return digest_of(content) == digest
+def is_intact_file(path: Path) -> bool:
+    """True when the bytes of a blob are those that its name was made of; read in slices."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        pieces = iter(lambda: file.read(_READ_BYTES), b"")
+        return digest_of_pieces(size, pieces) == path.name

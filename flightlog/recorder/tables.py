@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
+from flightlog.recorder.fitting import fitted_number, fitted_text
 from flightlog.recorder.rows import decoded_rows
 from flightlog.trace.events import EVENT_TYPES
 from flightlog.trace.schema import (
@@ -197,8 +198,27 @@ def _fitted(payload: bytes, schema: pa.Schema) -> tuple[bytes | None, list[str]]
         elif value is None or _fits(value, schema.field(index).type):
             fitted[name] = value
         else:
-            notes.append(f"{place}: {name} holds {str(value)[:60]!r}, which does not fit; left out")
+            kept = _nearest_fit(value, schema.field(index).type)
+            how = "left out" if kept is None else f"kept as {str(kept)[:60]!r}"
+            notes.append(f"{place}: {name} holds {_shown(value)}, which does not fit; {how}")
+            if kept is not None:
+                fitted[name] = kept
     return json.dumps(fitted, ensure_ascii=False).encode("utf-8", "replace"), notes
+
+
+def _shown(value: Any) -> str:
+    return repr(str(fitted_text(value))[:60])
+
+
+def _nearest_fit(value: Any, arrow: pa.DataType) -> str | int | float | None:
+    """What the column holds of a value that is not of its type; None for nothing."""
+    if pa.types.is_string(arrow):
+        return fitted_text(value)
+    if pa.types.is_int64(arrow) or pa.types.is_floating(arrow):
+        kind = int if pa.types.is_int64(arrow) else float
+        number = fitted_number(value, kind)
+        return number if type(number) is kind else None
+    return None
 
 
 def _fits(value: Any, arrow: pa.DataType) -> bool:

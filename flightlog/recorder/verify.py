@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from flightlog.errors import DamagedError
-from flightlog.recorder.blobs import is_intact
+from flightlog.recorder.blobs import is_intact_file
 from flightlog.recorder.layout import Layout, Problem
 from flightlog.recorder.manifest import SegmentEntry, live_files, sha256_of, store_state
-from flightlog.recorder.store import Store
+from flightlog.recorder.store import Snapshot, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,7 @@ def verify_store(store: Store) -> VerifyReport:
         elif path.is_relative_to(layout.events):
             events += entry.rows
     damaged += [_missing(layout, entry) for entry in known.values()]
-    problems += [*damaged, *_damaged_blobs(layout)]
+    problems += [*damaged, *_damaged_blobs(layout), *_missing_blobs(layout, snapshot)]
     return VerifyReport(checked, events, not problems, tuple(problems), tuple(damaged), unsealed)
 
 
@@ -102,5 +108,28 @@ def _damaged_blobs(layout: Layout) -> list[Problem]:
     return [
         Problem(path, "the blob's bytes are not those that were written")
         for path in sorted(layout.blobs.glob("*/*"))
-        if not path.name.startswith(".") and not is_intact(path.name, path.read_bytes())
+        if not path.name.startswith(".") and not is_intact_file(path)
     ]
+
+
+def _missing_blobs(layout: Layout, snapshot: Snapshot) -> list[Problem]:
+    """Blobs that a row names and that are not there: observations and texts of messages."""
+    named = _named_blobs(snapshot.event_files, snapshot.unsealed_events, "result_blob")
+    named |= _named_blobs(snapshot.message_files, snapshot.unsealed_messages, "text_blob")
+    there = {path.name for path in layout.blobs.glob("*/*")}
+    return [
+        Problem(layout.blobs / digest[:2] / digest, "the blob is missing; a row names it")
+        for digest in sorted(named - there)
+    ]
+
+
+def _named_blobs(files: Iterable[Path], unsealed: pa.Table, column: str) -> set[str]:
+    found = set(pc.unique(unsealed.column(column)).to_pylist())
+    for path in files:
+        try:
+            rows = pq.ParquetFile(path).read(columns=[column])
+        except (pa.ArrowException, OSError):
+            continue  # damaged, which was found before
+        if rows.num_columns:  # no such column before format 2
+            found.update(pc.unique(rows.column(column)).to_pylist())
+    return {digest for digest in found if digest is not None}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from flightlog.errors import UnknownNameError
+from flightlog.errors import DamagedError, UnknownNameError
 from flightlog.replay.cassette import Recording
 from flightlog.trace.events import EVENT_TYPES, AnyEvent, Event
 from flightlog.trace.messages import Message, ToolRequest
@@ -82,11 +82,22 @@ def _events_by_run(tables: Iterable[pa.Table]) -> dict[str, list[Event]]:
 
 
 def event_of(row: dict[str, Any]) -> AnyEvent:
-    """The event that one row of the events table holds (`at` as microseconds)."""
+    """The event that one row of the events table holds (`at` as microseconds).
+
+    Raises:
+        DamagedError: a value that its kind does not have, such as an unknown outcome.
+    """
     fields = {name: row[name] for name in _FIELDS[row["kind"]] if row.get(name) is not None}
     if "labels" in fields:
         fields["labels"] = [{"key": key, "value": value} for key, value in fields["labels"]]
-    event: AnyEvent = msgspec.convert({"kind": row["kind"], **fields}, AnyEvent)
+    try:
+        event: AnyEvent = msgspec.convert({"kind": row["kind"], **fields}, AnyEvent)
+    except msgspec.ValidationError as error:
+        raise DamagedError(
+            f"an event holds what its kind cannot: {error}",
+            where=f"run {row.get('run_id')!r}, event {row.get('seq')!r}",
+            hint="It was recorded so; such a run can be read with SQL, but not replayed.",
+        ) from error
     return event
 
 
