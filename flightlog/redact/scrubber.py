@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -23,7 +23,7 @@ def placeholder(name: str) -> str:
 
 
 class Scrubber:
-    """Replaces the values of credentials in texts by `<credential:name>`.
+    """Replaces known secret values in texts, those of credentials by `<credential:name>`.
 
     A text is searched as it stands: a value that is compressed, encrypted, cut into
     parts or encoded in two unlike ways is not recognised.
@@ -31,11 +31,18 @@ class Scrubber:
     Args:
         values: pairs of name and value; a value is at least 4 characters long without the
             white space around it, and no part of a placeholder.
+        stand_in: what stands in the place of the value of a name.
     """
 
-    __slots__ = ("_base64", "_escaped", "_plain", "_shortest")
+    __slots__ = ("_base64", "_escaped", "_plain", "_shortest", "_stand_in")
 
-    def __init__(self, values: Iterable[tuple[str, str]]) -> None:
+    def __init__(
+        self,
+        values: Iterable[tuple[str, str]],
+        *,
+        stand_in: Callable[[str], str] = placeholder,
+    ) -> None:
+        self._stand_in = stand_in
         pairs = [(name, value.strip()) for name, value in values]
         pairs.sort(key=lambda pair: (-len(pair[1]), pair[0]))
         self._plain: list[tuple[str, Form]] = []
@@ -56,6 +63,11 @@ class Scrubber:
 
     def __reduce_ex__(self, _protocol: object) -> NoReturn:
         raise TypeError("a Scrubber holds values of credentials and is not pickled")
+
+    @property
+    def forms(self) -> tuple[Form, ...]:
+        """All forms of all values."""
+        return tuple(form for _, form in (*self._plain, *self._escaped, *self._base64))
 
     def holds(self, text: str) -> bool:
         """True when the text holds a known value."""
@@ -133,7 +145,7 @@ class Scrubber:
             spans = _joined(self._spans(text))
             if not spans:
                 return text
-            text = _replaced(text, spans)
+            text = _replaced(text, spans, self._stand_in)
         # What stands around the placeholders makes up values again and again.
         return "" if self.holds(text) else text
 
@@ -173,10 +185,10 @@ def _joined(spans: Iterable[tuple[int, int, str]]) -> list[tuple[int, int, str]]
     return joined
 
 
-def _replaced(text: str, spans: list[tuple[int, int, str]]) -> str:
+def _replaced(text: str, spans: list[tuple[int, int, str]], stand_in: Callable[[str], str]) -> str:
     parts, done = [], 0
     for start, end, name in spans:
-        parts += [text[done:start], placeholder(name)]
+        parts += [text[done:start], stand_in(name)]
         done = end
     return "".join([*parts, text[done:]])
 

@@ -1,0 +1,275 @@
+r"""Finds secrets and personal values in a text: one linear search, then a look at each candidate.
+
+The same search says of an encoded event whether it can hold anything at all. So every head
+must match in a text and in its JSON encoding alike: what stands before a value may be an
+escape such as `\n`, a quote may have any number of backslashes, and no head needs a sign that
+JSON escapes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterator
+from typing import Final
+
+from flightlog.redact import checks, patterns
+from flightlog.redact.escapes import behind_escape, is_word, number_quote
+from flightlog.redact.finds import UNSHAPED, Find, Work
+from flightlog.redact.key_names import KeyNames
+from flightlog.redact.linear import linear
+from flightlog.redact.named import RULE, NamedValues
+from flightlog.redact.patterns import Pattern
+from flightlog.redact.pseudonyms import PSEUDONYM
+
+BEARER: Final = "bearer"
+URLS: Final = "url"
+PRIVATE_KEYS: Final = "private_key"
+SIGNATURES: Final = "signature"
+KINDS: Final = tuple(
+    sorted(
+        {
+            *(one.kind for one in patterns.SECRETS),
+            *(patterns.CARDS, patterns.IBANS, patterns.JWT, BEARER, URLS, PRIVATE_KEYS, RULE),
+        }
+    )
+)
+"""What is looked for unless it is turned off, by name."""
+
+_BEFORE: Final = rb"(?:^|[^0-9A-Za-z_.]|\\[nrtbf]|\\u[0-9A-Fa-f]{4}|%[0-9A-Fa-f]{2}|[^0-9]\.)"
+_LOCAL_BEFORE: Final = re.compile(rb"[A-Za-z0-9._%+-]{0,64}\Z")
+_CUTS: Final = (b" ", b"+", b"-", b"%20", b"\xc2\xa0")
+_MOST_OF_KIND: Final = 4096
+_Handler = Callable[[bytes, int, int, Work], Find | None]
+
+
+class Finder:
+    """Finds what a policy asks for.
+
+    Args:
+        off: names of what is left alone, out of `KINDS`.
+        emails, phones: look for these too.
+        key_names: names that are secret beside the built-in ones.
+        ignored_names: names that are not.
+    """
+
+    def __init__(
+        self,
+        *,
+        off: Collection[str] = (),
+        emails: bool = False,
+        phones: bool = False,
+        key_names: Collection[str] = (),
+        ignored_names: Collection[str] = (),
+    ) -> None:
+        self.named = NamedValues(KeyNames(key_names, ignored_names), key_names, self.kind_of)
+        heads: dict[str, bytes] = {}
+        self._handlers: dict[str, _Handler] = {}
+        for number, one in enumerate(patterns.SECRETS):
+            if one.kind not in off:
+                heads[f"shape{number}"] = one.head
+                self._handlers[f"shape{number}"] = _shaped(one)
+        behind_sign: tuple[tuple[str, bytes, _Handler], ...] = (
+            (patterns.CARDS, patterns.CARD_HEAD, _card),
+            (patterns.IBANS, patterns.IBAN_HEAD, _iban),
+            (patterns.JWT, patterns.JWT_HEAD, _jwt),
+            (BEARER, patterns.AUTH_HEAD, self._auth),
+            (patterns.PHONES, patterns.PHONE_HEAD, _phone),
+            (f"{RULE}_flag", self.named.flag_head, self.named.after_flag),
+        )
+        anywhere: tuple[tuple[str, bytes, _Handler], ...] = (
+            (URLS, patterns.URL_HEAD, self._url),
+            (PRIVATE_KEYS, patterns.PEM_HEAD, _pem),
+            (patterns.EMAILS, patterns.EMAIL_HEAD, _email),
+            (RULE, self.named.head, self.named.after_name),
+        )
+        left_out = {*off, *(() if emails else (patterns.EMAILS,))}
+        left_out |= {*(() if phones else (patterns.PHONES,))}
+        if RULE in off:
+            left_out.add(f"{RULE}_flag")
+        heads |= {name: head for name, head, _ in behind_sign if name not in left_out}
+        free = {name: head for name, head, _ in anywhere if name not in left_out}
+        self._handlers |= {name: handler for name, _, handler in (*behind_sign, *anywhere)}
+        self._search = linear(_alternatives(heads, free, is_named=False))
+        # Only used on what the search found, which is short.
+        self._which = re.compile(_alternatives(heads, free, is_named=True))
+
+    def may_hold(self, data: bytes) -> bool:
+        """False when nothing can be found in the bytes, which may also be encoded as JSON."""
+        return self._search.search(data) is not None
+
+    def finds(self, data: bytes, work: Work) -> Iterator[Find]:
+        """What is to be replaced, from left to right, without overlap.
+
+        Raises:
+            SlowError: there is more than `work` allows.
+        """
+        search = self._search.search
+        at = end = 0
+        while (found := search(data, at)) is not None:
+            start, stop = found.span()
+            work.spend(stop - start)
+            which = self._which.match(data, start, stop)
+            group = which.lastgroup if which else None
+            if which is None or group is None:
+                at = start + 1
+                continue
+            begin = which.start(group)
+            find = self._handlers[group](data, begin, which.end(group), work)
+            if find is not None and find.start >= end:
+                yield find
+                end = at = find.end
+            else:
+                at = max(begin + 1, end)
+
+    def kind_of(self, value: bytes, work: Work) -> tuple[str, bytes]:
+        """Kind and canonical form of a value that a name told; `secret` where it has no shape.
+
+        So that a token has one pseudonym, whether its name or its shape told it.
+        """
+        if len(value) <= _MOST_OF_KIND and self.may_hold(value):
+            for find in self.finds(value, work):
+                if find.start == 0 and find.end == len(value) and find.rule != RULE:
+                    return find.kind, find.value
+                break
+        return UNSHAPED, value
+
+    def _auth(self, data: bytes, begin: int, stop: int, work: Work) -> Find | None:
+        start = stop - 8
+        found = patterns.AUTH_VALUE.match(data, start)
+        end = found.end() if found else stop
+        work.spend(end - begin)
+        value = data[start:end].rstrip(b".\\")
+        is_basic = data[begin : begin + 5].lower() == b"basic"
+        if not (checks.is_basic(value) if is_basic else checks.looks_random(value)):
+            return None
+        kind, canonical = self.kind_of(value.replace(b"\\", b""), work)
+        return Find(start, start + len(value), kind, canonical, b"", BEARER, begin)
+
+    def _url(self, data: bytes, begin: int, stop: int, work: Work) -> Find | None:
+        start = data.index(b":", begin + 3) + 1
+        end = stop - 1
+        value = data[start:end]
+        work.spend(end - begin)
+        return Find(start, end, *self.kind_of(value, work), b"", URLS, begin)
+
+
+def _alternatives(heads: dict[str, bytes], free: dict[str, bytes], *, is_named: bool) -> bytes:
+    def one(name: str, head: bytes) -> bytes:
+        return b"(?P<%s>%s)" % (name.encode(), head) if is_named else head
+
+    parts = [one(name, head) for name, head in free.items()]
+    if heads:
+        behind = b"|".join(one(name, head) for name, head in heads.items())
+        parts.append(rb"%s(?:%s)" % (_BEFORE, behind))
+    return b"|".join(parts) or rb"[^\x00-\xff]"
+
+
+def _shaped(shape: Pattern) -> _Handler:
+    tail = re.compile(shape.tail)
+
+    def find(data: bytes, begin: int, stop: int, work: Work) -> Find | None:
+        more = tail.match(data, stop)
+        end = more.end() if more else stop
+        work.spend(end - stop)
+        while end > stop and data[end - 1] in b".-":  # the end of a sentence
+            end -= 1
+        length = end - begin
+        if length < shape.min_bytes or (shape.max_bytes is not None and length > shape.max_bytes):
+            return None
+        value = data[begin:end]
+        if shape.check is not None and not shape.check(value):
+            return None
+        if shape.kind == SIGNATURES:
+            start = begin + value.index(b"=") + 1
+            return Find(start, end, UNSHAPED, data[start:end], b"", SIGNATURES, begin)
+        return Find(begin, end, shape.kind, value, b"", shape.kind, begin)
+
+    return find
+
+
+def _card(data: bytes, begin: int, _stop: int, work: Work) -> Find | None:
+    found = patterns.CARD_VALUE.match(data, begin)
+    if found is None:
+        return None
+    work.spend(found.end() - begin)
+    value = found[0]
+    while not (checks.is_card(value) and _ends_number(data, begin + len(value))):
+        # The groups behind it may be something else: an expiry date, the next number.
+        cut = max(value.rfind(sign) for sign in _CUTS)
+        if cut < 12:
+            return None
+        value = value[:cut]
+    end = begin + len(value)
+    digits = checks.digits_of(value)
+    quote = number_quote(data, begin, end) if len(digits) == len(value) else b""
+    return Find(begin, end, patterns.CARDS, digits, quote, patterns.CARDS, begin)
+
+
+def _ends_number(data: bytes, end: int) -> bool:
+    follows = data[end : end + 2]
+    return not is_word(follows[:1]) and not (follows[:1] == b"." and follows[1:].isdigit())
+
+
+def _iban(data: bytes, begin: int, _stop: int, work: Work) -> Find | None:
+    found = patterns.IBAN_VALUE.match(data, begin)
+    if found is None:
+        return None
+    work.spend(found.end() - begin)
+    value = found[0]
+    while not (checks.is_iban(value) and not is_word(data[begin + len(value) :][:1])):
+        cut = value.rfind(b" ")
+        if cut < 14:
+            return None
+        value = value[:cut]
+    end, plain = begin + len(value), value.replace(b" ", b"")
+    return Find(begin, end, patterns.IBANS, plain, b"", patterns.IBANS, begin)
+
+
+def _jwt(data: bytes, begin: int, _stop: int, work: Work) -> Find | None:
+    found = patterns.JWT_VALUE.match(data, begin)
+    work.spend(found.end() - begin if found else 8192)
+    value = found[0].rstrip(b".") if found else b""
+    if not checks.is_jwt_header(value):
+        return None
+    return Find(begin, begin + len(value), patterns.JWT, value, b"", patterns.JWT, begin)
+
+
+def _phone(data: bytes, begin: int, _stop: int, work: Work) -> Find | None:
+    found = patterns.PHONE_VALUE.match(data, begin)
+    if found is None:
+        return None
+    work.spend(found.end() - begin)
+    digits = checks.digits_of(found[0])
+    if not 9 <= len(digits) <= 15 or not _ends_number(data, found.end()):
+        return None
+    value = (b"+" if found[0].startswith(b"+") else b"") + digits
+    return Find(begin, found.end(), patterns.PHONES, value, b"", patterns.PHONES, begin)
+
+
+def _email(data: bytes, begin: int, stop: int, work: Work) -> Find | None:
+    before = _LOCAL_BEFORE.search(data[max(0, begin - 64) : begin])
+    start = behind_escape(data, begin - len(before[0]) if before else begin, begin)
+    is_plain = data[begin + 1 : begin + 2] == b"@"
+    domain = begin + (2 if is_plain else 4)
+    found = patterns.EMAIL_DOMAIN.match(data, domain)
+    work.spend(stop - start)
+    if found is None:
+        return None
+    value = data[start : begin + 1].lower() + b"@" + found[0].lower()
+    return Find(start, found.end(), patterns.EMAILS, value, b"", patterns.EMAILS, start)
+
+
+def _pem(data: bytes, begin: int, stop: int, work: Work) -> Find | None:
+    body = patterns.PEM_BODY.match(data, stop)
+    end = body.end() if body else stop
+    closing = patterns.PEM_END.match(data, end)
+    if closing is not None:
+        end = closing.end()
+    else:  # cut off
+        while end > stop and data[end - 1] in b"\\ \t\r\n,.:nr":
+            end -= 1
+    work.spend((end - begin) >> 2)
+    value = re.sub(rb"\\+[nr]|[\s\\]", b"", data[begin:end])
+    if PSEUDONYM.search(value):
+        return None
+    return Find(begin, end, PRIVATE_KEYS, value, b"", PRIVATE_KEYS, begin)
