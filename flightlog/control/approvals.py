@@ -73,9 +73,18 @@ class ApprovalQueue:
     Args:
         state: the state of the store.
         new_id: gives ids; one that is taken is asked for again.
+        redact: takes secrets out of arguments and names before they are written; the same
+            write has the same binding all the same. None leaves them.
     """
 
-    def __init__(self, state: SharedState, *, new_id: Callable[[], str] = _new_id) -> None:
+    def __init__(
+        self,
+        state: SharedState,
+        *,
+        new_id: Callable[[], str] = _new_id,
+        redact: Callable[[str], str] | None = None,
+    ) -> None:
+        self._redact = redact
         self._state = state
         self._new_id = new_id
         state.declare(*_TABLES)
@@ -93,6 +102,7 @@ class ApprovalQueue:
         Raises:
             StoreError: the state cannot be used; nothing is approved then.
         """
+        write = self._redacted(write)
         now_us, binding = _us(now_s), write.binding
         with self._state.transaction() as db:
             db.execute(_PRUNE, (now_us - _us(KEPT_S),))
@@ -113,6 +123,7 @@ class ApprovalQueue:
             StoreError: the state cannot be used, or the request is gone.
             DamagedError: the row is not what was asked for.
         """
+        write = self._redacted(write)
         now_us = _us(now_s)
         with self._state.transaction() as db:
             found = _brought_up(db, _row(db, approval_id), now_us)
@@ -165,9 +176,9 @@ class ApprovalQueue:
                 decided = replace(
                     found,
                     state=state,
-                    decided_by=clean_text(who),
+                    decided_by=self._clean(who),
                     decided_at_us=now_us,
-                    why=clean_text(why),
+                    why=self._clean(why),
                 )
                 _save(db, decided)
                 return decided
@@ -212,6 +223,25 @@ class ApprovalQueue:
         """
         now_us = _us(now_s)
         return [_seen(_approval(row), now_us) for row in self._state.read(_ALL)]
+
+    def _clean(self, text: str) -> str:
+        text = clean_text(text)
+        return text if self._redact is None else self._redact(text)
+
+    def _redacted(self, write: WriteRequest) -> WriteRequest:
+        """The write as it is kept."""
+        if self._redact is None:
+            return write
+        names: dict[str, Any] = {
+            name: self._clean(value)
+            for name in ("tool", "agent", "tenant", "task_id", "run_id")
+            if (value := getattr(write, name)) is not None
+        }
+        args = self._redact(write.args)
+        if args == write.args:
+            return replace(write, **names)
+        canonical = canonical_args(args)
+        return replace(write, **names, args=canonical.text, args_digest=canonical.digest)
 
     @property
     def _place(self) -> str:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from flightlog.control.breakers import Breakers
     from flightlog.control.shared_state import SharedState
     from flightlog.control.windows import Windows
+    from flightlog.redact.redactor import Redactor
 
 CONTROL_FOLDER: Final = "control"
 KILL_FILE: Final = "kill.json"
@@ -31,16 +32,27 @@ class Control:
         kill_switch: what is forbidden at the moment.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path | None, *, redactor: Redactor | None = None) -> None:
         # Absolute, so that a process that changes its folder still finds it.
         self._folder = None if folder is None else folder.absolute()
-        self._made: dict[str, Any] = {}
-        self.kill_switch = KillSwitch(self._file(KILL_FILE))
+        self._made: dict[str, Any] = {} if redactor is None else {"redactor": redactor}
+        self._redacts = folder is not None
+        self.kill_switch = KillSwitch(self._file(KILL_FILE), redact=self._redact)
 
     @classmethod
-    def at(cls, store: str | Path) -> Self:
-        """The control of a store: the same for all processes on it."""
-        return cls(Path(store) / CONTROL_FOLDER)
+    def at(
+        cls, store: str | Path, *, redactor: Redactor | None = None, records_all: bool = False
+    ) -> Self:
+        """The control of a store: the same for all processes on it.
+
+        Args:
+            store: its folder.
+            redactor: takes secrets out of what is written; None is that of the defaults.
+            records_all: take out nothing.
+        """
+        made = cls(Path(store) / CONTROL_FOLDER, redactor=redactor)
+        made._redacts = not records_all
+        return made
 
     @classmethod
     def in_process(cls) -> Self:
@@ -66,7 +78,7 @@ class Control:
         """Writes that wait for a yes or a no."""
         from flightlog.control.approvals import ApprovalQueue  # noqa: PLC0415 - loads sqlite3
 
-        return self._one("approvals", lambda: ApprovalQueue(self.state))
+        return self._one("approvals", lambda: ApprovalQueue(self.state, redact=self._redact))
 
     @property
     def state(self) -> SharedState:
@@ -84,6 +96,17 @@ class Control:
         """Closes it for good; a control of this process alone forgets what it held."""
         if "state" in self._made:
             self.state.close()
+
+    def _redact(self, text: str) -> str:
+        """A text as it is written into the store."""
+        if not self._redacts or self._folder is None or not text:
+            return text
+        from flightlog.control.redacting import redactor_at  # noqa: PLC0415 - loads re2
+        from flightlog.redact.policy import Redaction  # noqa: PLC0415
+
+        folder = self._folder
+        made: Redactor | None = self._one("redactor", lambda: redactor_at(folder, Redaction()))
+        return text if made is None else made.clean(text)
 
     def _one(self, name: str, make: Callable[[], T]) -> T:
         """The one member of this name. Without a lock, which a fork could leave held: of

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from flightlog.control.kill_file import DEFAULT_TIMEOUT_S, KillFile, Reading
@@ -40,9 +41,17 @@ class KillSwitch:
         path: the file; made with its folder when something is switched on. None: in
             this process only; a forked child goes on with a copy.
         timeout_s: longest wait for another process that switches, seconds.
+        redact: takes secrets out of who and why; None leaves them.
     """
 
-    def __init__(self, path: Path | None, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        *,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        redact: Callable[[str], str] | None = None,
+    ) -> None:
+        self._redact = redact
         self._file = None if path is None else KillFile(path, timeout_s=timeout_s)
         self._held = Reading()
         self._lock = threading.Lock()
@@ -111,6 +120,7 @@ class KillSwitch:
             StoreError: as `turn_on`.
         """
         rule.check()
+        rule = replace(rule, who=self._redacted(rule.who), why=self._redacted(rule.why))
         replaced: list[KillRule] = []
 
         def changed(before: Reading) -> tuple[KillRule, ...]:
@@ -148,6 +158,14 @@ class KillSwitch:
         if self.rules():
             self._change(changed, at_us=None)
         return tuple(removed)
+
+    def _redacted(self, text: str) -> str:
+        if self._redact is None:
+            return text
+        try:
+            return self._redact(text)
+        except Exception as error:  # what is to be stopped is stopped all the same
+            return f"left out: {type(error).__name__}"
 
     def _change(
         self, changed: Callable[[Reading], tuple[KillRule, ...]], *, at_us: int | None

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from flightlog.analysis.wording import counted
 from flightlog.errors import (
@@ -34,6 +34,9 @@ from flightlog.runtime.task import Task
 from flightlog.runtime.tools import Tool
 from flightlog.trace.clock import SystemClock, VirtualClock
 from flightlog.trace.vocab import Origin, stop_text
+
+if TYPE_CHECKING:
+    from flightlog.redact.redactor import Redactor
 
 __all__ = [
     "GoldenEntry",
@@ -124,8 +127,12 @@ class Trial:
 Factory: TypeAlias = Callable[[Trial], Agent]
 
 
-def load_suite(goldens: Path) -> list[GoldenEntry]:
+def load_suite(goldens: Path, *, redactor: Redactor | None = None) -> list[GoldenEntry]:
     """All golden tasks of a folder.
+
+    Args:
+        goldens: the folder.
+        redactor: of the recorder that candidates are recorded with.
 
     Raises:
         GoldenError: the folder is missing or empty, or a file in it is malformed.
@@ -135,7 +142,7 @@ def load_suite(goldens: Path) -> list[GoldenEntry]:
     files = task_files(goldens)
     tools_path = goldens / TOOLS_FILE
     tools = load_tools(tools_path) if tools_path.exists() else {}
-    rules = Rules(tools.values())
+    rules = Rules(tools.values(), redactor=redactor)
     entries = [_entry(path, tools, rules) for path in files]
     _check_distinct(entries)
     return entries
@@ -173,7 +180,7 @@ def replay_suite(
         raise GoldenError("the variant is empty", hint="Name this side, such as candidate.")
     if trials < 1:
         raise GoldenError(f"{trials} trials of each task", hint="Give 1 or more.")
-    entries = _chosen(load_suite(Path(goldens)), tasks)
+    entries = _chosen(load_suite(Path(goldens), redactor=recorder.redactor), tasks)
     session_id = session_id or str(uuid.uuid4())
     todo = [(entry, number) for number in range(trials) for entry in entries]
     done: list[TrialReport] = []

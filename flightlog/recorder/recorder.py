@@ -7,19 +7,23 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from flightlog.control.control import Control
+from flightlog.control.control import CONTROL_FOLDER, Control
+from flightlog.control.redacting import redactor_at
 from flightlog.errors import FlightlogError, StoreError
 from flightlog.recorder.background import BackgroundSealer
 from flightlog.recorder.disk import DISK, Disk
 from flightlog.recorder.frames import FrameType
 from flightlog.recorder.journal import Journal, JournalLimits
 from flightlog.recorder.layout import create_layout
+from flightlog.recorder.prepared import redacted_payloads
 from flightlog.recorder.records import event_payload, message_payload
+from flightlog.redact.events import EventRedactor
+from flightlog.redact.policy import Redaction
 from flightlog.trace.canonical import clean_text
 from flightlog.trace.events import Evaluation, Event, Gap, RunStopped, encode_event
 from flightlog.trace.messages import Message
@@ -27,6 +31,7 @@ from flightlog.trace.messages import Message
 SEEN_MESSAGES: Final = 1 << 17
 """How many message digests are remembered as stored; one forgotten is stored again."""
 
+_DEFAULT_REDACTION: Final = Redaction()
 _OF_NO_OPEN_RUN: Final = frozenset({Evaluation, Gap, RunStopped})
 _EVENT: Final = int(FrameType.EVENT)
 _MESSAGE: Final = int(FrameType.MESSAGE)
@@ -45,9 +50,11 @@ class Recorder:
 
     Attributes:
         control: kill switch, breakers, windows and approvals of the store.
+        redactor: takes secrets out of texts as this recorder does; None where it records all.
 
     Args:
         store: folder of the store; made when absent.
+        redaction: what is taken out before anything is written.
         seal_on_close: turn journals without a living writer into Parquet at `close`.
         sync_interval_s: longest time that an event is only with the kernel, in seconds.
         seal_at_bytes: size at which a journal is closed, and sealed by a process beside this.
@@ -56,12 +63,14 @@ class Recorder:
     Raises:
         StoreError: the folder is not a store, or cannot be written to.
         NewerFormatError: a newer flightlog made the store.
+        ConfigError: the key of the redaction cannot be used.
     """
 
     def __init__(
         self,
         store: str | Path,
         *,
+        redaction: Redaction = _DEFAULT_REDACTION,
         seal_on_close: bool = True,
         sync_interval_s: float = 1.0,
         seal_at_bytes: int = 64 << 20,
@@ -70,7 +79,11 @@ class Recorder:
     ) -> None:
         self._layout = create_layout(store, disk=disk)
         self.store_path = self._layout.root
-        self.control = Control.at(self.store_path)
+        self.redactor = redactor_at(self.store_path / CONTROL_FOLDER, redaction)
+        self._redacting = EventRedactor(self.redactor) if self.redactor else None
+        self.control = Control.at(
+            self.store_path, redactor=self.redactor, records_all=self.redactor is None
+        )
         self.dropped_events = 0
         self.last_error: str | None = None
         self._seal_on_close = seal_on_close
@@ -179,11 +192,14 @@ class Recorder:
             journal = self._journal
             if journal is None or journal.sync_error is not None:
                 journal = self._reopen()
-            payload = event_payload(event, self._layout, journal.sync_with_next)
-            if messages or self._unwritten_gap:
-                self._append_with_more(journal, payload, messages)
+            new = {m.digest: m for m in messages if m.digest not in self._seen}
+            payload, rows = self._payloads(event, new.values(), journal)
+            if rows or self._unwritten_gap:
+                self._append_with_more(journal, payload, rows)
             else:
                 journal.append(_EVENT, payload)
+            if new:
+                self._remember(new)
         except Exception as error:
             # Whatever it is, it must not take the agent down: it is counted and told.
             self._count_drop(error)
@@ -198,25 +214,33 @@ class Recorder:
             self._rotate(journal)
         return journal
 
+    def _payloads(
+        self, event: Event, messages: Collection[Message], journal: Journal
+    ) -> tuple[bytes, list[bytes]]:
+        """The event and its new messages as records, without what is not to be recorded."""
+        layout, on_new_file = self._layout, journal.sync_with_next
+        if self._redacting is not None:
+            return redacted_payloads(event, messages, self._redacting, layout, on_new_file)
+        rows = [message_payload(message, layout, on_new_file) for message in messages]
+        return event_payload(event, layout, on_new_file), rows
+
     def _append_with_more(
-        self, journal: Journal, payload: bytes, messages: Sequence[Message]
+        self, journal: Journal, payload: bytes, messages: Sequence[bytes]
     ) -> None:
-        """Appends a gap that is due, the messages that are new, and the event, in one `write`."""
-        new = {m.digest: m for m in messages if m.digest not in self._seen}
-        records = [
-            (_MESSAGE, message_payload(message, self._layout, journal.sync_with_next))
-            for message in new.values()
-        ]
+        """Appends a gap that is due, the messages and the event, in one `write`."""
+        records = [(_MESSAGE, message) for message in messages]
         records.append((_EVENT, payload))
         if self._unwritten_gap:
             records.insert(0, (_EVENT, encode_event(self._gap())))
         journal.append_all(records)
-        if len(self._seen) >= SEEN_MESSAGES:
-            self._seen.clear()
-        self._seen.update(new)
         if self._unwritten_gap:
             self._unwritten_gap = 0
             self._gaps += 1
+
+    def _remember(self, digests: Iterable[str]) -> None:
+        if len(self._seen) >= SEEN_MESSAGES:
+            self._seen.clear()
+        self._seen.update(digests)
 
     def _reopen(self) -> Journal:
         if self._is_closed:
@@ -236,7 +260,8 @@ class Recorder:
 
     def _count_drop(self, error: Exception) -> None:
         text = error.what if isinstance(error, FlightlogError) else str(error)
-        self.last_error = clean_text(f"{type(error).__name__}: {text}")
+        told = clean_text(f"{type(error).__name__}: {text}")
+        self.last_error = self._redacting.detail(told) if self._redacting else told
         self.dropped_events += 1
         if not self._unwritten_gap:
             self._gap_detail = self.last_error

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
-from flightlog.replay.cassette import Recording
+from flightlog.replay.cassette import Cassette
 from flightlog.runtime.agent import Agent
 from flightlog.runtime.policy import ApprovalRequest
+from flightlog.trace.canonical import canonical_json
 from flightlog.trace.vocab import Outcome
 
 
@@ -18,21 +18,30 @@ class RecordedApprover:
     named miss.
     """
 
-    def __init__(self, recordings: Iterable[Recording]) -> None:
-        calls = [call for recording in recordings for call in recording.tool_calls]
+    def __init__(self, cassette: Cassette) -> None:
+        self._rules = cassette.rules
+        calls = [call for recording in cassette.recordings for call in recording.tool_calls]
         denied = {
-            (call.tool_name, call.args_digest)
+            self._identity(call.tool_name, call.args or "")
             for call in calls
             if call.outcome is Outcome.APPROVAL_DENIED
         }
-        made = {(call.tool_name, call.args_digest) for call in calls if not call.outcome.is_refusal}
+        made = {
+            self._identity(call.tool_name, call.args or "")
+            for call in calls
+            if not call.outcome.is_refusal
+        }
         self._denied = denied - made
 
     def __call__(self, request: ApprovalRequest) -> bool:
-        return (request.tool, request.args_digest) not in self._denied
+        return self._identity(request.tool, canonical_json(request.args)) not in self._denied
+
+    def _identity(self, tool: str, args: str) -> tuple[str, str]:
+        # By the rules of the cassette: recordings hold pseudonyms where the request has values.
+        return (tool, self._rules[tool].args_of(args).digest)
 
 
-def without_people(agent: Agent, recordings: Iterable[Recording]) -> Agent:
+def without_people(agent: Agent, cassette: Cassette) -> Agent:
     """The agent with the recordings in the place of an approver that asks people.
 
     Else a replay would wait for a person, or spend an approval of production.
@@ -41,4 +50,4 @@ def without_people(agent: Agent, recordings: Iterable[Recording]) -> Agent:
     policy = agent.effective_policy
     if not getattr(policy.approver, "asks_people", False):
         return agent
-    return replace(agent, policy=replace(policy, approver=RecordedApprover(recordings)))
+    return replace(agent, policy=replace(policy, approver=RecordedApprover(cassette)))

@@ -21,8 +21,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from flightlog.redact.finds import SlowError
 from flightlog.replay.state import (
     EVERYTHING,
     ScopeTemplate,
@@ -32,6 +33,9 @@ from flightlog.replay.state import (
 )
 from flightlog.trace.canonical import CanonicalArgs, canonical_args, digest_of
 from flightlog.trace.vocab import Effect, Outcome
+
+if TYPE_CHECKING:
+    from flightlog.redact.redactor import Redactor
 
 KEY_VERSION: Final = "key/1"
 _IN_DOUBT: Final = frozenset({Outcome.TIMED_OUT, Outcome.INVALID_OUTPUT})
@@ -77,6 +81,7 @@ class ToolRule:
         changes_state: True for writes and consuming reads.
         schema: input schema whose defaults are filled in.
         volatile: argument paths that never take part in identity.
+        redactor: replaces in arguments what a recorder replaces in them.
     """
 
     name: str
@@ -86,9 +91,10 @@ class ToolRule:
     changes_state: bool
     schema: Mapping[str, Any] | None
     volatile: tuple[str, ...]
+    redactor: Redactor | None = None
 
     @classmethod
-    def of(cls, tool: Declared, *, where: str = "") -> ToolRule:
+    def of(cls, tool: Declared, *, where: str = "", redactor: Redactor | None = None) -> ToolRule:
         """The rule of a declared tool.
 
         Raises:
@@ -107,17 +113,36 @@ class ToolRule:
             changes_state=tool.effect.is_write or tool.is_consuming,
             schema=tool.input_schema,
             volatile=tuple(tool.volatile),
+            redactor=redactor,
         )
 
     @classmethod
-    def undeclared(cls, name: str) -> ToolRule:
+    def undeclared(cls, name: str, *, redactor: Redactor | None = None) -> ToolRule:
         """The rule of a tool that nobody declared: it may read and write everything."""
         everything = (ScopeTemplate.parse(EVERYTHING),)
-        return cls(name, Effect.UNKNOWN, everything, everything, True, None, ())  # noqa: FBT003
+        return cls(
+            name,
+            Effect.UNKNOWN,
+            everything,
+            everything,
+            changes_state=True,
+            schema=None,
+            volatile=(),
+            redactor=redactor,
+        )
 
     def args_of(self, raw: str) -> CanonicalArgs:
-        """Canonical arguments under this rule."""
-        return canonical_args(raw, schema=self.schema, volatile=self.volatile)
+        """Canonical arguments under this rule, as they are recorded."""
+        return self.recorded(canonical_args(raw, schema=self.schema, volatile=self.volatile))
+
+    def recorded(self, args: CanonicalArgs) -> CanonicalArgs:
+        """The arguments as a recorder keeps them: values that it replaces are replaced."""
+        if self.redactor is None:
+            return args
+        try:
+            return self.redactor.args(args)
+        except SlowError:  # a recorder would have left them out, so nothing matches them
+            return args
 
 
 class CallKey(NamedTuple):
@@ -139,16 +164,19 @@ class Rules:
 
     Args:
         tools: declarations; a name that is not among them is undeclared.
+        redactor: of the recorder of the candidate. Recordings hold pseudonyms where they held
+            secrets, so the candidate's calls are found only by theirs, under the same key.
     """
 
-    def __init__(self, tools: Iterable[Declared]) -> None:
-        self._by_name = {tool.name: ToolRule.of(tool) for tool in tools}
+    def __init__(self, tools: Iterable[Declared], *, redactor: Redactor | None = None) -> None:
+        self.redactor = redactor
+        self._by_name = {tool.name: ToolRule.of(tool, redactor=redactor) for tool in tools}
         self.declared: frozenset[str] = frozenset(self._by_name)
 
     def __getitem__(self, name: str) -> ToolRule:
         rule = self._by_name.get(name)
         if rule is None:
-            rule = self._by_name[name] = ToolRule.undeclared(name)
+            rule = self._by_name[name] = ToolRule.undeclared(name, redactor=self.redactor)
         return rule
 
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from flightlog.control.control import Control
 from flightlog.replay.approving import without_people
@@ -19,6 +20,9 @@ from flightlog.trace.clock import Clock, VirtualClock
 from flightlog.trace.events import Event, ToolCall
 from flightlog.trace.messages import Message
 from flightlog.trace.sink import Sink
+
+if TYPE_CHECKING:
+    from flightlog.redact.redactor import Redactor
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +45,8 @@ class Replayed:
 class _CallsOf:
     """A sink that passes everything on and remembers the tool calls."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, redactor: Redactor | None) -> None:
+        self.redactor = redactor
         self.calls: list[ToolCall] = []
         self._sink = sink
 
@@ -72,8 +77,8 @@ def replay(
         context: variant, trial and session of the run.
         clock: None is a virtual clock, moved by recorded durations.
     """
-    agent = without_people(agent, executor.cassette.recordings)
-    calls = _CallsOf(sink)
+    agent = without_people(agent, executor.cassette)
+    calls = _CallsOf(sink, executor.cassette.rules.redactor)
     clock = clock or VirtualClock()
     if is_async(agent.model.complete) or (agent.user and is_async(agent.user.reply)):
         # A thread of its own, since the caller (a notebook) may be inside an event loop.

@@ -152,7 +152,7 @@ def _args_of(rule: ToolRule, call: PendingCall) -> CanonicalArgs:
     """The arguments under the golden's declaration; mostly the candidate's is the same one."""
     tool = call.tool
     if tool and tool.volatile == rule.volatile and tool.input_schema == rule.schema:
-        return call.args
+        return rule.recorded(call.args)
     return rule.args_of(call.request.arguments)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from flightlog.redact.key_files import KEY_VARIABLE
+from flightlog.redact.pseudonyms import key_ids
 from flightlog.replay.cassette import RecordedCall
 from flightlog.replay.matching import CallKey, ToolRule
 from flightlog.trace.canonical import CanonicalArgs, canonical_json
@@ -32,7 +34,8 @@ def describe_difference(
     same_args = [call for call in recorded if call.args.digest == args.digest]
     if not same_args:
         near = min(recorded, key=lambda call: _distance(call.args, args))
-        return f"{args_difference(near.args, args)}; nearest recorded: step {near.call.step}"
+        what = f"{args_difference(near.args, args)}; nearest recorded: step {near.call.step}"
+        return what + _key_difference(rule, near.args, args)
     same_state = [call for call in same_args if call.signature == found.signature]
     if same_state:
         if found.is_repeat:
@@ -59,6 +62,21 @@ def args_difference(recorded: CanonicalArgs, args: CanonicalArgs) -> str:
     shown = "; ".join(changes[:MAX_DIFFERENCES])
     more = len(changes) - MAX_DIFFERENCES
     return f"{shown}; and {more} more" if more > 0 else shown or "arguments are equal"
+
+
+def _key_difference(rule: ToolRule, recorded: CanonicalArgs, args: CanonicalArgs) -> str:
+    """That two sides have pseudonyms under different keys; empty where it cannot be that."""
+    theirs, ours = key_ids(recorded.text), key_ids(args.text)
+    if not theirs or theirs & ours:
+        return ""
+    if rule.redactor is None:
+        return "; the recording holds pseudonyms, and this replay does not redact"
+    if not ours:
+        return ""
+    return (
+        f"; the recording's pseudonyms were made under another key ({', '.join(sorted(theirs))}, "
+        f"here {', '.join(sorted(ours))}): set {KEY_VARIABLE} to the key of the recording"
+    )
 
 
 def _changes(path: str, old: Any, new: Any) -> list[str]:

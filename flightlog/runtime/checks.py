@@ -114,7 +114,7 @@ def check_approval(call: PendingCall, gate: Gate) -> Refusal | None:
         tool_name=call.name,
         state_from="asked",
         state_to=decision.value,
-        detail=f"arguments {call.args.digest}{why}",
+        detail=f"arguments {_recorded_digest(call, gate)}{why}",
     )
     if decision is Decision.APPROVED:
         gate.memory.approve(call)
@@ -129,6 +129,16 @@ def check_approval(call: PendingCall, gate: Gate) -> Refusal | None:
         )
     reason = f"the write {call.name!r} was not approved{why}"
     return Refusal(Outcome.APPROVAL_DENIED, "approval_denied", reason)
+
+
+def _recorded_digest(call: PendingCall, gate: Gate) -> str:
+    """The digest of the arguments as they are recorded: that of the raw ones gives them away."""
+    if gate.redactor is None:
+        return call.args.digest
+    try:
+        return gate.redactor.args(call.args).digest
+    except Exception as error:
+        return f"not recorded ({type(error).__name__})"
 
 
 def _ask(call: PendingCall, gate: Gate) -> tuple[Decision, str]:

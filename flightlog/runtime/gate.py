@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from flightlog.control.breakers import Admittance
 from flightlog.control.control import Control
@@ -24,6 +25,9 @@ from flightlog.runtime.tools import Tool
 from flightlog.trace.clock import Clock
 from flightlog.trace.run_writer import RunWriter
 
+if TYPE_CHECKING:
+    from flightlog.redact.redactor import Redactor
+
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
@@ -42,6 +46,7 @@ class Gate:
         is_replay: recordings answer in the place of the tools' functions.
         tenant_budget: None where the policy sets none for the run's tenant.
         scrubber: None where the agent holds no credentials.
+        redactor: of the recorder; None where it records everything, or nothing.
         cancelled: set once the run is over or cancelled.
         reserved: what admitted calls reserved, by place.
         admitted: admitted calls that a breaker waits to hear of, by place.
@@ -62,6 +67,7 @@ class Gate:
     is_replay: bool = False
     tenant_budget: TenantBudget | None = None
     scrubber: Scrubber | None = None
+    redactor: Redactor | None = None
     reserved: dict[tuple[int, int], Reserved] = field(default_factory=dict)
     admitted: dict[tuple[int, int], Admittance] = field(default_factory=dict)
     seen_rules: set[KillRule] = field(default_factory=set)

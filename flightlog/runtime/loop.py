@@ -132,6 +132,7 @@ def _turns(agent: Agent, task: Task, around: _Around) -> Turns:
         executor=around.executor,
         cancel=around.cancel,
         scrubber=scrubber,
+        redactor=getattr(around.sink, "redactor", None),
     )
     return Turns(setup)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Generator
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from flightlog.control.control import Control
 from flightlog.runtime.agent import Agent
@@ -45,6 +45,9 @@ from flightlog.trace.messages import Message
 from flightlog.trace.run_writer import RunWriter
 from flightlog.trace.vocab import Actor, Outcome, StopReason
 
+if TYPE_CHECKING:
+    from flightlog.redact.redactor import Redactor
+
 _INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError)
 
 
@@ -56,6 +59,7 @@ class Setup:
         owns_control: the control ends with the run.
         cancel: cancels the run from outside.
         scrubber: takes the values of the agent's credentials out of texts.
+        redactor: of the recorder; None where it records everything, or nothing.
     """
 
     agent: Agent
@@ -68,6 +72,7 @@ class Setup:
     executor: ToolExecutor | None = None
     cancel: CancelToken | None = None
     scrubber: Scrubber | None = None
+    redactor: Redactor | None = None
 
 
 class Turns:
@@ -275,4 +280,5 @@ def _gate(setup: Setup, ledger: Ledger, over: CancelToken) -> Gate:
         is_replay=setup.executor is not None,
         tenant_budget=windows,
         scrubber=setup.scrubber,
+        redactor=setup.redactor,
     )
