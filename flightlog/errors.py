@@ -72,6 +72,10 @@ class NewerFormatError(StoreError):
     """A file that a newer flightlog wrote; this one refuses to guess at it."""
 
 
+class StoreKeyError(StoreError):
+    """A key of an encrypted store that is missing, wrong, or not a key."""
+
+
 class DamagedError(StoreError):
     """A journal, segment, manifest or blob whose bytes are not those that were written."""
 

@@ -12,6 +12,7 @@ import json
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,9 @@ from flightlog.analysis.prompts import full_prompt
 from flightlog.analysis.questions import question
 from flightlog.analysis.sql_files import VIEW_KEYS, VIEWS_FOLDER, sql_file, sql_text
 from flightlog.errors import UsageError
+from flightlog.recorder.chain import segment_schema
+from flightlog.recorder.encryption import encrypted_dataset, is_encrypted
+from flightlog.recorder.keys import StoreKeys
 from flightlog.recorder.store import Problem, Snapshot, Store
 from flightlog.recorder.verify import VerifyReport, require_intact
 from flightlog.trace.messages import Message
@@ -225,6 +229,9 @@ def connect(snapshots: Mapping[str, Snapshot]) -> duckdb.DuckDBPyConnection:
         # What the views are built on stays out of SHOW TABLES and of unqualified names.
         connection.execute("CREATE SCHEMA base")
         connection.execute("SET schema = 'base'")
+        if any(one.keys is not None for one in snapshots.values()):
+            # What DuckDB spills to the disk is not encrypted.
+            connection.execute("SET temp_directory = ''")
         _create_base(connection, "events", events_schema(), _event_parts(snapshots))
         _create_base(connection, "messages", messages_schema(), _message_parts(snapshots))
         for kind in ("model_call", "tool_call"):
@@ -239,15 +246,31 @@ def connect(snapshots: Mapping[str, Snapshot]) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-_Part = tuple[str, Sequence[Path], pa.Table]
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One of the two tables of one store."""
+
+    store: str
+    files: Sequence[Path]
+    unsealed: pa.Table
+    file_schema: pa.Schema
+    keys: StoreKeys | None
 
 
 def _event_parts(snapshots: Mapping[str, Snapshot]) -> list[_Part]:
-    return [(name, one.event_files, one.unsealed_events) for name, one in snapshots.items()]
+    schema = segment_schema()
+    return [
+        _Part(name, one.event_files, one.unsealed_events, schema, one.keys)
+        for name, one in snapshots.items()
+    ]
 
 
 def _message_parts(snapshots: Mapping[str, Snapshot]) -> list[_Part]:
-    return [(name, one.message_files, one.unsealed_messages) for name, one in snapshots.items()]
+    schema = messages_schema()
+    return [
+        _Part(name, one.message_files, one.unsealed_messages, schema, one.keys)
+        for name, one in snapshots.items()
+    ]
 
 
 def _create_base(
@@ -259,12 +282,18 @@ def _create_base(
     table always has them all.
     """
     pieces = []
-    for number, (store, files, unsealed) in enumerate(parts):
-        label = ConstantExpression(store).alias("store")
-        connection.register(f"_unsealed_{what}_{number}", unsealed)
+    for number, part in enumerate(parts):
+        label = ConstantExpression(part.store).alias("store")
+        connection.register(f"_unsealed_{what}_{number}", part.unsealed)
         found = {"unsealed": connection.table(f"_unsealed_{what}_{number}")}
-        if files:
-            paths = [_literal_path(path) for path in files]
+        encrypted = {path for path in part.files if part.keys and is_encrypted(path)}
+        if part.keys and encrypted:
+            # DuckDB has no cryptography of its own offline; it asks for what a query needs.
+            dataset = encrypted_dataset(part.keys, sorted(encrypted), part.file_schema)
+            connection.register(f"_encrypted_{what}_{number}", dataset)
+            found["encrypted"] = connection.table(f"_encrypted_{what}_{number}")
+        if plain := [path for path in part.files if path not in encrypted]:
+            paths = [_literal_path(path) for path in plain]
             found["sealed"] = connection.read_parquet(paths, union_by_name=True)
         for kind, relation in found.items():
             piece = f"{what}_{kind}_{number}"

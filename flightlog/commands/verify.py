@@ -31,3 +31,5 @@ def verify(store: Path) -> None:
         unsealed = f", {report.unsealed_events:,} of them not sealed yet"
     sizes = f"{counted(report.segments, 'segment')}, {counted(report.events, 'event')}"
     click.echo(f"ok: {sizes}{unsealed}")
+    for note in report.notes:
+        click.echo(f"note: {note}", err=True)

@@ -160,13 +160,14 @@ def stored_run_ids(store: str | Path) -> frozenset[str]:
     """
     # Parquet is needed for this alone; an import into another sink does without.
     import pyarrow.compute as pc  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
 
+    from flightlog.recorder.encryption import read_segment  # noqa: PLC0415
     from flightlog.recorder.store import Store  # noqa: PLC0415
 
-    snapshot = Store.open(Path(store)).snapshot()
+    opened = Store.open(Path(store))
+    snapshot = opened.snapshot()
     names = ["run_id", "origin"]
-    tables = [pq.ParquetFile(file).read(columns=names) for file in snapshot.event_files]
+    tables = [read_segment(opened.layout, file, columns=names) for file in snapshot.event_files]
     tables.append(snapshot.unsealed_events.select(names))
     found: set[str] = set()
     for table in tables:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from flightlog.errors import DamagedError, StoreError
+from flightlog.recorder.boxes import BOX_BYTES, boxed, is_box, read_box, unboxed
 from flightlog.recorder.layout import TEMPORARY_SUFFIX, Layout
 from flightlog.trace.canonical import digest_of, digest_of_pieces
 from flightlog.trace.slices import utf8_slices
@@ -27,25 +28,28 @@ def is_long(text: str) -> bool:
 def write_blob(layout: Layout, text: str) -> tuple[str, Path | None]:
     """Stores a text; its digest, and its file when it was not there before (and is not synced).
 
-    A long text is cleaned, hashed and written in slices, never copied as a whole.
+    A long text is cleaned, hashed and written in slices, never copied as a whole. With
+    a key it is encrypted.
 
     Raises:
         OSError: it is not stored.
     """
     size = sum(map(len, utf8_slices(text)))
     digest = digest_of_pieces(size, utf8_slices(text))
-    path = layout.blob_file(digest)
+    path = layout.blob_places(digest)[0]
+    key = None if layout.keys is None else layout.keys.first
     try:
-        if path.stat().st_size == size:
+        if path.stat().st_size == (size if key is None else size + BOX_BYTES):
             return digest, None
     except FileNotFoundError:
         layout.disk.mkdir(path.parent)
-    temporary = path.with_name(f".{digest}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
     disk = layout.disk
     try:
         descriptor = disk.create(temporary)
         try:
-            for piece in utf8_slices(text):
+            pieces = utf8_slices(text)
+            for piece in pieces if key is None else boxed(key, path.name, pieces):
                 disk.write_all(descriptor, piece)
         finally:
             disk.close(descriptor)
@@ -61,11 +65,12 @@ def read_blob(layout: Layout, digest: str) -> str:
 
     Raises:
         StoreError: there is no such blob.
+        StoreKeyError: it is encrypted and its key is not given.
         DamagedError: its bytes are not those that were written.
     """
     path = layout.blob_file(digest)
     try:
-        content = path.read_bytes()
+        content = path.read_bytes() if path.name == digest else read_box(layout.keys, path)
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(
             f"no blob {digest!r}",
@@ -87,9 +92,22 @@ def read_blob(layout: Layout, digest: str) -> str:
     return content.decode()
 
 
-def is_intact_file(path: Path) -> bool:
-    """True when the bytes of a blob are those that its name was made of; read in slices."""
+def is_intact_file(layout: Layout, path: Path) -> bool:
+    """True when the bytes of a blob are those that its name was made of; read in slices.
+
+    Raises:
+        StoreKeyError: it is encrypted and its key is not given.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
         pieces = iter(lambda: file.read(_READ_BYTES), b"")
-        return digest_of_pieces(size, pieces) == path.name
+        if digest_of_pieces(size, pieces) == path.name:
+            return True
+        if not is_box(path):
+            return False
+        file.seek(0)
+        try:
+            digest = digest_of_pieces(size - BOX_BYTES, unboxed(layout.keys, path, file))
+        except DamagedError:
+            return False
+    return any(key.blob_name(digest) == path.name for key in layout.keys or ())

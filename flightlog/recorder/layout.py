@@ -1,8 +1,9 @@
 """Where things lie in a store folder, and the check that a folder is one.
 
-FORMAT      journal/<id>.journal
+FORMAT      ENCRYPTION (of encrypted stores)      journal/<id>.journal
 events/date=YYYY-MM-DD/<id>.parquet      messages/date=YYYY-MM-DD/<id>.parquet
 blobs/<2>/<digest>      manifest/      quarantine/      control/ (no traces: kill switch, breakers)
+pins/ (runs that goldens hold)      pending/ (removals that are not finished)
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from flightlog.control.control import CONTROL_FOLDER
 from flightlog.errors import DamagedError, StoreError
 from flightlog.recorder.disk import DISK, Disk
 from flightlog.recorder.ids import day_of
+from flightlog.recorder.keys import StoreKeys
 from flightlog.trace.versions import FORMAT_VERSION, check_format
 
 FORMAT_WORD: Final = "flightlog"
@@ -43,6 +45,8 @@ _FOLDERS: Final = (
     "quarantine",
     CONTROL_FOLDER,  # so that it belongs to whoever records, and not to who switches first
 )
+_LATER_FOLDERS: Final = ("pins", "pending")
+"""Made when they are needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +72,22 @@ class Layout:
     Attributes:
         root: the store's folder.
         disk: what changes files in it.
+        keys: the keys that were given; None for a store that is not encrypted, without
+            any, and for who needs none.
     """
 
     root: Path
     disk: Disk = field(default=DISK, compare=False, repr=False)
+    keys: StoreKeys | None = field(default=None, compare=False, repr=False)
 
     @property
     def format_file(self) -> Path:
         return self.root / "FORMAT"
+
+    @property
+    def encryption_file(self) -> Path:
+        """Names the key of an encrypted store."""
+        return self.root / "ENCRYPTION"
 
     @property
     def journals(self) -> Path:
@@ -101,6 +113,14 @@ class Layout:
     def quarantine(self) -> Path:
         return self.root / "quarantine"
 
+    @property
+    def pins(self) -> Path:
+        return self.root / "pins"
+
+    @property
+    def pending(self) -> Path:
+        return self.root / "pending"
+
     def journal_file(self, journal_id: str) -> Path:
         """The journal of this id."""
         return self.journals / (journal_id + JOURNAL_SUFFIX)
@@ -119,7 +139,16 @@ class Layout:
         return self.blobs.is_dir() and next(self.blobs.iterdir(), None) is not None
 
     def blob_file(self, digest: str) -> Path:
-        """The blob of this digest.
+        """The file of the blob of this digest: the one that is there, or that it would get.
+
+        Raises:
+            StoreError: it is no digest; recorded texts never become paths.
+        """
+        places = self.blob_places(digest)
+        return next((path for path in places if path.exists()), places[0])
+
+    def blob_places(self, digest: str) -> list[Path]:
+        """Where the blob of this digest may lie, the place of a new one first.
 
         Raises:
             StoreError: it is no digest; recorded texts never become paths.
@@ -130,7 +159,9 @@ class Layout:
                 where=str(self.blobs),
                 hint="Blobs are named by 32 hex digits, as in the column result_blob.",
             )
-        return self.blobs / digest[:2] / digest
+        # A digest tells who knows the text that it is there, so encrypted blobs do not bear it.
+        names = [key.blob_name(digest) for key in self.keys or ()]
+        return [self.blobs / name[:2] / name for name in (*names, digest)]
 
     def journal_files(self) -> list[Path]:
         """All journals, oldest first."""
@@ -226,7 +257,7 @@ def create_layout(path: str | Path, *, disk: Disk = DISK) -> Layout:
 
 def _refuse_open_to_all(root: Path) -> None:
     """Refuses what anybody could put events into, or lead elsewhere."""
-    for folder in (root, *(root / name for name in _FOLDERS)):
+    for folder in (root, *(root / name for name in (*_FOLDERS, *_LATER_FOLDERS))):
         try:
             found = folder.lstat()
         except FileNotFoundError:

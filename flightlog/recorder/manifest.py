@@ -59,6 +59,7 @@ class SegmentEntry(msgspec.Struct, frozen=True, omit_defaults=True):
         rows: rows in the file.
         parts: where the rows come from; empty in format 1.
         dropped_sha256: of the file that holds the commitments of dropped rows.
+        key: id of the key that it is encrypted with; None where it is not.
     """
 
     path: str
@@ -67,6 +68,7 @@ class SegmentEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     rows: int
     parts: tuple[Part, ...] = ()
     dropped_sha256: str | None = None
+    key: str | None = None
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):

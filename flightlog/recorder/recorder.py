@@ -17,6 +17,7 @@ from flightlog.control.redacting import redactor_at
 from flightlog.errors import FlightlogError, StoreError
 from flightlog.recorder.background import BackgroundSealer
 from flightlog.recorder.disk import DISK, Disk
+from flightlog.recorder.encrypted import for_writing
 from flightlog.recorder.frames import FrameType
 from flightlog.recorder.journal import Journal, JournalLimits
 from flightlog.recorder.layout import create_layout
@@ -63,6 +64,7 @@ class Recorder:
     Raises:
         StoreError: the folder is not a store, or cannot be written to.
         NewerFormatError: a newer flightlog made the store.
+        StoreKeyError: the store is encrypted and its key is not given.
         ConfigError: the key of the redaction cannot be used.
     """
 
@@ -77,7 +79,7 @@ class Recorder:
         seal_after_s: float = 3600.0,
         disk: Disk = DISK,
     ) -> None:
-        self._layout = create_layout(store, disk=disk)
+        self._layout = for_writing(create_layout(store, disk=disk))
         self.store_path = self._layout.root
         self.redactor = redactor_at(self.store_path / CONTROL_FOLDER, redaction)
         self._redacting = EventRedactor(self.redactor) if self.redactor else None

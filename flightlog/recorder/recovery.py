@@ -8,8 +8,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from flightlog.errors import DamagedError
+from flightlog.recorder.encryption import read_segment
 from flightlog.recorder.layout import Layout, segment_files
 from flightlog.recorder.tables import events_table
 from flightlog.trace.events import RunStopped, encode_event
@@ -230,10 +231,8 @@ def _rows_of(
         if path.stem == except_journal:
             continue
         try:
-            rows = pq.read_table(
-                path, columns=names, filters=[("run_id", "in", run_ids)], partitioning=None
-            )
-        except (pa.ArrowException, OSError):
+            rows = read_segment(layout, path, columns=names, filters=[("run_id", "in", run_ids)])
+        except DamagedError:
             continue  # a damaged or foreign file is the finding of `verify` and `snapshot`
         if rows.num_columns == len(names):
             yield rows

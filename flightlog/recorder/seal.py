@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from flightlog.errors import FlightlogError, NewerFormatError
 from flightlog.recorder.chain import Chain, sealed_rows, segment_schema
+from flightlog.recorder.encrypted import for_writing
 from flightlog.recorder.frames import Buffer, Damage, FrameType
 from flightlog.recorder.journal import NEW_SUFFIX
 from flightlog.recorder.journal_reader import is_alive, mapped, read_header, read_records
@@ -88,9 +89,10 @@ def seal_store(store: Store, *, batch_bytes: int = BATCH_BYTES) -> SealReport:
 
     Raises:
         StoreError: the store cannot be written to.
+        StoreKeyError: it is encrypted and its key is not given; the journals stay as they are.
         OSError: the disk is full or fails; nothing is lost, seal again.
     """
-    layout = store.layout
+    layout = for_writing(store.layout)
     with sealing_lock(layout):
         seal = _Pass(layout, batch_bytes)
         state = store_state(layout)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from flightlog.recorder.chain import COMMITMENT, SALT
 from flightlog.recorder.disk import DiskFile
+from flightlog.recorder.encryption import writer_properties
 from flightlog.recorder.layout import TEMPORARY_SUFFIX, Layout
 from flightlog.recorder.manifest import Part, SegmentEntry
 from flightlog.trace.schema import FORMAT_KEY
@@ -23,7 +24,7 @@ _RANDOM_COLUMNS: Final = frozenset({SALT, COMMITMENT})
 
 
 class SegmentWriter:
-    """A segment in the making; nobody sees it before `publish`.
+    """A segment in the making; nobody sees it before `publish`. Encrypted where the store is.
 
     Attributes:
         rows: written so far.
@@ -43,6 +44,7 @@ class SegmentWriter:
         self._temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
         self._file: DiskFile | None = None
         self._writer: Any = None
+        self._key_id: str | None = None
 
     def write(self, table: pa.Table) -> None:
         """Adds rows; each call makes at least one row group."""
@@ -55,6 +57,7 @@ class SegmentWriter:
             self.rows += table.num_rows
 
     def _open(self, table: pa.Table) -> None:
+        self._key_id, encryption = writer_properties(self._layout)
         self._layout.disk.mkdir(self.path.parent)
         self._file = DiskFile(self._layout.disk, self._temporary)
         self._writer = pq.ParquetWriter(
@@ -68,10 +71,17 @@ class SegmentWriter:
             # the types stand in the Parquet schema, so not a second time beside it.
             use_dictionary=[n for n in table.schema.names if _repeats(table, n)],
             store_schema=False,
+            **encryption,
         )
 
-    def publish(self, parts: Sequence[Part] = ()) -> SegmentEntry:
+    def publish(
+        self, parts: Sequence[Part] = (), *, dropped_sha256: str | None = None
+    ) -> SegmentEntry:
         """Gives the complete file its name; the entry is for a manifest.
+
+        Args:
+            parts: where the rows come from.
+            dropped_sha256: of the file of its dropped rows, if there is one.
 
         Raises:
             OSError: the disk is full or fails.
@@ -84,7 +94,9 @@ class SegmentWriter:
         file.sync()
         file.close()
         path = self.path.relative_to(self._layout.root).as_posix()
-        entry = SegmentEntry(path, file.sha256, file.size, self.rows, tuple(parts))
+        entry = SegmentEntry(
+            path, file.sha256, file.size, self.rows, tuple(parts), dropped_sha256, self._key_id
+        )
         disk.rename(self._temporary, self.path)
         disk.sync_folder(self.path.parent)
         disk.sync_folder(self.path.parent.parent)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from flightlog.errors import StoreError
+from flightlog.errors import StoreError, StoreKeyError
 from flightlog.recorder.blobs import read_blob
 from flightlog.recorder.chain import segment_schema
+from flightlog.recorder.encrypted import for_writing, require_keys, with_keys
+from flightlog.recorder.encryption import open_segment
 from flightlog.recorder.frames import Damage, FrameType
 from flightlog.recorder.journal_reader import is_alive, read_header, read_records
+from flightlog.recorder.keys import StoreKeys
 from flightlog.recorder.layout import (
     DAMAGED_SUFFIX,
     MISFIT_SUFFIX,
@@ -52,6 +54,7 @@ class Snapshot:
         problems: damage, and files that do not belong to the store.
         lease: keeps the files from being removed as long as the snapshot is there.
         blob: reads the text of a blob by its digest; None where the store has no blobs.
+        keys: of the files that are encrypted.
     """
 
     event_files: tuple[Path, ...]
@@ -61,6 +64,7 @@ class Snapshot:
     problems: tuple[Problem, ...]
     lease: Lease | None = None
     blob: Callable[[str], str] | None = None
+    keys: StoreKeys | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +93,9 @@ class Store:
         Raises:
             StoreError: nothing is there, or it is not a store.
             NewerFormatError: a newer flightlog made it.
+            StoreKeyError: what is given as the key of an encrypted store is none.
         """
-        return cls(open_layout(path))
+        return cls(with_keys(open_layout(path)))
 
     @classmethod
     def create(cls, path: str | Path) -> Self:
@@ -98,8 +103,9 @@ class Store:
 
         Raises:
             StoreError: the path cannot become a store.
+            StoreKeyError: the store is encrypted and its key is not given.
         """
-        return cls(create_layout(path))
+        return cls(for_writing(create_layout(path)))
 
     def blob(self, digest: str) -> str:
         """The observation of this digest, checked against it.
@@ -110,15 +116,20 @@ class Store:
         """
         return read_blob(self.layout, digest)
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, *, without_keys: bool = False) -> Snapshot:
         """All that is recorded, at this moment.
 
         Journals are read before the manifests and these before segments are listed: what
         is sealed in between is then in both, and its journal is left out; what is merged
         in between counts as it was before.
 
+        Args:
+            without_keys: be content with what can be told of an encrypted store without its
+                keys: no crashed ends, and all segments are taken for its own.
+
         Raises:
             StoreError: a journal cannot be read by this user.
+            StoreKeyError: the store is encrypted and its key is not given.
             NewerFormatError: a newer flightlog wrote a part of the store.
         """
         layout, lease = self.layout, Lease(self.layout)
@@ -129,18 +140,20 @@ class Store:
             and (journal := _read_journal(path)) is not None
         ]
         state = store_state(layout)
+        if not without_keys:
+            require_keys(layout, state)
         listed_events = live_files(layout, layout.events, state)
         listed_messages = live_files(layout, layout.messages, state)
         sealed = {path.stem for path in listed_events} | state.sealed_journals
         journals = [journal for journal in journals if journal.path.stem not in sealed]
         unsealed = {journal.path.stem for journal in journals}
         problems = [problem for journal in journals for problem in journal.problems]
-        events = self._events(journals, problems)
+        events = self._events(journals, problems, has_keys=not without_keys)
         messages, misfits = messages_table([row for j in journals for row in j.messages])
         problems += [Problem(layout.journals, misfit.what) for misfit in misfits]
         trusted = {path: entry.bytes for path, entry in state.live.items()}
-        event_files = _own(self.path, listed_events, segment_schema(), trusted, problems)
-        message_files = _own(self.path, listed_messages, messages_schema(), trusted, problems)
+        event_files = _own(layout, listed_events, segment_schema(), trusted, problems)
+        message_files = _own(layout, listed_messages, messages_schema(), trusted, problems)
         problems += state.problems + self._quarantined() + links_in(layout)
         return Snapshot(
             tuple(event_files),
@@ -151,9 +164,12 @@ class Store:
             tuple(problems),
             lease,
             self.blob if layout.has_blobs else None,
+            layout.keys,
         )
 
-    def _events(self, journals: list[_Unsealed], problems: list[Problem]) -> pa.Table:
+    def _events(
+        self, journals: list[_Unsealed], problems: list[Problem], *, has_keys: bool
+    ) -> pa.Table:
         parts, running, ended = [], OpenRuns(), OpenRuns()
         for is_living in (True, False):
             payloads = [row for j in journals if j.is_alive is is_living for row in j.events]
@@ -166,7 +182,7 @@ class Store:
                     runs.carry(journal.open_runs)
             parts.append(table)
         crashed = ended.unfinished - running.unfinished - running.stopped
-        if crashed:
+        if crashed and has_keys:
             crashed -= stopped_in_segments(self.layout, crashed)
             ended.recall(self.layout, crashed)
             parts.append(ended.crashed_ends(crashed))
@@ -207,7 +223,7 @@ def _read_journal(path: Path) -> _Unsealed | None:
 
 
 def _own(
-    root: Path,
+    layout: Layout,
     paths: list[Path],
     schema: pa.Schema,
     trusted: dict[str, int],
@@ -219,8 +235,8 @@ def _own(
     """
     own = []
     for path in paths:
-        is_trusted = trusted.get(path.relative_to(root).as_posix()) == path.stat().st_size
-        what = None if is_trusted else _why_foreign(path, schema)
+        is_trusted = trusted.get(path.relative_to(layout.root).as_posix()) == path.stat().st_size
+        what = None if is_trusted else _why_foreign(layout, path, schema)
         if what is None:
             own.append(path)
         else:
@@ -228,17 +244,19 @@ def _own(
     return own
 
 
-def _why_foreign(path: Path, schema: pa.Schema) -> str | None:
+def _why_foreign(layout: Layout, path: Path, schema: pa.Schema) -> str | None:
     try:
-        found = pq.read_schema(path)
+        found = open_segment(layout, path).schema_arrow
+    except StoreKeyError as error:
+        return error.what
     except (pa.ArrowException, OSError) as error:
         return f"not a readable Parquet file ({str(error).splitlines()[0][:120]})"
     version = (found.metadata or {}).get(FORMAT_KEY)
     if version is None or not version.isdigit():
         return "not written by flightlog (no flightlog format in its metadata)"
     check_format(int(version), where=str(path))
-    for field in found:
-        index = schema.get_field_index(field.name)
-        if index < 0 or schema.field(index).type != field.type:
-            return f"has a column {field.name} of type {field.type}, which is not of its format"
+    for column in found:
+        index = schema.get_field_index(column.name)
+        if index < 0 or schema.field(index).type != column.type:
+            return f"has a column {column.name} of type {column.type}, which is not of its format"
     return None

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from flightlog.errors import DamagedError
+from flightlog.errors import DamagedError, StoreKeyError
 from flightlog.recorder.blobs import is_intact_file
+from flightlog.recorder.encrypted import encryption_notes, lacking_keys
+from flightlog.recorder.encryption import read_segment
 from flightlog.recorder.layout import Layout, Problem
 from flightlog.recorder.manifest import SegmentEntry, live_files, sha256_of, store_state
 from flightlog.recorder.store import Snapshot, Store
@@ -29,6 +30,8 @@ class VerifyReport:
         damaged: those of them that readers would take rows from: segments whose bytes
             have changed, or that are missing. Rows of such a store are not to be trusted.
         unsealed_events: those of the events that are in journals.
+        notes: what is no problem and yet to be known, one sentence each: what could not be
+            checked without the key of an encrypted store, and what in one is not encrypted.
     """
 
     segments: int
@@ -37,6 +40,7 @@ class VerifyReport:
     problems: tuple[Problem, ...]
     damaged: tuple[Problem, ...]
     unsealed_events: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def require_intact(store: Store) -> VerifyReport:
@@ -63,12 +67,16 @@ def verify_store(store: Store) -> VerifyReport:
     """Compares every segment's sha256 with the manifests, every blob with its
     name, and every journal record with its checksum.
 
+    Without the key of an encrypted store this holds for its segments and journals, not
+    for its blobs.
+
     Raises:
         NewerFormatError: a newer flightlog wrote a part of the store.
     """
     layout = store.layout
-    snapshot = store.snapshot()
     state = store_state(layout)
+    lacking = lacking_keys(layout, state)
+    snapshot = store.snapshot(without_keys=bool(lacking))
     known = dict(state.live)
     listed = [
         path
@@ -96,39 +104,57 @@ def verify_store(store: Store) -> VerifyReport:
         elif path.is_relative_to(layout.events):
             events += entry.rows
     damaged += [_missing(layout, entry) for entry in known.values()]
-    problems += [*damaged, *_damaged_blobs(layout), *_missing_blobs(layout, snapshot)]
-    return VerifyReport(checked, events, not problems, tuple(problems), tuple(damaged), unsealed)
+    blobs, unread = _damaged_blobs(layout)
+    problems += [*damaged, *blobs]
+    if not lacking:
+        problems += _missing_blobs(layout, snapshot)
+    notes = encryption_notes(layout, state, unread)
+    return VerifyReport(
+        checked, events, not problems, tuple(problems), tuple(damaged), unsealed, notes
+    )
 
 
 def _missing(layout: Layout, entry: SegmentEntry) -> Problem:
     return Problem(layout.root / entry.path, f"the segment is missing ({entry.rows} rows)")
 
 
-def _damaged_blobs(layout: Layout) -> list[Problem]:
-    return [
-        Problem(path, "the blob's bytes are not those that were written")
-        for path in sorted(layout.blobs.glob("*/*"))
-        if not path.name.startswith(".") and not is_intact_file(path)
-    ]
+def _damaged_blobs(layout: Layout) -> tuple[list[Problem], int]:
+    """Blobs that are damaged, and how many could not be read without their key."""
+    found, unread = [], 0
+    for path in sorted(layout.blobs.glob("*/*")):
+        if path.name.startswith("."):
+            continue
+        try:
+            is_intact = is_intact_file(layout, path)
+        except StoreKeyError:
+            unread += 1
+        else:
+            if not is_intact:
+                found.append(Problem(path, "the blob's bytes are not those that were written"))
+    return found, unread
 
 
 def _missing_blobs(layout: Layout, snapshot: Snapshot) -> list[Problem]:
     """Blobs that a row names and that are not there: observations and texts of messages."""
-    named = _named_blobs(snapshot.event_files, snapshot.unsealed_events, "result_blob")
-    named |= _named_blobs(snapshot.message_files, snapshot.unsealed_messages, "text_blob")
+    events, messages = snapshot.unsealed_events, snapshot.unsealed_messages
+    named = _named_blobs(layout, snapshot.event_files, events, "result_blob")
+    named |= _named_blobs(layout, snapshot.message_files, messages, "text_blob")
     there = {path.name for path in layout.blobs.glob("*/*")}
     return [
-        Problem(layout.blobs / digest[:2] / digest, "the blob is missing; a row names it")
-        for digest in sorted(named - there)
+        Problem(layout.blob_file(digest), f"the blob {digest} is missing; a row names it")
+        for digest in sorted(named)
+        if there.isdisjoint(path.name for path in layout.blob_places(digest))
     ]
 
 
-def _named_blobs(files: Iterable[Path], unsealed: pa.Table, column: str) -> set[str]:
+def _named_blobs(
+    layout: Layout, files: Iterable[Path], unsealed: pa.Table, column: str
+) -> set[str]:
     found = set(pc.unique(unsealed.column(column)).to_pylist())
     for path in files:
         try:
-            rows = pq.ParquetFile(path).read(columns=[column])
-        except (pa.ArrowException, OSError):
+            rows = read_segment(layout, path, columns=[column])
+        except DamagedError:
             continue  # damaged, which was found before
         if rows.num_columns:  # no such column before format 2
             found.update(pc.unique(rows.column(column)).to_pylist())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ def read_recordings(store: Store, run_ids: Sequence[str] | None = None) -> list[
     """
     snapshot = store.snapshot()
     wanted = None if run_ids is None else _one_of("run_id", run_ids)
-    tables = _tables(snapshot.event_files, snapshot.unsealed_events, wanted)
+    tables = _tables(store, snapshot.event_files, snapshot.unsealed_events, wanted)
     events = _events_by_run(tables)
     order = (
         sorted(run for run in events if run) if run_ids is None else list(dict.fromkeys(run_ids))
@@ -46,7 +46,7 @@ def read_recordings(store: Store, run_ids: Sequence[str] | None = None) -> list[
     if missing:
         raise UnknownNameError.of("run", missing[0], _all_run_ids(store), where=str(store.path))
     digests = {d for run_id in order for event in events[run_id] for d in _digests_of(event)}
-    messages = _messages(snapshot, digests, store.blob)
+    messages = _messages(store, snapshot, digests)
     return [
         Recording(tuple(sorted(events[run_id], key=lambda event: event.seq)), messages, store.blob)
         for run_id in order
@@ -60,10 +60,10 @@ def _one_of(column: str, values: Collection[str]) -> Any:
     return pc.field(column).isin(pa.array(list(values), pa.string()))
 
 
-def _tables(files: Iterable[Path], unsealed: pa.Table, wanted: Any) -> list[pa.Table]:
-    import pyarrow.parquet as pq  # noqa: PLC0415
+def _tables(store: Store, files: Iterable[Path], unsealed: pa.Table, wanted: Any) -> list[pa.Table]:
+    from flightlog.recorder.encryption import read_segment  # noqa: PLC0415
 
-    tables = [pq.read_table(file, filters=wanted, partitioning=None) for file in files]
+    tables = [read_segment(store.layout, file, filters=wanted) for file in files]
     return [*tables, unsealed if wanted is None else unsealed.filter(wanted)]
 
 
@@ -107,16 +107,14 @@ def _digests_of(event: Event) -> list[str]:
     return [*found, *getattr(event, "prompt_added", ())]
 
 
-def _messages(
-    snapshot: Snapshot, digests: Collection[str], read_blob: Callable[[str], str]
-) -> dict[str, Message]:
+def _messages(store: Store, snapshot: Snapshot, digests: Collection[str]) -> dict[str, Message]:
     found: dict[str, Message] = {}
     wanted = _one_of("digest", digests)
-    for table in _tables(snapshot.message_files, snapshot.unsealed_messages, wanted):
+    for table in _tables(store, snapshot.message_files, snapshot.unsealed_messages, wanted):
         for row in table.to_pylist():
             text, blob = row["text"], row.get("text_blob")  # no such column before format 2
             if blob is not None:
-                text = read_blob(blob)
+                text = store.blob(blob)
             requests = msgspec.json.decode(row["tool_requests"] or "[]", type=list[ToolRequest])
             found[row["digest"]] = Message(
                 role=row["role"],
@@ -130,5 +128,5 @@ def _messages(
 
 def _all_run_ids(store: Store) -> list[str]:
     snapshot = store.snapshot()
-    tables = _tables(snapshot.event_files, snapshot.unsealed_events, None)
+    tables = _tables(store, snapshot.event_files, snapshot.unsealed_events, None)
     return sorted({run_id for table in tables for run_id in table["run_id"].to_pylist()})
