@@ -23,8 +23,8 @@ def redacted_payloads(
     redacting: EventRedactor,
     layout: Layout,
     on_new_file: NewFile,
-) -> tuple[bytes, list[bytes]]:
-    """The event and its messages as records without what is not to be recorded.
+) -> tuple[bytes, list[bytes], str]:
+    """The event and its messages as records without what is not to be recorded, and its run.
 
     Args:
         event: any, also one with values that its columns cannot hold.
@@ -54,11 +54,11 @@ def redacted_payloads(
     if is_short and not values and why is None:
         payload = event_payload(event, layout, on_new_file)
         if len(payload) <= _WHOLE_BYTES and redacting.is_clean(event, payload):
-            return payload, rows
+            return payload, rows, event.run_id
     if _has_foreign_values(event):
         event = fitted(event)  # what is no text becomes one, and is looked at too
     event = redacting.event(event, values=values, without_messages=why)
-    return event_payload(event, layout, on_new_file), rows
+    return event_payload(event, layout, on_new_file), rows, event.run_id
 
 
 def _has_foreign_values(event: Event) -> bool:

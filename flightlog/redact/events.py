@@ -11,7 +11,6 @@ from flightlog.redact.redactor import Redactor
 from flightlog.redact.rewriting import (
     CONTENT_DIGESTS,
     MESSAGE_DIGESTS,
-    RUN_IDS,
     Rewriter,
     clean_labels,
     consequences,
@@ -136,7 +135,7 @@ class EventRedactor:
         changed = self._rewriter.references(event)
         count = values
         for name, text in texts_of(event).items():
-            after, found = self.redactor.text(text, work, is_id=name in RUN_IDS)
+            after, found = self.redactor.text(text, work)
             if found:
                 count += found
                 changed[name] = after
@@ -180,7 +179,7 @@ class EventRedactor:
             elif name == "prompt_added" and is_metadata and type(value) is tuple:
                 changed[name] = tuple(self._digest(str(one)) for one in value)
             elif type(value) is str and name not in MESSAGE_DIGESTS:
-                changed[name] = self._name(value, is_id=name in RUN_IDS)
+                changed[name] = self._name(value)
         if getattr(event, "labels", ()):
             changed["labels"] = self._labels_of(event) if is_metadata else ()
         if not is_metadata:
@@ -195,10 +194,10 @@ class EventRedactor:
             return ()
         return getattr(event, "labels", ()) if labels is None else labels
 
-    def _name(self, text: str, *, is_id: bool) -> str:
+    def _name(self, text: str) -> str:
         try:
             if len(text) <= _LONGEST_NAME:
-                return self.redactor.text(text, self.redactor.work(), is_id=is_id).text
+                return self.redactor.text(text, self.redactor.work()).text
         except Exception as error:
             self._counted(error)
         return f"<withheld:{self._digest(text)[:20]}>"

@@ -38,6 +38,7 @@ KINDS: Final = tuple(
 _BEFORE: Final = rb"(?:^|[^0-9A-Za-z_.]|\\[nrtbf]|\\u[0-9A-Fa-f]{4}|%[0-9A-Fa-f]{2}|[^0-9]\.)"
 _LOCAL_BEFORE: Final = re.compile(rb"[A-Za-z0-9._%+-]{0,64}\Z")
 _CUTS: Final = (b" ", b"+", b"-", b"%20", b"\xc2\xa0")
+_SHAPE: Final = "shape"
 _MOST_OF_KIND: Final = 4096
 _Handler = Callable[[bytes, int, int, Work], Find | None]
 
@@ -66,8 +67,8 @@ class Finder:
         self._handlers: dict[str, _Handler] = {}
         for number, one in enumerate(patterns.SECRETS):
             if one.kind not in off:
-                heads[f"shape{number}"] = one.head
-                self._handlers[f"shape{number}"] = _shaped(one)
+                heads[f"{_SHAPE}{number}"] = one.head
+                self._handlers[f"{_SHAPE}{number}"] = _shaped(one)
         behind_sign: tuple[tuple[str, bytes, _Handler], ...] = (
             (patterns.CARDS, patterns.CARD_HEAD, _card),
             (patterns.IBANS, patterns.IBAN_HEAD, _iban),
@@ -89,13 +90,18 @@ class Finder:
         heads |= {name: head for name, head, _ in behind_sign if name not in left_out}
         free = {name: head for name, head, _ in anywhere if name not in left_out}
         self._handlers |= {name: handler for name, _, handler in (*behind_sign, *anywhere)}
-        self._search = linear(_alternatives(heads, free, is_named=False))
-        # Only used on what the search found, which is short.
-        self._which = re.compile(_alternatives(heads, free, is_named=True))
+        self._search = linear(_alternatives(heads, free, is_named=False)).search
+        # Only used on what the search found, which is short. Shapes are many, so they are told
+        # apart in a second step.
+        shapes = {name: heads.pop(name) for name in tuple(heads) if name.startswith(_SHAPE)}
+        if shapes:
+            heads[_SHAPE] = b"|".join(shapes.values())
+        self._which = re.compile(_alternatives(heads, free, is_named=True)).match
+        self._which_shape = re.compile(_alternatives({}, shapes, is_named=True)).match
 
     def may_hold(self, data: bytes) -> bool:
         """False when nothing can be found in the bytes, which may also be encoded as JSON."""
-        return self._search.search(data) is not None
+        return self._search(data) is not None
 
     def finds(self, data: bytes, work: Work) -> Iterator[Find]:
         """What is to be replaced, from left to right, without overlap.
@@ -103,17 +109,23 @@ class Finder:
         Raises:
             SlowError: there is more than `work` allows.
         """
-        search = self._search.search
+        search, tell = self._search, self._which
         at = end = 0
         while (found := search(data, at)) is not None:
             start, stop = found.span()
-            work.spend(stop - start)
-            which = self._which.match(data, start, stop)
+            work.candidate()
+            which = tell(data, start, stop)
             group = which.lastgroup if which else None
             if which is None or group is None:
                 at = start + 1
                 continue
             begin = which.start(group)
+            if group == _SHAPE:
+                which = self._which_shape(data, begin, stop)
+                group = which.lastgroup if which else None
+                if which is None or group is None:
+                    at = begin + 1
+                    continue
             find = self._handlers[group](data, begin, which.end(group), work)
             if find is not None and find.start >= end:
                 yield find
@@ -146,11 +158,11 @@ class Finder:
         return Find(start, start + len(value), kind, canonical, b"", BEARER, begin)
 
     def _url(self, data: bytes, begin: int, stop: int, work: Work) -> Find | None:
-        start = data.index(b":", begin + 3) + 1
-        end = stop - 1
-        value = data[start:end]
-        work.spend(end - begin)
-        return Find(start, end, *self.kind_of(value, work), b"", URLS, begin)
+        found = patterns.URL_VALUE.match(data, begin, stop)
+        if found is None:
+            return None
+        start, end = found.span(1)
+        return Find(start, end, *self.kind_of(found[1], work), b"", URLS, begin)
 
 
 def _alternatives(heads: dict[str, bytes], free: dict[str, bytes], *, is_named: bool) -> bytes:
@@ -188,14 +200,14 @@ def _shaped(shape: Pattern) -> _Handler:
 
 
 def _card(data: bytes, begin: int, _stop: int, work: Work) -> Find | None:
-    found = patterns.CARD_VALUE.match(data, begin)
+    found = patterns.CARD_DIGITS.match(data, begin) or patterns.CARD_VALUE.match(data, begin)
     if found is None:
         return None
     work.spend(found.end() - begin)
     value = found[0]
     while not (checks.is_card(value) and _ends_number(data, begin + len(value))):
         # The groups behind it may be something else: an expiry date, the next number.
-        cut = max(value.rfind(sign) for sign in _CUTS)
+        cut = max(map(value.rfind, _CUTS))
         if cut < 12:
             return None
         value = value[:cut]

@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 
 UNSHAPED: Final = "secret"
 """Kind of a value that only its name or its place told."""
-MAX_STEPS: Final = 20_000
-"""Candidates in one event, a piece of 256 bytes looked at for one counting as one more."""
+MAX_STEPS: Final = 8_000
+"""Candidates in one event of up to 1 MiB; 256 bytes looked at for one count as one more."""
 
 
 class Find(NamedTuple):
@@ -59,17 +59,26 @@ class Work:
         self._ends_s = ends_s
         self._clock = clock
 
-    def spend(self, looked_at: int) -> None:
-        """Counts one candidate and the bytes that were looked at for it.
+    def candidate(self) -> None:
+        """Counts one candidate.
 
         Raises:
             SlowError: it was one too many, or the time is over.
         """
-        before = self._left
-        self._left = left = before - 1 - (looked_at >> 8)
+        self._left = left = self._left - 1
         if left < 0:
             raise SlowError("too many candidates")
-        if left >> 8 != before >> 8:
+        if not left & 255:
+            self.look()
+
+    def spend(self, looked_at: int) -> None:
+        """Counts the bytes that were looked at for a candidate.
+
+        Raises:
+            SlowError: it was one too many, or the time is over.
+        """
+        if looked_at > 255:
+            self._left -= looked_at >> 8
             self.look()
 
     def look(self) -> None:

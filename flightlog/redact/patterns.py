@@ -293,6 +293,7 @@ _CARD_START = rb"(?:[3-6][0-9]{3}|2[2-7][0-9]{2})"
 _GROUPS = _SEPARATOR.join([b"", rb"[0-9]{4}", rb"[0-9]{4}", rb"[0-9]"])
 _AMEX_GROUPS = _SEPARATOR.join([b"", rb"[0-9]{6}", rb"[0-9]{3}"])
 CARD_HEAD: Final = rb"%s(?:%s|%s)" % (_CARD_START, _GROUPS, _AMEX_GROUPS)
+CARD_DIGITS: Final = re.compile(rb"[0-9]{13,19}(?![0-9])")
 CARD_VALUE: Final = re.compile(rb"[0-9](?:(?:[ +-]|%20|\xc2\xa0)?[0-9]){11,18}")
 IBAN_HEAD: Final = rb"[A-Z]{2}[0-9]{2} ?[A-Z0-9]{4} ?[A-Z0-9]{4}"
 IBAN_VALUE: Final = re.compile(rb"[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?")
@@ -306,12 +307,18 @@ JWT_HEAD: Final = rb"eyJ[A-Za-z0-9_-]{6}"
 JWT_VALUE: Final = re.compile(
     rb"[A-Za-z0-9_-]{10,8192}\.[A-Za-z0-9_-]{10,16384}(?:\.[A-Za-z0-9_-]{0,8192}){0,3}"
 )
-PEM_HEAD: Final = rb"-----BEGIN[A-Z0-9 ]{0,32} PRIVATE KEY(?: BLOCK)?-----"
-PEM_BODY: Final = re.compile(rb"(?:[A-Za-z0-9+/=\s\\:,.]|-(?!-)){0,65536}")
-PEM_END: Final = re.compile(rb"-----END[A-Z0-9 ]{0,32} PRIVATE KEY(?: BLOCK)?-----")
+PEM_HEAD: Final = (
+    rb"-----BEGIN(?:[A-Z0-9 +]|%20){0,32}PRIVATE(?:[ +]|%20)KEY(?:[ +]BLOCK|%20BLOCK)?-----"
+)
+PEM_BODY: Final = re.compile(rb"(?:[A-Za-z0-9+/=\s\\:,.%]|-(?!-)){0,65536}")
+PEM_END: Final = re.compile(rb"-----END[A-Z0-9 +%]{0,60}-----")
 URL_HEAD: Final = (
-    rb"(?::|%3[Aa])(?:\\*/\\*/|%2[Ff]%2[Ff])"
-    rb"[^\x00-\x20/@:?#\"'<>\\]{0,64}:[^\x00-\x20/@\"'<>\\]{1,100}@"
+    rb"(?::|%3[Aa])(?:\\*/\\*/|%2[Ff]%2[Ff])[^\x00-\x20/@:?#%\"'<>\\]{0,64}(?::|%3[Aa])"
+    rb"[^\x00-\x20/@\"'<>\\]{1,100}(?:@|%40)"
+)
+URL_VALUE: Final = re.compile(
+    rb"(?::|%3[Aa])[^:%]{0,80}(?:%2[Ff]%2[Ff][^:%]{0,80})?(?::|%3[Aa])(.{1,100}?)(?:@|%40)",
+    re.DOTALL,
 )
 AUTH_HEAD: Final = rb"(?i:bearer|basic)(?: |%20|\+|\\{1,16}u0020){1,2}[A-Za-z0-9._~+/=-]{8}"
 AUTH_VALUE: Final = re.compile(rb"(?:[A-Za-z0-9._~+=-]|\\*/)+")

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, NoReturn
 
 from flightlog.redact.finder import Finder
-from flightlog.redact.finds import Find, Work
+from flightlog.redact.finds import MAX_STEPS, Find, Work
 from flightlog.redact.json_texts import Number, is_json, mapped, parsed, written
 from flightlog.redact.known import known_values, scrubber_of, search_of
 from flightlog.redact.linear import linear
-from flightlog.redact.named import RULE
 from flightlog.redact.patterns import PERSONAL
 from flightlog.redact.policy import Redaction
 from flightlog.redact.pseudonyms import PSEUDONYM, Pseudonyms
@@ -22,6 +21,8 @@ WINDOW_CHARS: Final = 1 << 20
 """Longer texts are looked at in windows, so that memory does not grow with them."""
 _PER_LIMIT_BYTES: Final = 8 << 20
 _WORK_OF_START_S: Final = 60.0
+_BYTES_PER_KNOWN: Final = 512
+"""What finding a known value again costs beside other candidates."""
 
 
 class Redacted(NamedTuple):
@@ -74,8 +75,9 @@ class Redactor:
 
     def work(self, size_bytes: int = 0) -> Work:
         """The most that one event of that size may cost."""
-        scale = max(1.0, size_bytes / _PER_LIMIT_BYTES)
-        return Work(time.monotonic() + self.redaction.max_seconds * scale)
+        ends_s = self.redaction.max_seconds * max(1.0, size_bytes / _PER_LIMIT_BYTES)
+        steps = MAX_STEPS * max(1, size_bytes >> 20)
+        return Work(time.monotonic() + ends_s, steps=steps)
 
     def is_clean(self, data: bytes) -> bool:
         """True when nothing can be found in a text, or in an encoded event."""
@@ -89,7 +91,7 @@ class Redactor:
         """
         return self.text(text, self.work(len(text))).text
 
-    def text(self, text: str, work: Work, *, is_id: bool = False) -> Redacted:
+    def text(self, text: str, work: Work) -> Redacted:
         """The text with pseudonyms; the same object where nothing was found.
 
         What was JSON stays JSON: a number that is replaced becomes a text.
@@ -97,15 +99,13 @@ class Redactor:
         Args:
             text: any; a lone surrogate stays as it is.
             work: what it may cost.
-            is_id: the text names something that others look for: only secrets are replaced
-                in it, not what merely could be a card number.
 
         Raises:
             SlowError: there is too much to look at.
         """
         if len(text) > WINDOW_CHARS:
             return self._long(text, work)
-        return self._whole(text, work, is_id=is_id)
+        return self._whole(text, work)
 
     def args(self, args: CanonicalArgs) -> CanonicalArgs:
         """Canonical arguments as they are recorded, with the digest of what is recorded.
@@ -164,10 +164,19 @@ class Redactor:
             done = find.end
         return b"".join([*parts, data[done:]])
 
-    def without_known(self, text: str, data: bytes) -> Redacted:
-        """The text without known values; `data` is its UTF-8."""
+    def without_known(self, text: str, data: bytes, work: Work) -> Redacted:
+        """The text without known values; `data` is its UTF-8.
+
+        Raises:
+            SlowError: there are too many.
+        """
         if self._known is None or not self._may_hold_known(data):
             return Redacted(text, 0)
+        at, search = 0, self._known_search
+        while search is not None and (found := search.search(data, at)) is not None:
+            at = found.span()[1]
+            work.candidate()
+            work.spend(_BYTES_PER_KNOWN)
         after = self._known.clean(text)
         if after == text:
             return Redacted(text, 0)
@@ -178,17 +187,15 @@ class Redactor:
             return False
         return self._known_search is None or self._known_search.search(data) is not None
 
-    def _whole(self, text: str, work: Work, *, is_id: bool = False) -> Redacted:
+    def _whole(self, text: str, work: Work) -> Redacted:
         data = text.encode("utf-8", "surrogatepass")
         if self.is_clean(data):
             return Redacted(text, 0)
         work.look()
-        before, count = self.without_known(text, data)
+        before, count = self.without_known(text, data, work)
         if count:
             data = before.encode("utf-8", "surrogatepass")
         finds = self.finds(data, work)
-        if is_id:
-            finds = [one for one in finds if one.kind not in PERSONAL and one.rule != RULE]
         if not finds:
             return Redacted(before, count)
         after = self.replaced(data, finds).decode("utf-8", "surrogatepass")

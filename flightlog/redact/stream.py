@@ -62,7 +62,7 @@ class StreamRedactor:
         finds = []
         if not redactor.is_clean(data):
             work.look()
-            text, known = redactor.without_known(self._held, data)
+            text, known = redactor.without_known(self._held, data, work)
             self.values += known
             if known:
                 data = text.encode("utf-8", "surrogatepass")
