@@ -195,7 +195,7 @@ class Recorder:
             if journal is None or journal.sync_error is not None:
                 journal = self._reopen()
             new = {m.digest: m for m in messages if m.digest not in self._seen}
-            payload, rows = self._payloads(event, new.values(), journal)
+            payload, rows, run_id = self._payloads(event, new.values(), journal)
             if rows or self._unwritten_gap:
                 self._append_with_more(journal, payload, rows)
             else:
@@ -206,25 +206,25 @@ class Recorder:
             # Whatever it is, it must not take the agent down: it is counted and told.
             self._count_drop(error)
             return None
-        if type(event.run_id) is not str:
+        if type(run_id) is not str:
             pass  # was written as text, and is nobody's to go on with
         elif type(event) is RunStopped:
-            self._open_runs.pop(event.run_id, None)
+            self._open_runs.pop(run_id, None)
         elif type(event) not in _OF_NO_OPEN_RUN:
-            self._open_runs[event.run_id] = None
+            self._open_runs[run_id] = None
         if journal.is_due:
             self._rotate(journal)
         return journal
 
     def _payloads(
         self, event: Event, messages: Collection[Message], journal: Journal
-    ) -> tuple[bytes, list[bytes]]:
-        """The event and its new messages as records, without what is not to be recorded."""
+    ) -> tuple[bytes, list[bytes], str]:
+        """The event and its new messages as records, and its run, as they are to be recorded."""
         layout, on_new_file = self._layout, journal.sync_with_next
         if self._redacting is not None:
             return redacted_payloads(event, messages, self._redacting, layout, on_new_file)
         rows = [message_payload(message, layout, on_new_file) for message in messages]
-        return event_payload(event, layout, on_new_file), rows
+        return event_payload(event, layout, on_new_file), rows, event.run_id
 
     def _append_with_more(
         self, journal: Journal, payload: bytes, messages: Sequence[bytes]
