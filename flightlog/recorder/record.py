@@ -13,6 +13,7 @@ from flightlog.recorder.ids import new_run_id
 from flightlog.recorder.recorder import Recorder
 from flightlog.trace.clock import SystemClock
 from flightlog.trace.events import Label, RunStarted
+from flightlog.trace.fitting import fitted_text
 from flightlog.trace.messages import Message
 from flightlog.trace.run_writer import RunWriter
 from flightlog.trace.vocab import RunStatus, StopReason
@@ -60,12 +61,14 @@ def record(
     """
     fields = _checked(run_started_fields)
     if labels:
-        fields["labels"] = tuple(Label(str(key), str(value)) for key, value in labels.items())
+        fields["labels"] = tuple(
+            Label(fitted_text(key), fitted_text(value)) for key, value in labels.items()
+        )
     owned = None if isinstance(store, Recorder) else Recorder(store)
     sink = owned or store
     assert isinstance(sink, Recorder)
     try:
-        run = _Run(sink, run_id or new_run_id(), clock=SystemClock())
+        run = _Run(sink, new_run_id() if run_id is None else run_id, clock=SystemClock())
         run.started(messages=messages, **fields)
         try:
             yield run
@@ -90,9 +93,16 @@ def _checked(fields: dict[str, Any]) -> dict[str, Any]:
 
 def _end_of(error: BaseException) -> dict[str, Any]:
     reason = StopReason.CANCELLED if isinstance(error, _CANCELLATIONS) else StopReason.CRASHED
-    text = str(error)
+    text = fitted_text(_said_by(error))
     return {
         "status": reason.status,
         "stop_reason": reason,
         "stop_detail": f"{type(error).__name__}: {text}" if text else type(error).__name__,
     }
+
+
+def _said_by(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # of somebody's own class
+        return ""

@@ -10,12 +10,6 @@ from typing import Any, Final
 import msgspec
 
 from flightlog.recorder.blobs import INLINE_BYTES, is_long, write_blob
-from flightlog.recorder.fitting import (
-    FLAG_SURROGATES,
-    MAX_TEXT_BYTES,
-    fitted,
-    fitted_text,
-)
 from flightlog.recorder.layout import Layout
 from flightlog.trace.events import (
     Evaluation,
@@ -27,6 +21,12 @@ from flightlog.trace.events import (
     ToolCall,
     ToolIntent,
     encode_event,
+)
+from flightlog.trace.fitting import (
+    FLAG_SURROGATES,
+    MAX_TEXT_BYTES,
+    fitted,
+    fitted_text,
 )
 from flightlog.trace.messages import Message, ToolRequest
 from flightlog.trace.slices import is_valid_utf8, utf8_size
@@ -79,8 +79,7 @@ def event_payload(event: Event, layout: Layout, on_new_file: NewFile) -> bytes:
 def _with_blob(event: ToolCall, layout: Layout, on_new_file: NewFile) -> ToolCall:
     text = event.result or ""
     digest, new_file = write_blob(layout, text)
-    if new_file is not None:
-        on_new_file(new_file)
+    on_new_file(new_file)
     flag = event.result_flag or (None if is_valid_utf8(text) else FLAG_SURROGATES)
     return msgspec.structs.replace(event, result=None, result_blob=digest, result_flag=flag)
 
@@ -113,8 +112,7 @@ def message_payload(message: Message, layout: Layout, on_new_file: NewFile) -> b
     text, blob, size = message.text, None, None
     if text is not None and is_long(text):
         blob, new_file = write_blob(layout, text)
-        if new_file is not None:
-            on_new_file(new_file)
+        on_new_file(new_file)
         size, text = utf8_size(text), None
     requests = _requests_text(message.tool_requests) if message.tool_requests else None
     row = MessageRow(

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
-from flightlog.recorder.fitting import fitted_number, fitted_text
 from flightlog.recorder.rows import decoded_rows
 from flightlog.trace.events import EVENT_TYPES
+from flightlog.trace.fitting import fitted_number, fitted_text
 from flightlog.trace.schema import (
     LABELS,
     TIMESTAMP,

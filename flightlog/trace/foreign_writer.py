@@ -28,7 +28,9 @@ from flightlog.trace.slices import cut_to_bytes, is_valid_utf8, text_slices, utf
 MAX_VALUE_BYTES: Final = 1 << 22
 """Longest text, in UTF-8, of a value that is not text itself; a text is kept whole."""
 MAX_PARTS: Final = 500_000
-"""Most items of lists and objects in one value."""
+"""Most items of lists and objects in a value of plain JSON."""
+MAX_ODD_PARTS: Final = 100_000
+"""Most of them in any other value, which is looked at item by item."""
 MAX_LEVELS: Final = 100
 """Deepest nesting that is kept; what readers of JSON take differs from 128 to 1,000."""
 MAX_SHOWN_CHARS: Final = 4_096
@@ -119,7 +121,7 @@ class ForeignWriter:
     def __init__(self, max_bytes: int = MAX_VALUE_BYTES) -> None:
         self._pieces: list[str] = []
         self._left = max_bytes
-        self._parts = MAX_PARTS
+        self._parts = MAX_ODD_PARTS
         self._notes: dict[str, None] = {}
         self._frames: list[_Frame] = []
 

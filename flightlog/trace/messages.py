@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -19,6 +19,7 @@ from flightlog.trace.slices import (
     utf8_size,
 )
 
+_TEXTS: Final = frozenset({str, type(None)})
 _encode = msgspec.json.Encoder().encode
 
 
@@ -56,17 +57,21 @@ class Message(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def digest(self) -> str:
         """32 hex digits over all fields; equal messages have equal digests."""
+        if not self._is_of_texts():
+            return self.cleaned.digest
         try:
             if self.is_long:
                 size = sum(map(len, json_pieces(self)))
                 return digest_of_pieces(size, json_pieces(self))
             return digest_of_bytes(_encode(self))
-        except Exception:  # a lone surrogate, or a field that is no text
-            return digest_of_bytes(b"".join(json_pieces(self.cleaned)))
+        except UnicodeEncodeError:
+            return digest_of_bytes(_encode(self.cleaned))
 
     @property
     def is_long(self) -> bool:
         """True when a text in it is looked at in slices only."""
+        if not self._is_of_texts():
+            return False
         if self.text is not None and len(self.text) > SLICE_CHARS:
             return True
         requests = self.tool_requests
@@ -97,14 +102,23 @@ class Message(msgspec.Struct, frozen=True, dict=True):
         )
 
     def _is_clean(self) -> bool:
-        texts = [self.role, self.text, self.tool_call_id, self.name]
-        if type(self.tool_requests) is not tuple:
+        if not self._is_of_texts():
             return False
+        texts = [self.role, self.text, self.tool_call_id, self.name]
         for request in self.tool_requests:
-            if type(request) is not ToolRequest:
-                return False
             texts += [request.id, request.name, request.arguments]
-        return all(one is None or (type(one) is str and is_valid_utf8(one)) for one in texts)
+        return all(one is None or is_valid_utf8(one) for one in texts)
+
+    def _is_of_texts(self) -> bool:
+        """False when a field holds something else, which nobody but its builder has checked."""
+        texts = (self.role, self.text, self.tool_call_id, self.name)
+        if type(self.tool_requests) is not tuple or not _TEXTS.issuperset(map(type, texts)):
+            return False
+        return all(
+            type(one) is ToolRequest
+            and type(one.id) is type(one.name) is type(one.arguments) is str
+            for one in self.tool_requests
+        )
 
 
 def json_pieces(message: Message, *, chars: int = SLICE_CHARS) -> Iterator[bytes]:

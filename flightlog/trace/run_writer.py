@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from flightlog.trace.canonical import digest_of_bytes, digest_of_text
 from flightlog.trace.clock import Clock, SystemClock
@@ -22,10 +22,24 @@ from flightlog.trace.events import (
     ToolCall,
     ToolIntent,
 )
+from flightlog.trace.fitting import fitted, fitted_text
 from flightlog.trace.foreign import args_fields, value_text
 from flightlog.trace.messages import Message, PromptDelta
 from flightlog.trace.sink import Sink
 from flightlog.trace.slices import SLICE_CHARS, utf8_size
+from flightlog.trace.vocab import (
+    Actor,
+    Effect,
+    FinishReason,
+    Origin,
+    Outcome,
+    RunStatus,
+    ServedHow,
+    StopReason,
+)
+
+_ENUMS: Final = (Actor, Effect, FinishReason, Origin, Outcome, RunStatus, ServedHow, StopReason)
+_PLAIN: Final = frozenset((str, int, float, bool, type(None), *_ENUMS))
 
 
 class RunWriter:
@@ -39,7 +53,7 @@ class RunWriter:
     """
 
     def __init__(self, sink: Sink, run_id: str, *, clock: Clock | None = None) -> None:
-        self.run_id = run_id
+        self.run_id = run_id if type(run_id) is str else fitted_text(run_id)
         self._sink = sink
         self._clock = clock
         self._lock = threading.RLock()
@@ -55,7 +69,7 @@ class RunWriter:
 
     def started(self, *, messages: Sequence[Message] = (), **fields: Any) -> bool:
         """Writes `run_started`; fields are those of `RunStarted`."""
-        return self._write(RunStarted, fields, messages)
+        return self._write(RunStarted, fields, messages, is_plain=_are_plain(fields))
 
     def model_call(
         self,
@@ -75,10 +89,12 @@ class RunWriter:
         with self._lock:
             digests = tuple(message.digest for message in prompt)
             delta = PromptDelta.between(self._prompt, digests, base_seq=self._prompt_seq)
-            bodies = [*prompt[delta.kept :], *([output] if output else [])]
+            bodies = [*prompt[delta.kept :], *([output] if output is not None else [])]
             if digests:
                 self._prompt, self._prompt_seq = digests, self._seq
-            fields.setdefault("tool_requests", len(output.tool_requests) if output else None)
+            is_plain = _are_plain(fields)
+            if output is not None and type(output.tool_requests) in (tuple, list):
+                fields.setdefault("tool_requests", len(output.tool_requests))
             return self._write(
                 ModelCall,
                 {
@@ -86,10 +102,11 @@ class RunWriter:
                     "prompt_kept": delta.kept,
                     "prompt_added": delta.added,
                     "prompt_messages": len(digests) if digests else None,
-                    "output_digest": output.digest if output else None,
+                    "output_digest": output.digest if output is not None else None,
                     **fields,
                 },
                 bodies,
+                is_plain=is_plain,
             )
 
     def tool_call(self, *, result: Any = None, **fields: Any) -> bool:
@@ -114,27 +131,28 @@ class RunWriter:
                 fields.setdefault("result_digest", digest_of_text(result))
                 fields["result_bytes"] = utf8_size(result)
             fields["result"] = result
-        return self._write(ToolCall, _with_args(fields))
+        fields = _with_args(fields)
+        return self._write(ToolCall, fields, is_plain=_are_plain(fields))
 
     def tool_intent(self, **fields: Any) -> bool:
         """Writes the intent of a write, durably; False means: do not call the tool."""
         fields = _with_args(fields)
         fields.pop("args_flag", None)
-        return self._write(ToolIntent, fields, durable=True)
+        return self._write(ToolIntent, fields, durable=True, is_plain=_are_plain(fields))
 
     def state_changed(self, *, durable: bool = True, **fields: Any) -> bool:
         """Writes a change of a guardrail's state; fields are those of `StateChanged`."""
-        return self._write(StateChanged, fields, durable=durable)
+        return self._write(StateChanged, fields, durable=durable, is_plain=_are_plain(fields))
 
     def stopped(self, **fields: Any) -> bool:
         """Writes `run_stopped`, durably; fields are those of `RunStopped`."""
         if self._clock and "duration_ms" not in fields:
             fields["duration_ms"] = self._elapsed_ms(self._clock)
-        return self._write(RunStopped, fields, durable=True)
+        return self._write(RunStopped, fields, durable=True, is_plain=_are_plain(fields))
 
     def evaluation(self, **fields: Any) -> bool:
         """Writes a judgement on the run; fields are those of `Evaluation`."""
-        return self._write(Evaluation, fields)
+        return self._write(Evaluation, fields, is_plain=_are_plain(fields))
 
     def _elapsed_ms(self, clock: Clock) -> float:
         # Whole microseconds; cheaper than round().
@@ -147,6 +165,7 @@ class RunWriter:
         messages: Sequence[Message] = (),
         *,
         durable: bool = False,
+        is_plain: bool,
     ) -> bool:
         with self._lock:
             clock = self._clock
@@ -158,8 +177,15 @@ class RunWriter:
             fields["run_id"] = self.run_id
             fields["seq"] = self._seq
             event = event_type(**fields)
+            if not is_plain:
+                event = fitted(event)
             self._seq += 1
             return self._sink.emit(event, messages=messages, durable=durable)
+
+
+def _are_plain(fields: dict[str, Any]) -> bool:
+    """False when some field needs a closer look before it goes into an event."""
+    return _PLAIN.issuperset(map(type, fields.values()))
 
 
 def _with_args(fields: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ MAX_TEXT_BYTES: Final = 1 << 19
 """Longest text, in UTF-8, of a column that has no blob: arguments, an answer, an error, a label."""
 FLAG_SURROGATES: Final = f"{LOSSY}lone surrogates as U+FFFD"
 
+_SHORT_BYTES: Final = 4_096  # of what stands in a column of numbers until it is put aside
 _INT64: Final = range(-(2**63), 2**63)
 _FLAGS: Final = {"args": "args_flag", "result": "result_flag"}
 _WHOLE: Final = frozenset({"result"})  # is in a blob where it is long
@@ -50,7 +51,7 @@ def fitted(event: Event) -> Event:
 
 def fitted_text(value: Any) -> str:
     """A value as text of at most `MAX_TEXT_BYTES`, with the rest of it named at its end."""
-    text = value if type(value) is str else value_text(value)[0]
+    text = value if type(value) is str else value_text(value, max_bytes=MAX_TEXT_BYTES)[0]
     return _cut(text) if _is_too_long(text) else clean_text(text)
 
 
@@ -82,10 +83,10 @@ def _flag(name: str, before: Any, value: Any) -> str | None:
 def fitted_number(value: Any, kind: type[int] | type[float]) -> Any:
     """A number as Python's own; as text, which no such column takes, where it is none."""
     if type(value) is int:
-        return value if value in _INT64 else value_text(value)[0]
+        return value if value in _INT64 else _short(value)
     if type(value) is float:
         return value if kind is float or not value.is_integer() else int(value)
-    text = clean_text(value_text(value)[0])[:MAX_TEXT_BYTES]
+    text = _short(value)
     try:
         number = int(text) if kind is int else float(text)
     except ValueError:
@@ -94,8 +95,12 @@ def fitted_number(value: Any, kind: type[int] | type[float]) -> Any:
     return number if is_number else text
 
 
+def _short(value: Any) -> str:
+    return clean_text(value_text(value, max_bytes=_SHORT_BYTES)[0][:_SHORT_BYTES])
+
+
 def _fitted_bool(value: Any) -> Any:
-    return value if type(value) is bool else clean_text(value_text(value)[0])[:MAX_TEXT_BYTES]
+    return value if type(value) is bool else _short(value)
 
 
 def _fitted_texts(value: Any) -> Any:
