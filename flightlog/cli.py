@@ -34,6 +34,8 @@ COMMANDS = {
     "plot": ("flightlog.commands.plot:plot", "Plot budget usage."),
     "seal": ("flightlog.commands.seal:seal", "Turn finished journals into Parquet."),
     "verify": ("flightlog.commands.verify:verify", "Check every byte of a store."),
+    "keygen": ("flightlog.commands.keygen:keygen", "Make a key for encrypted stores."),
+    "decrypt": ("flightlog.commands.decrypt:decrypt", "Show an encrypted file of a store."),
     "kill": ("flightlog.commands.kill:kill", "Stop agents that run, or what they may do."),
     "approvals": (
         "flightlog.commands.approvals:approvals",

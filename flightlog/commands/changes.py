@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flightlog.errors import StoreError
+from flightlog.errors import FlightlogError
 
 if TYPE_CHECKING:
     from flightlog.trace.events import StateChanged
@@ -36,8 +36,8 @@ def record_changes(store: Path, changes: Sequence[StateChanged]) -> str | None:
         # The journal stays for the next one that seals: nobody should wait for that here.
         with Recorder(store, seal_on_close=False) as recorder:
             kept = [recorder.emit(change, durable=True) for change in changes]
-    except StoreError as error:
-        return f"{error.where}: {error.what}"
+    except FlightlogError as error:
+        return f"{error.where}: {error.what}" if error.where else error.what
     return None if all(kept) else (recorder.last_error or "unknown")
 
 

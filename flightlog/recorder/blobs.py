@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from flightlog.errors import DamagedError, StoreError
-from flightlog.recorder.boxes import BOX_BYTES, boxed, is_box, read_box, unboxed
+from flightlog.recorder.boxes import BOX_BYTES, box_key_id, boxed, read_box, unboxed
 from flightlog.recorder.layout import TEMPORARY_SUFFIX, Layout
 from flightlog.trace.canonical import digest_of, digest_of_pieces
 from flightlog.trace.slices import utf8_slices
@@ -98,16 +98,32 @@ def is_intact_file(layout: Layout, path: Path) -> bool:
     Raises:
         StoreKeyError: it is encrypted and its key is not given.
     """
+    try:
+        digest_of_blob(layout, path)
+    except DamagedError:
+        return False
+    return True
+
+
+def digest_of_blob(layout: Layout, path: Path) -> str:
+    """The digest of the text in a file of blobs/, checked against its name.
+
+    Raises:
+        StoreKeyError: it is encrypted and its key is not given.
+        DamagedError: its bytes are not those that were written.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
-        pieces = iter(lambda: file.read(_READ_BYTES), b"")
-        if digest_of_pieces(size, pieces) == path.name:
-            return True
-        if not is_box(path):
-            return False
-        file.seek(0)
-        try:
+        digest = digest_of_pieces(size, iter(lambda: file.read(_READ_BYTES), b""))
+        if digest == path.name:
+            return digest
+        if box_key_id(path) is not None:
+            file.seek(0)
             digest = digest_of_pieces(size - BOX_BYTES, unboxed(layout.keys, path, file))
-        except DamagedError:
-            return False
-    return any(key.blob_name(digest) == path.name for key in layout.keys or ())
+            if any(key.blob_name(digest) == path.name for key in layout.keys or ()):
+                return digest
+    raise DamagedError(
+        "the blob's bytes are not those that were written",
+        where=str(path),
+        hint="Restore the file from a copy of the store.",
+    )

@@ -67,10 +67,15 @@ def boxed(key: StoreKey, name: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
     yield encryptor.tag
 
 
-def is_box(path: Path) -> bool:
-    """True when a file begins like one."""
+def box_key_id(path: Path) -> str | None:
+    """The id of the key that a file is encrypted with; None when it does not begin like a box."""
     with path.open("rb") as file:
-        return file.read(len(_MAGIC)) == _MAGIC
+        head = file.read(_HEAD_BYTES)
+    return _key_id(head) if head.startswith(_MAGIC) else None
+
+
+def _key_id(head: bytes) -> str:
+    return head[len(_MAGIC) : len(_MAGIC) + _ID_BYTES].hex()
 
 
 def read_box(keys: StoreKeys | None, path: Path) -> bytes:
@@ -97,7 +102,7 @@ def unboxed(keys: StoreKeys | None, path: Path, file: BinaryIO) -> Iterator[byte
     head = file.read(_HEAD_BYTES)
     if left < 0 or not head.startswith(_MAGIC):
         raise _damaged(path)
-    key_id = head[len(_MAGIC) : len(_MAGIC) + _ID_BYTES].hex()
+    key_id = _key_id(head)
     key = None if keys is None else keys.get(key_id)
     if key is None:
         raise StoreKeyError(

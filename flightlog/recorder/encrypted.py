@@ -1,21 +1,24 @@
 """Whether a store is encrypted, with which key, and whether that key is at hand.
 
-The file ENCRYPTION names the key by its id. It is written by whoever first records or
-seals with a key; from then on nothing is sealed into the store without that key.
+The file ENCRYPTION names the key by its id. A store gets it when it is made with a key,
+or by `rekey`; from then on nothing is sealed into the store without that key. A key that
+is given for a store that is not encrypted is an error too, and never made light of.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from dataclasses import replace
+from pathlib import Path
 
 import msgspec
 
 from flightlog.errors import DamagedError, StoreKeyError
-from flightlog.recorder.boxes import require_cryptography
+from flightlog.recorder.boxes import box_key_id, require_cryptography
 from flightlog.recorder.keys import KEY_FILE_VARIABLE, StoreKey, given_keys
-from flightlog.recorder.layout import Layout, write_file
-from flightlog.recorder.manifest import StoreState, sealing_lock
+from flightlog.recorder.layout import Layout, segment_files, write_file
+from flightlog.recorder.manifest import StoreState, manifest_files, sealing_lock
 
 
 class Encryption(msgspec.Struct, frozen=True):
@@ -55,15 +58,22 @@ def with_keys(layout: Layout) -> Layout:
     keys = given_keys()
     if keys is None:
         return layout
+    file = os.environ.get(KEY_FILE_VARIABLE)
+    if file and Path(file).resolve().is_relative_to(layout.root.resolve()):
+        raise StoreKeyError(
+            "the key lies in the store that it is for, so whoever has the one has both",
+            where=file,
+            hint=f"Move it elsewhere, and name its new place in {KEY_FILE_VARIABLE}.",
+        )
     told = encryption_of(layout)
     return replace(layout, keys=keys if told is None else keys.led_by(told.key))
 
 
 def for_writing(layout: Layout) -> Layout:
-    """The layout for who records into a store or seals: a key that is given encrypts it.
+    """The layout for who records into a store or seals: a new one with a key is encrypted.
 
     Raises:
-        StoreKeyError: the store is encrypted and its key is not given.
+        StoreKeyError: the store is encrypted and its key is not given, or the other way round.
         MissingExtraError: the package `cryptography` is not installed.
     """
     layout = with_keys(layout)
@@ -74,8 +84,18 @@ def for_writing(layout: Layout) -> Layout:
     if encryption_of(layout) is None:
         with sealing_lock(layout):
             if encryption_of(layout) is None:
+                _refuse_plain(layout)
                 set_encryption(layout, layout.keys.first)
     return replace(layout, keys=layout.keys.led_by(required_key(layout).id))
+
+
+def _refuse_plain(layout: Layout) -> None:
+    if segment_files(layout.events) or layout.journal_files() or manifest_files(layout):
+        raise StoreKeyError(
+            "a key is given, and the store is not encrypted",
+            where=str(layout.root),
+            hint=f"Encrypt it with flightlog rekey, or unset {KEY_FILE_VARIABLE}.",
+        )
 
 
 def set_encryption(layout: Layout, key: StoreKey) -> None:
@@ -90,9 +110,7 @@ def writing_key(layout: Layout) -> StoreKey | None:
     Raises:
         StoreKeyError: the store is encrypted and its key is not given.
     """
-    if encryption_of(layout) is not None:
-        return required_key(layout)
-    return None if layout.keys is None else layout.keys.first
+    return None if encryption_of(layout) is None else required_key(layout)
 
 
 def required_key(layout: Layout) -> StoreKey:
@@ -130,24 +148,31 @@ def lacking_keys(layout: Layout, state: StoreState) -> list[str]:
     return sorted(needed.difference(() if layout.keys is None else layout.keys.ids))
 
 
-def encryption_notes(layout: Layout, state: StoreState, unread_blobs: int) -> tuple[str, ...]:
-    """What is to be known of a store that is encrypted, or was meant to be.
+def encryption_notes(layout: Layout, state: StoreState, *, unread: int) -> tuple[str, ...]:
+    """What is to be known of an encrypted store, one sentence each; none of another.
 
     Args:
-        layout: the store.
+        layout: the store, with the keys that are given.
         state: of its manifests.
-        unread_blobs: blobs whose key is not given.
+        unread: blobs whose key is not given.
     """
     notes = []
     if lacking := lacking_keys(layout, state):
         notes.append(
-            f"not checked without key {', '.join(lacking)}: what is in the segments, "
-            f"which blobs they name, and {unread_blobs} blobs"
+            f"not checked without key {', '.join(lacking)}: what the segments hold beyond their "
+            f"sha256, and which blobs they name"
         )
-    if encryption_of(layout) is not None:
-        plain = sum(entry.key is None for entry in state.live.values())
-        if plain:
-            notes.append(f"{plain} segments are older than the key and not encrypted")
+    if unread:
+        notes.append(f"not checked without their keys: {unread} blobs")
+    told = encryption_of(layout)
+    if told is not None:
+        others = [entry for entry in state.live.values() if entry.key != told.key]
+        blobs = [path for path in layout.blob_files() if box_key_id(path) != told.key]
+        if others or blobs:
+            notes.append(
+                f"{len(others)} segments and {len(blobs)} blobs are not encrypted with the "
+                f"store's key {told.key}; flightlog rekey encrypts them"
+            )
     return tuple(notes)
 
 
@@ -161,5 +186,5 @@ def _lacking(layout: Layout, key_ids: Collection[str]) -> StoreKeyError:
     return StoreKeyError(
         what,
         where=str(layout.root),
-        hint=f"Set {KEY_FILE_VARIABLE} to the file of that key. Without it nobody can read it.",
+        hint=f"Set {KEY_FILE_VARIABLE} to the file of that key; it may hold several, one a line.",
     )

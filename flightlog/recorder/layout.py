@@ -163,6 +163,11 @@ class Layout:
         names = [key.blob_name(digest) for key in self.keys or ()]
         return [self.blobs / name[:2] / name for name in (*names, digest)]
 
+    def blob_files(self) -> list[Path]:
+        """All blobs, by name."""
+        paths = self.blobs.glob("*/*")
+        return sorted(path for path in paths if not path.name.startswith("."))
+
     def journal_files(self) -> list[Path]:
         """All journals, oldest first."""
         return _files(self.journals, f"*{JOURNAL_SUFFIX}")

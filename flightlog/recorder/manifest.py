@@ -29,7 +29,7 @@ MERGED_PREFIX: Final = "m-"
 
 _READ_BYTES: Final = 1 << 20
 
-Why = Literal["seal", "compact", "erase", "retain", "checkpoint"]
+Why = Literal["seal", "compact", "erase", "retain", "rekey", "checkpoint"]
 
 
 class Part(msgspec.Struct, frozen=True, omit_defaults=True):

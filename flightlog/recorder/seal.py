@@ -28,7 +28,6 @@ from flightlog.recorder.layout import (
     TORN_SUFFIX,
     Layout,
     Problem,
-    write_file,
 )
 from flightlog.recorder.manifest import (
     Part,
@@ -39,6 +38,7 @@ from flightlog.recorder.manifest import (
     sha256_of,
     store_state,
 )
+from flightlog.recorder.quarantine import put_aside, read_aside
 from flightlog.recorder.recovery import OpenRuns, stopped_in_segments
 from flightlog.recorder.segment import SegmentWriter
 from flightlog.recorder.store import Store
@@ -228,21 +228,19 @@ def _batches(seal: _Pass, path: Path, data: Buffer) -> Iterator[_Batch]:
 
 def _put_aside(seal: _Pass, path: Path, data: Buffer, damage: Damage) -> None:
     seal.problems.append(Problem(path, damage.what))
-    seal.layout.disk.mkdir(seal.layout.quarantine)
     suffix = TORN_SUFFIX if damage.is_torn else DAMAGED_SUFFIX
     target = seal.layout.quarantine / f"{path.stem}-{damage.start}{suffix}"
-    write_file(seal.layout, target, data[damage.start : damage.end])
+    put_aside(seal.layout, target, data[damage.start : damage.end])
 
 
 def _put_misfits_aside(seal: _Pass, path: Path, misfits: list[Misfit]) -> None:
     if not misfits:
         return
     seal.problems += [Problem(path, misfit.what) for misfit in misfits]
-    seal.layout.disk.mkdir(seal.layout.quarantine)
     target = seal.layout.quarantine / f"{path.stem}{MISFIT_SUFFIX}"
-    before = set(target.read_bytes().splitlines()) if target.exists() else set()
+    before = set(read_aside(seal.layout, target).splitlines()) if target.exists() else set()
     lines = {misfit.payload for misfit in misfits} | before
-    write_file(seal.layout, target, b"".join(line + b"\n" for line in sorted(lines)))
+    put_aside(seal.layout, target, b"".join(line + b"\n" for line in sorted(lines)))
 
 
 def _unseen(messages: pa.Table, digests: set[str]) -> pa.Table:

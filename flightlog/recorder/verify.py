@@ -108,7 +108,7 @@ def verify_store(store: Store) -> VerifyReport:
     problems += [*damaged, *blobs]
     if not lacking:
         problems += _missing_blobs(layout, snapshot)
-    notes = encryption_notes(layout, state, unread)
+    notes = encryption_notes(layout, state, unread=unread)
     return VerifyReport(
         checked, events, not problems, tuple(problems), tuple(damaged), unsealed, notes
     )
@@ -121,9 +121,7 @@ def _missing(layout: Layout, entry: SegmentEntry) -> Problem:
 def _damaged_blobs(layout: Layout) -> tuple[list[Problem], int]:
     """Blobs that are damaged, and how many could not be read without their key."""
     found, unread = [], 0
-    for path in sorted(layout.blobs.glob("*/*")):
-        if path.name.startswith("."):
-            continue
+    for path in layout.blob_files():
         try:
             is_intact = is_intact_file(layout, path)
         except StoreKeyError:
@@ -139,7 +137,7 @@ def _missing_blobs(layout: Layout, snapshot: Snapshot) -> list[Problem]:
     events, messages = snapshot.unsealed_events, snapshot.unsealed_messages
     named = _named_blobs(layout, snapshot.event_files, events, "result_blob")
     named |= _named_blobs(layout, snapshot.message_files, messages, "text_blob")
-    there = {path.name for path in layout.blobs.glob("*/*")}
+    there = {path.name for path in layout.blob_files()}
     return [
         Problem(layout.blob_file(digest), f"the blob {digest} is missing; a row names it")
         for digest in sorted(named)
