@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any, Final
 
@@ -60,6 +60,7 @@ _UPDATE = (
     "UPDATE approvals SET state = ?, created_us = ?, expires_us = ?, decided_by = ?, "
     "decided_us = ?, why = ?, taken_by = ? WHERE id = ?"
 )
+_FORGET = "DELETE FROM approvals WHERE run_id = ? OR taken_by = ?"
 _PRUNE = "DELETE FROM approvals WHERE expires_us < ?"
 
 
@@ -242,6 +243,18 @@ class ApprovalQueue:
             return replace(write, **names)
         canonical = canonical_args(args)
         return replace(write, **names, args=canonical.text, args_digest=canonical.digest)
+
+    def forget(self, run_ids: Collection[str]) -> None:
+        """Removes the requests of some runs, and every byte of them from the file.
+
+        Raises:
+            StoreError: the state cannot be used; do it again.
+        """
+        with self._state.transaction() as db:
+            for run_id in run_ids:
+                name = clean_text(run_id)
+                db.execute(_FORGET, (name, name))
+        self._state.scrub()
 
     @property
     def _place(self) -> str:

@@ -25,6 +25,7 @@ from flightlog.control.state_file import (
     StateFile,
     committed,
     patiently,
+    scrub,
 )
 from flightlog.errors import DamagedError, StoreError
 
@@ -108,6 +109,17 @@ class SharedState:
                     raise
                 self._make_tables(opened)  # only now, since that waits for writers
                 return self._rows(opened.db, query, values)
+
+    def scrub(self) -> None:
+        """Writes the file anew, so that no byte of what was deleted is in it or beside it.
+
+        Raises:
+            StoreError: as in `transaction`; another process reads for longer than the timeout.
+        """
+        with self._alone():
+            opened = self._open_if_there()
+            if opened is not None and self.path is not None:
+                scrub(opened.db, self.timeout_s)
 
     def close(self) -> None:
         """Closes the file; the next use opens it again. State in memory is gone."""

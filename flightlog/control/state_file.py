@@ -98,6 +98,20 @@ def committed(db: sqlite3.Connection, timeout_s: float) -> Iterator[None]:
         raise
 
 
+def scrub(db: sqlite3.Connection, timeout_s: float) -> None:
+    """Writes the whole file anew and empties the log beside it."""
+    patiently(lambda: db.execute("VACUUM"), timeout_s)
+    patiently(lambda: _emptied_log(db), timeout_s)
+
+
+def _emptied_log(db: sqlite3.Connection) -> None:
+    is_busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if is_busy:
+        error = sqlite3.OperationalError("the log is in use")
+        error.sqlite_errorcode = sqlite3.SQLITE_BUSY
+        raise error
+
+
 def _rolled_back(db: sqlite3.Connection) -> None:
     """Ends an open transaction; SQLite itself ended it after some errors."""
     if db.in_transaction:

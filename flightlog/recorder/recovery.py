@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from flightlog.errors import DamagedError
 from flightlog.recorder.encryption import read_segment
-from flightlog.recorder.layout import Layout, segment_files
+from flightlog.recorder.layout import Layout
+from flightlog.recorder.manifest import live_files, store_state
 from flightlog.recorder.tables import events_table
 from flightlog.trace.events import RunStopped, encode_event
 from flightlog.trace.vocab import Actor, EventKind, Outcome, StopReason
@@ -227,7 +228,7 @@ def _rows_of(
     layout: Layout, run_ids: list[str], names: list[str], except_journal: str | None = None
 ) -> Iterator[pa.Table]:
     """The rows of some runs, segment by segment."""
-    for path in segment_files(layout.events) if run_ids else ():
+    for path in live_files(layout, layout.events, store_state(layout)) if run_ids else ():
         if path.stem == except_journal:
             continue
         try:

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from flightlog.errors import FlightlogError, NewerFormatError
 from flightlog.recorder.chain import Chain, sealed_rows, segment_schema
+from flightlog.recorder.disk import sync_files
 from flightlog.recorder.encrypted import for_writing
+from flightlog.recorder.erasing import go_on
 from flightlog.recorder.frames import Buffer, Damage, FrameType
 from flightlog.recorder.journal import NEW_SUFFIX
 from flightlog.recorder.journal_reader import is_alive, mapped, read_header, read_records
@@ -40,6 +43,7 @@ from flightlog.recorder.manifest import (
 )
 from flightlog.recorder.quarantine import put_aside, read_aside
 from flightlog.recorder.recovery import OpenRuns, stopped_in_segments
+from flightlog.recorder.removal import remove_replaced
 from flightlog.recorder.segment import SegmentWriter
 from flightlog.recorder.store import Store
 from flightlog.recorder.tables import Misfit, events_table, messages_table, read_events
@@ -78,6 +82,7 @@ class _Pass:
     segments: list[SegmentEntry] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     elsewhere: dict[Path, set[str]] | None = None
+    synced: set[Path] = field(default_factory=set)
 
 
 def seal_store(store: Store, *, batch_bytes: int = BATCH_BYTES) -> SealReport:
@@ -94,20 +99,28 @@ def seal_store(store: Store, *, batch_bytes: int = BATCH_BYTES) -> SealReport:
     """
     layout = for_writing(store.layout)
     with sealing_lock(layout):
-        seal = _Pass(layout, batch_bytes)
-        state = store_state(layout)
-        for path in layout.journal_files():
-            if is_alive(path):
-                continue
-            try:
-                if not _is_sealed(layout, path.stem, state):
-                    _seal_journal(seal, path)
-            except NewerFormatError as error:
-                seal.problems.append(Problem(path, f"{error.what}; left alone"))
-            else:
-                seal.sealed.append(path)
-        _finish(seal)
-        _remove_leftovers(layout)
+        report = seal_journals(layout, batch_bytes=batch_bytes)
+        unfinished = go_on(layout)
+        remove_replaced(layout, wait_s=0.0)
+    return replace(report, problems=(*report.problems, *unfinished))
+
+
+def seal_journals(layout: Layout, *, batch_bytes: int = BATCH_BYTES) -> SealReport:
+    """As `seal_store`, for who holds the sealing lock already and removes things after it."""
+    seal = _Pass(layout, batch_bytes)
+    state = store_state(layout)
+    for path in layout.journal_files():
+        if is_alive(path):
+            continue
+        try:
+            if not _is_sealed(layout, path.stem, state):
+                _seal_journal(seal, path)
+        except NewerFormatError as error:
+            seal.problems.append(Problem(path, f"{error.what}; left alone"))
+        else:
+            seal.sealed.append(path)
+    _finish(seal)
+    _remove_leftovers(layout)
     by_table = {"events": 0, "messages": 0}
     for entry in seal.segments:
         by_table[entry.path.partition("/")[0]] += entry.rows
@@ -127,6 +140,7 @@ def seal_after_recording(path: Path) -> str | None:
 
 def _finish(seal: _Pass) -> None:
     if seal.segments:
+        seal.layout.disk.sync_folder(seal.layout.root)
         add_manifest(seal.layout, seal.segments)
     disk = seal.layout.disk
     for path in seal.sealed:
@@ -154,9 +168,11 @@ def _seal_journal(seal: _Pass, path: Path) -> None:
     events = SegmentWriter(layout, layout.events_segment(journal_id), segment_schema())
     messages = SegmentWriter(layout, layout.messages_segment(journal_id), messages_schema())
     runs, digests, chain = OpenRuns(), set[str](), Chain(journal_id)
+    # A loss of power must not leave less of the journal than the segment has by then.
+    layout.disk.sync_file(path)
     try:
         with mapped(path) as data:
-            runs.carry(read_header(data).open_runs)
+            runs.carry(read_header(data, path.stem).open_runs)
             for batch in _batches(seal, path, data):
                 rows = read_events(batch.events)
                 runs.add(rows.table)
@@ -164,6 +180,8 @@ def _seal_journal(seal: _Pass, path: Path) -> None:
                 message_rows, misfits = messages_table(batch.messages)
                 messages.write(_unseen(message_rows, digests))
                 _put_misfits_aside(seal, path, rows.misfits + misfits)
+                _sync_blobs(seal, rows.table.column("result_blob"))
+                _sync_blobs(seal, message_rows.column("text_blob"))
         crashed = _crashed(seal, path, runs)
         runs.recall(layout, crashed)
         events.write(sealed_rows(runs.crashed_ends(crashed), None, chain))
@@ -175,6 +193,14 @@ def _seal_journal(seal: _Pass, path: Path) -> None:
     finally:
         events.discard()
         messages.discard()
+
+
+def _sync_blobs(seal: _Pass, digests: pa.ChunkedArray) -> None:
+    """Brings the blobs of these digests to the disk, which their writer may not have done."""
+    layout = seal.layout
+    named = {layout.blob_file(digest) for digest in pc.unique(digests).to_pylist() if digest}
+    sync_files(layout.disk, sorted(path for path in named - seal.synced if path.is_file()))
+    seal.synced |= named
 
 
 def _crashed(seal: _Pass, path: Path, runs: OpenRuns) -> set[str]:
@@ -195,7 +221,7 @@ def _run_ids(path: Path) -> set[str]:
     runs = OpenRuns()
     try:
         data = path.read_bytes()
-        runs.carry(read_header(data).open_runs)
+        runs.carry(read_header(data, path.stem).open_runs)
         records = read_records(data, where=path)
         payloads = [r.payload for r in records if not isinstance(r, Damage) and r.type == 2]
     except (FileNotFoundError, NewerFormatError):
