@@ -33,8 +33,12 @@ COMMANDS = {
     "import": ("flightlog.commands.import_:import_", "Import foreign traces."),
     "plot": ("flightlog.commands.plot:plot", "Plot budget usage."),
     "seal": ("flightlog.commands.seal:seal", "Turn finished journals into Parquet."),
+    "compact": ("flightlog.commands.compact:compact", "Merge small segments."),
+    "retain": ("flightlog.commands.retain:retain", "Remove old runs."),
+    "erase": ("flightlog.commands.erase:erase", "Erase one person's payloads."),
     "verify": ("flightlog.commands.verify:verify", "Check every byte of a store."),
     "keygen": ("flightlog.commands.keygen:keygen", "Make a key for encrypted stores."),
+    "rekey": ("flightlog.commands.rekey:rekey", "Encrypt a store, or give it another key."),
     "decrypt": ("flightlog.commands.decrypt:decrypt", "Show an encrypted file of a store."),
     "kill": ("flightlog.commands.kill:kill", "Stop agents that run, or what they may do."),
     "approvals": (

@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from flightlog.errors import GoldenError, ToolDefinitionError
-from flightlog.golden.task import BLOBS_FOLDER
+from flightlog.golden.task import BLOBS_FOLDER, TASK_FILE
 from flightlog.golden.yaml_files import Fields, dump_yaml, read_yaml
 from flightlog.replay.cassette import Recording
 from flightlog.replay.matching import ToolRule
@@ -32,6 +32,23 @@ def recording_files(folder: Path) -> list[Path]:
     """The recordings of a golden task, oldest first: `1.jsonl`, `2.jsonl`, ..."""
     found = [path for path in folder.glob(f"*{RECORDING_SUFFIX}") if path.stem.isdecimal()]
     return sorted(found, key=lambda path: int(path.stem))
+
+
+def recorded_run_ids(goldens: Path) -> set[str]:
+    """The runs that the golden tasks of a folder are made of.
+
+    Raises:
+        GoldenError: there are none, or a recording cannot be read.
+    """
+    tasks = sorted(goldens.glob(f"*/{TASK_FILE}"))
+    files = [file for task in tasks for file in recording_files(task.parent)]
+    if not files:
+        raise GoldenError(
+            "no golden task with a recording",
+            where=str(goldens),
+            hint="Give the folder that `flightlog golden pin --goldens` wrote to.",
+        )
+    return {event.run_id for file in files for event in load_recording(file).events}
 
 
 def recording_lines(recording: Recording) -> tuple[list[str], dict[str, str]]:

@@ -27,6 +27,7 @@ from flightlog.golden.task import (
     load_task,
 )
 from flightlog.golden.writing import Plan, write_plans
+from flightlog.recorder.pins import add_pins
 from flightlog.recorder.store import Store
 from flightlog.replay.cassette import Cassette, Recording
 from flightlog.replay.matching import Rules
@@ -133,6 +134,7 @@ def pin_runs(
     for plan in plans:
         notes += _lint(plan, rules)
     write_plans(goldens, plans, tools)
+    notes += _remember(store, plans, goldens)
     unknown = sorted(n for n in called if tools[n].effect is Effect.UNKNOWN)
     pinned = tuple(
         PinnedTask(
@@ -145,6 +147,17 @@ def pin_runs(
     )
     declared = tuple(sorted(set(tools) - set(unknown)))
     return PinReport(goldens, pinned, tuple(unknown), tuple(notes), declared)
+
+
+def _remember(store: Store, plans: Iterable[Plan], goldens: Path) -> list[str]:
+    """Tells the store which of its runs are pinned now; a note where that is impossible."""
+    run_ids = [run for plan in plans for run in (*(one.run_id for one in plan.new), *plan.kept)]
+    try:
+        add_pins(store.layout, run_ids, goldens)
+    except OSError as error:
+        what = f"the store cannot be told of the pins ({error.strerror or error})"
+        return [f"{what}: give --goldens {goldens} to flightlog retain, or it may remove the runs"]
+    return []
 
 
 def _check_finished(recording: Recording) -> RunStarted:

@@ -234,7 +234,9 @@ def store_state(layout: Layout) -> StoreState:
             contents = [(path, path.read_bytes()) for path in manifest_files(layout)]
         except FileNotFoundError:  # a checkpoint has just moved it into the history
             continue
-        return _state_of(contents)
+        # While a checkpoint removes files, a list of them may lack old ones and the new one.
+        if manifest_files(layout) == [path for path, _ in contents]:
+            return _state_of(contents)
 
 
 def _state_of(contents: Sequence[tuple[Path, bytes]]) -> StoreState:

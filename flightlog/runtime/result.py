@@ -22,6 +22,7 @@ _TEXTS: Final = (
     "session_id",
     "conversation_id",
     "tenant",
+    "data_subject",
     "golden",
     "parent_run_id",
 )
@@ -33,6 +34,7 @@ class RunContext:
 
     Attributes:
         run_id: None makes a UUIDv7.
+        data_subject: the person whose data the run holds; `flightlog erase --subject` finds it.
         labels: free key-value pairs; written as text.
 
     Raises:
@@ -49,6 +51,7 @@ class RunContext:
     origin: Origin = Origin.LIVE
     golden: str | None = None
     parent_run_id: str | None = None
+    data_subject: str | None = None
 
     def __post_init__(self) -> None:
         for name in _TEXTS:

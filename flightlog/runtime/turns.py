@@ -145,6 +145,7 @@ class Turns:
             session_id=context.session_id,
             conversation_id=context.conversation_id,
             tenant=context.tenant,
+            data_subject=context.data_subject,
             labels=tuple(Label(str(key), str(value)) for key, value in context.labels.items()),
             config_digest=self._policy.digest,
             system_digest=system[0].digest if system else None,
