@@ -14,13 +14,17 @@ _NAME_AND_COLON: Final = re.compile(rb"(\\*[\"'])[ \t]*:(?:[ \t]|\\*[nrt]|[\r\n]
 _LONGEST_SPACE: Final = 80
 
 
-def unescaped(value: bytes) -> bytes:
-    """A text between quotes without the escapes of JSON, whatever their depth."""
-    while b"\\" in value:
-        plain = _ESCAPES.sub(_sign_of, value)
-        if plain == value:
+def unescaped(value: bytes, slashes: int) -> bytes:
+    """A text between quotes without the escapes of JSON.
+
+    Args:
+        value: what is between the quotes.
+        slashes: backslashes before each of these; they tell how deep in JSON the text is.
+    """
+    for _ in range((slashes + 1).bit_length()):
+        if b"\\" not in value:
             break
-        value = plain
+        value = _ESCAPES.sub(_sign_of, value)
     return value
 
 

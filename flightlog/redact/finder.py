@@ -40,6 +40,7 @@ _LOCAL_BEFORE: Final = re.compile(rb"[A-Za-z0-9._%+-]{0,64}\Z")
 _CUTS: Final = (b" ", b"+", b"-", b"%20", b"\xc2\xa0")
 _SHAPE: Final = "shape"
 _MOST_OF_KIND: Final = 4096
+_FIRST_BYTES: Final = 512
 _Handler = Callable[[bytes, int, int, Work], Find | None]
 
 
@@ -129,7 +130,8 @@ class Finder:
             find = self._handlers[group](data, begin, which.end(group), work)
             if find is not None and find.start >= end:
                 yield find
-                end = at = find.end
+                end = find.end
+                at = end - 1  # its last sign may be what stands before the next one
             else:
                 at = max(begin + 1, end)
 
@@ -147,11 +149,11 @@ class Finder:
 
     def _auth(self, data: bytes, begin: int, stop: int, work: Work) -> Find | None:
         start = stop - 8
-        found = patterns.AUTH_VALUE.match(data, start)
+        is_basic = data[begin : begin + 5].lower() == b"basic"
+        found = (patterns.BASIC_VALUE if is_basic else patterns.AUTH_VALUE).match(data, start)
         end = found.end() if found else stop
         work.spend(end - begin)
         value = data[start:end].rstrip(b".\\")
-        is_basic = data[begin : begin + 5].lower() == b"basic"
         if not (checks.is_basic(value) if is_basic else checks.looks_random(value)):
             return None
         kind, canonical = self.kind_of(value.replace(b"\\", b""), work)
@@ -180,23 +182,32 @@ def _shaped(shape: Pattern) -> _Handler:
     tail = re.compile(shape.tail)
 
     def find(data: bytes, begin: int, stop: int, work: Work) -> Find | None:
-        more = tail.match(data, stop)
-        end = more.end() if more else stop
+        # A look at the beginning first, so that what is none costs the same however long it is.
+        more = tail.match(data, stop, stop + _FIRST_BYTES)
+        end = _before_dots(data, stop, more.end() if more else stop)
         work.spend(end - stop)
-        while end > stop and data[end - 1] in b".-":  # the end of a sentence
-            end -= 1
         length = end - begin
         if length < shape.min_bytes or (shape.max_bytes is not None and length > shape.max_bytes):
             return None
-        value = data[begin:end]
-        if shape.check is not None and not shape.check(value):
+        if shape.check is not None and not shape.check(data[begin:end]):
             return None
+        if length >= _FIRST_BYTES and (more := tail.match(data, stop)) is not None:
+            end = _before_dots(data, stop, more.end())
+            work.spend(end - stop)
+        value = data[begin:end]
         if shape.kind == SIGNATURES:
             start = begin + value.index(b"=") + 1
             return Find(start, end, UNSHAPED, data[start:end], b"", SIGNATURES, begin)
         return Find(begin, end, shape.kind, value, b"", shape.kind, begin)
 
     return find
+
+
+def _before_dots(data: bytes, start: int, end: int) -> int:
+    """The end of a value without the dots and dashes of the sentence that it stands in."""
+    while end > start and data[end - 1] in b".-":
+        end -= 1
+    return end
 
 
 def _card(data: bytes, begin: int, _stop: int, work: Work) -> Find | None:

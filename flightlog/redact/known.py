@@ -17,7 +17,7 @@ from flightlog.redact.policy import MIN_VALUE_CHARS, Redaction
 from flightlog.redact.scrubber import Scrubber
 
 _MIN_OF_VARIABLE: Final = 8
-_BREAK: Final = rb"(?:\\+r)?(?:\\+n)?"
+_BREAK: Final = rb"(?:\\+r|\r)?(?:\\+n|\n)?"
 _PLAIN_IN_JSON: Final = re.compile(rb"[^\x00-\x1f\"\\\x7f]+")
 
 

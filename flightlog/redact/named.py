@@ -23,6 +23,8 @@ from flightlog.redact.key_names import KeyNames, keyword_pattern
 from flightlog.redact.pseudonyms import PSEUDONYM
 
 RULE: Final = "key_names"
+LIST: Final = "list"
+"""Rule of a find of no length: a list under a secret name, whose items are to be looked at."""
 KindOf = Callable[[bytes, Work], tuple[str, bytes]]
 
 _ASSIGN: Final = rb"(?:\\*[\"']|%2[27])?[ \t]{0,4}(?:=>?|:|>|%3[AaDd])"
@@ -31,11 +33,11 @@ _BEFORE: Final = re.compile(rb"[A-Za-z0-9_.-]{0,64}\Z")
 _NAME_END: Final = re.compile(rb"\\*[\"'=:>%]|[ \t]*[=:]|[ \t]*\Z")
 _SPACE: Final = re.compile(rb"(?:[ \t\r\n]|\\{1,16}[nrt](?=[ \t\\\"'])){0,64}")
 _QUOTE: Final = re.compile(rb"(\\*)([\"'])")
+_AFTER_TEXT: Final = re.compile(rb"[ \t\r\n]*(?:[:,}\]]|\Z)")
 _BARE: Final = re.compile(rb"[^\x00-\x20,;&\"'`\\<>(){}\[\]|]+")
 _LINE: Final = re.compile(rb"[^\x00-\x1f\"'`\\<>{}\[\]]+")
 _SCHEME: Final = re.compile(rb"(?i:bearer|basic|token|apikey|digest|negotiate)(?:[ ]|%20|\+)+")
 _NUMBER: Final = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-_LIST: Final = re.compile(rb"\[([^\[\]{}]{1,8192})\]")
 _CODE: Final = re.compile(rb"[A-Za-z_]+(?:\.[A-Za-z_]+)+")
 _SENTENCE: Final = re.compile(rb" [A-Za-z]")
 _NO_VALUE: Final = re.compile(
@@ -80,7 +82,7 @@ class NamedValues:
         if _NO_VALUE.fullmatch(value) or PSEUDONYM.fullmatch(value):
             return False
         if strength == "weak" or (is_prose and "pass" not in name.lower()):
-            return checks.looks_random(value)
+            return checks.looks_random(PSEUDONYM.sub(b"", value))
         return True
 
     def is_secret_number(self, name: str) -> bool:
@@ -119,9 +121,13 @@ class NamedValues:
     ) -> Find | None:
         opening = _QUOTE.match(data, start)
         if opening is not None:
+            if not is_json and _AFTER_TEXT.match(data, opening.end()):
+                return None  # the name was the end of a text, and this is its closing quote
             return self._quoted(data, name, opening, first, work)
         if is_json and data[start : start + 1] == b"[":
-            return self._list(data, name, start, first, work)
+            if not self.is_secret_number(name):
+                return None
+            return Find(start, start, UNSHAPED, b"", b"", LIST, first)
         if is_json:
             return self._number(data, name, start, first, work)
         return self._bare(data, name, start, first, work)
@@ -138,21 +144,10 @@ class NamedValues:
         scheme = _SCHEME.match(data, start, end)
         if scheme is not None:
             start = scheme.end()
-        value = data[start:end]
-        if not self.is_secret(name, value):
+        plain = unescaped(data[start:end], len(opening[1]))
+        if not self.is_secret(name, plain):
             return None
-        return Find(start, end, *self._kind_of(unescaped(value), work), b"", RULE, first)
-
-    def _list(self, data: bytes, name: str, start: int, first: int, work: Work) -> Find | None:
-        found = _LIST.match(data, start)
-        work.spend(8192 if found is None else found.end() - start)
-        if found is None or not self.is_secret_number(name):
-            return None
-        value = found[1].strip()
-        quote = number_quote(data, start, found.end())
-        if not quote or not value or PSEUDONYM.search(value):
-            return None
-        return Find(start, found.end(), UNSHAPED, unescaped(value), quote, RULE, first)
+        return Find(start, end, *self._kind_of(plain, work), b"", RULE, first)
 
     def _number(self, data: bytes, name: str, start: int, first: int, work: Work) -> Find | None:
         found = _NUMBER.match(data, start)

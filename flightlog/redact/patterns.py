@@ -156,6 +156,13 @@ _CODE = (
     ),
     _at_least("newrelic_key", rb"NRAK-[A-Z0-9]{4}", WORD, 30, "NRAK-" + "A1B2C3" * 5),
     _at_least("figma_token", rb"figd_[A-Za-z0-9_-]{4}", WORD_DASH, 40, "figd_" + "a1B2" * 10),
+    _at_least(
+        "flightlog_key",
+        rb"flightlog-key-[A-Za-z0-9_-]{4}",
+        WORD_DASH,
+        57,
+        "flightlog-key-" + "a1B2c3D-" * 5 + "e_5",
+    ),
 )
 _CLOUDS = (
     _exact(
@@ -321,4 +328,5 @@ URL_VALUE: Final = re.compile(
     re.DOTALL,
 )
 AUTH_HEAD: Final = rb"(?i:bearer|basic)(?: |%20|\+|\\{1,16}u0020){1,2}[A-Za-z0-9._~+/=-]{8}"
-AUTH_VALUE: Final = re.compile(rb"(?:[A-Za-z0-9._~+=-]|\\*/)+")
+AUTH_VALUE: Final = re.compile(rb"(?:[A-Za-z0-9._~+=]|-(?!--)|\\*/)+")
+BASIC_VALUE: Final = re.compile(rb"(?:[A-Za-z0-9+_]|-(?!--)|\\*/)+={0,2}")

@@ -11,6 +11,7 @@ from flightlog.redact.finds import MAX_STEPS, Find, Work
 from flightlog.redact.json_texts import Number, is_json, mapped, parsed, written
 from flightlog.redact.known import known_values, scrubber_of, search_of
 from flightlog.redact.linear import linear
+from flightlog.redact.named import LIST
 from flightlog.redact.patterns import PERSONAL
 from flightlog.redact.policy import Redaction
 from flightlog.redact.pseudonyms import PSEUDONYM, Pseudonyms
@@ -159,6 +160,8 @@ class Redactor:
         """The text with a pseudonym in the place of each find."""
         parts, done = [], 0
         for find in finds:
+            if find.rule == LIST:
+                continue
             made = self.pseudonyms.of(find.kind, find.value)
             parts += [data[done : find.start], find.quote, made, find.quote]
             done = find.end
@@ -199,9 +202,11 @@ class Redactor:
         if not finds:
             return Redacted(before, count)
         after = self.replaced(data, finds).decode("utf-8", "surrogatepass")
-        if is_json(text) and not is_json(after):
+        is_deep = any(one.rule == LIST for one in finds) or _has_bare_number(data, finds)
+        if is_json(text) and (is_deep or not is_json(after)):
             return self._as_json(before, after, count, len(finds), work)
-        return Redacted(after, count + len(finds))
+        finds = [one for one in finds if one.rule != LIST]
+        return Redacted(after if finds else before, count + len(finds))
 
     def _as_json(self, before: str, after: str, known: int, found: int, work: Work) -> Redacted:
         """The text once more, as a JSON value: a bare number in it was replaced."""
@@ -232,7 +237,7 @@ class Redactor:
             kept = written(mapped(parsed(before), on_text, on_number))
         except (ValueError, RecursionError):
             return Redacted(after, known + found)
-        return Redacted(kept, count)
+        return Redacted(kept, count) if count else Redacted(before, 0)
 
     def _long(self, text: str, work: Work) -> Redacted:
         from flightlog.redact.stream import StreamRedactor  # noqa: PLC0415  (it needs this one)
@@ -277,6 +282,17 @@ def _joined(finds: list[Find], data: bytes) -> list[Find]:
         elif find.end > last.end:
             joined[-1] = last._replace(end=find.end, value=data[last.start : find.end])
     return joined
+
+
+def _has_bare_number(data: bytes, finds: Iterable[Find]) -> bool:
+    """True when a number was replaced that may stand in a list, perhaps of JSON within JSON."""
+    return any(
+        not find.quote
+        and find.end - find.start == len(find.value)
+        and find.value.isdigit()
+        and data[max(0, find.start - 80) : find.start].rstrip(b" \t\r\n")[-1:] in (b"[", b",")
+        for find in finds
+    )
 
 
 def _pseudonyms_in(text: str) -> int:

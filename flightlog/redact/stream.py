@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from flightlog.redact.finds import Work
+from flightlog.redact.named import LIST
 
 if TYPE_CHECKING:
     from flightlog.redact.redactor import Redactor
@@ -75,7 +76,7 @@ class StreamRedactor:
                     cut = find.since
             if cut == 0 and len(data) > _MOST_HELD_BYTES:  # no value is that long
                 cut = len(data)
-        finds = [one for one in finds if one.end <= cut]
+        finds = [one for one in finds if one.end <= cut and one.rule != LIST]
         self.values += len(finds)
         self._held = data[cut:].decode("utf-8", "surrogatepass")
         return redactor.replaced(data[:cut], finds).decode("utf-8", "surrogatepass")
