@@ -3,33 +3,83 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from flightlog.commands.options import store_option
 from flightlog.errors import DamagedError
 
+if TYPE_CHECKING:
+    from flightlog.recorder.audit import AuditReport
+    from flightlog.recorder.store import Store
+    from flightlog.recorder.verify import VerifyReport
+
 
 @click.command()
 @store_option
-def verify(store: Path) -> None:
-    """Check every segment of a store against the digests written when it was sealed."""
+@click.option(
+    "--anchor",
+    is_flag=False,
+    flag_value="",
+    metavar="[ANCHOR]",
+    help="Print the anchor of the store, or check the one that was printed earlier.",
+)
+@click.option("--quick", is_flag=True, help="Compare digests only; do not compute the chains anew.")
+def verify(store: Path, anchor: str | None, quick: bool) -> None:
+    """Check that a store is as it was written: every segment, blob and journal, the chain
+    of manifests and the chains of events.
+
+    An anchor is what somebody who can change the store cannot change: write it down
+    elsewhere, and check it later with --anchor ANCHOR.
+    """
     from flightlog.analysis.wording import counted
+    from flightlog.recorder.audit import Anchor, audit_store
+    from flightlog.recorder.encrypted import lacking_keys
+    from flightlog.recorder.manifest import store_state
     from flightlog.recorder.store import Store
     from flightlog.recorder.verify import verify_store
+    from flightlog.trace.terminal_text import escape_terminal
 
-    report = verify_store(Store.open(store))
-    if not report.ok:
-        found = "\n  ".join(f"{problem.path}: {problem.what}" for problem in report.problems)
-        raise DamagedError(
-            f"{len(report.problems)} problems\n  {found}",
-            where=str(store),
-            hint="Restore the damaged files from a copy; the others are good.",
-        )
+    given = Anchor.parse(anchor) if anchor else None
+    opened = Store.open(store)
+    report = verify_store(opened)
+    is_keyless = bool(lacking_keys(opened.layout, store_state(opened.layout)))
+    is_auditing = given is not None or not (quick or is_keyless)
+    audit = audit_store(opened, anchor=given) if is_auditing else None
+    _refuse_problems(store, report, audit)
     unsealed = ""
     if report.unsealed_events:
         unsealed = f", {report.unsealed_events:,} of them not sealed yet"
+    chains = "" if audit is None else f", {counted(audit.journals, 'chain')}"
     sizes = f"{counted(report.segments, 'segment')}, {counted(report.events, 'event')}"
-    click.echo(f"ok: {sizes}{unsealed}")
-    for note in report.notes:
+    click.echo(f"ok: {sizes}{unsealed}{chains}")
+    for text in audit.removals if audit is not None else ():
+        click.echo(f"removed since: {escape_terminal(text)}")
+    for note in (*report.notes, *_notes(audit)):
         click.echo(f"note: {note}", err=True)
+    if anchor == "":
+        click.echo(str(_anchor(opened)))
+
+
+def _refuse_problems(store: Path, report: VerifyReport, audit: AuditReport | None) -> None:
+    problems = list(dict.fromkeys((*report.problems, *(audit.problems if audit else ()))))
+    if problems:
+        found = "\n  ".join(f"{problem.path}: {problem.what}" for problem in problems)
+        raise DamagedError(
+            f"{len(problems)} problems\n  {found}",
+            where=str(store),
+            hint="Restore the damaged files from a copy; the others are good.",
+        )
+
+
+def _notes(audit: AuditReport | None) -> list[str]:
+    if audit is None or not audit.without_chain:
+        return []
+    return [f"{audit.without_chain} segments of format 1 have no chain; their sha256 holds"]
+
+
+def _anchor(store: Store) -> object:
+    from flightlog.recorder.audit import anchor_of
+
+    return anchor_of(store)

@@ -29,6 +29,9 @@ SALT: Final = "salt"
 COMMITMENT: Final = "commitment"
 SALT_BYTES: Final = 16
 
+_LATER_COLUMNS: Final = frozenset({"redacted"})
+"""Columns with a default that segments of format 1 do not have."""
+
 _encode = msgspec.json.Encoder().encode
 _sha256 = hashlib.sha256
 
@@ -115,43 +118,63 @@ def commitments_of(rows: pa.Table) -> list[bytes]:
 
 
 def encoded_events(rows: pa.Table) -> list[bytes]:
-    """The events of the rows, as `encode_event` writes them, in their order."""
+    """The events of the rows, as `encode_event` writes them, in their order.
+
+    What no event can hold (a value in a column of another kind, nothing where there is
+    always something) is encoded too, so that it is not the event that was sealed.
+    """
     events = [b""] * rows.num_rows
     kinds = rows.column("kind")
     for kind in pc.unique(kinds).to_pylist():
-        if kind not in _kinds():
-            continue  # of no known kind: not an event that this version wrote
         places = pc.indices_nonzero(pc.equal(kinds, kind)).to_pylist()
         # All rows of a kind have the same columns, and most columns belong to other kinds.
         of_kind = rows if len(places) == rows.num_rows else rows.take(places)
         columns = [
-            (name, default, _plain(of_kind.column(name), name))
-            for name, default in _kinds()[kind]
-            if of_kind.column(name).null_count < of_kind.num_rows
+            (name, absent, _plain(of_kind.column(name), name))
+            for name, absent in _fields(kind, tuple(rows.column_names))
+            if None not in absent or of_kind.column(name).null_count < of_kind.num_rows
         ]
         names = [name for name, _, _ in columns]
-        defaults = [default for _, default, _ in columns]
-        for place, values in zip(
-            places, zip(*(column for _, _, column in columns), strict=True), strict=True
-        ):
+        left_out = [absent for _, absent, _ in columns]
+        each = zip(*(values for _, _, values in columns), strict=True)
+        for place, values in zip(places, each, strict=True):
             fields = {"kind": kind}
-            for name, default, value in zip(names, defaults, values, strict=True):
-                if value is not None and value not in (default, []):
+            for name, absent, value in zip(names, left_out, values, strict=True):
+                if value not in absent:
                     fields[name] = value
             events[place] = _encode(fields)
     return events
 
 
+@lru_cache(maxsize=64)
+def _fields(kind: str, names: tuple[str, ...]) -> list[tuple[str, tuple[Any, ...]]]:
+    """The columns of a kind in the order of their encoding, then all others.
+
+    With each the values that are left out: null, or the default of the kind.
+    """
+    own = _kinds().get(kind, [])
+    known = {name for name, _ in own}
+    foreign = [name for name in names if name not in known | {"kind", SALT, COMMITMENT}]
+    return [*own, *((name, (None,)) for name in foreign)]
+
+
 @lru_cache(maxsize=1)
-def _kinds() -> dict[str, list[tuple[str, Any]]]:
-    """For each kind its fields in the order of their encoding, with the values left out."""
+def _kinds() -> dict[str, list[tuple[str, tuple[Any, ...]]]]:
     return {str(event.__struct_config__.tag): _fields_of(event) for event in EVENT_TYPES}
 
 
-def _fields_of(event: type[Event]) -> list[tuple[str, Any]]:
+def _fields_of(event: type[Event]) -> list[tuple[str, tuple[Any, ...]]]:
     names, values = event.__struct_fields__, event.__struct_defaults__
     defaults = dict(zip(names[len(names) - len(values) :], values, strict=True))
-    return [(name, defaults.get(name)) for name in event.__struct_encode_fields__]
+    return [(name, _left_out(name, defaults.get(name))) for name in event.__struct_encode_fields__]
+
+
+def _left_out(name: str, default: Any) -> tuple[Any, ...]:
+    if default is None:
+        return (None,)
+    if default == ():
+        return (None, [])
+    return (default, None) if name in _LATER_COLUMNS else (default,)
 
 
 def _plain(column: pa.ChunkedArray, name: str) -> list[Any]:
