@@ -2,7 +2,7 @@
 
 Sealed segments are read where they lie, unsealed events come in as Arrow
 tables, and both are one set of views (version 1): runs, steps, model_calls,
-tool_calls, messages, budgets, events. Values reach DuckDB as parameters or
+tool_calls, messages, budgets, writes, events. Values reach DuckDB as parameters or
 relations, never as SQL text; identifiers come from the schema alone.
 """
 
@@ -24,7 +24,7 @@ from flightlog.analysis.blob_text import add_blob_text, blob_damage
 from flightlog.analysis.prompts import full_prompt
 from flightlog.analysis.questions import question
 from flightlog.analysis.sql_files import VIEW_KEYS, VIEWS_FOLDER, sql_file, sql_text
-from flightlog.errors import UsageError
+from flightlog.errors import DamagedError, UsageError
 from flightlog.recorder.chain import segment_schema
 from flightlog.recorder.encryption import encrypted_dataset, is_encrypted
 from flightlog.recorder.keys import StoreKeys
@@ -155,6 +155,18 @@ class Traces:
             DamagedError: a message body is missing.
         """
         return full_prompt(self.rows, run_id, seq, store=store)
+
+    def blob(self, store: str, digest: str) -> str:
+        """The text of a blob of one of the stores.
+
+        Raises:
+            StoreError: there is no such blob.
+            DamagedError: its bytes are not those that were written.
+        """
+        read = self._snapshots[store].blob
+        if read is None:
+            raise DamagedError(f"no blob {digest[:80]!r}", where=store)
+        return read(digest)
 
     def ask(self, name: str, *, by: str | None = None, **values: str | None) -> pa.Table:
         """The answer to a question of `flightlog.analysis.questions`, by its name."""

@@ -88,15 +88,15 @@ def write_csv(table: pa.Table, stream: IO[str]) -> None:
     A text cell that a spreadsheet would take for a formula gets a leading apostrophe;
     numbers are left alone. Lists and maps are JSON.
     """
-    writer = csv.writer(_LineFeeds(stream))
+    writer = csv.writer(LineFeeds(stream))
     writer.writerow([defused(name) for name in table.column_names])
     for batch in table.to_batches():
         columns = [column.to_pylist() for column in batch.columns]
         for row in zip(*columns, strict=True):
-            writer.writerow([_csv_cell(value) for value in row])
+            writer.writerow([csv_cell(value) for value in row])
 
 
-class _LineFeeds:
+class LineFeeds:
     """Ends each row in a line feed; `csv` itself would then no longer quote carriage returns."""
 
     def __init__(self, stream: IO[str]) -> None:
@@ -114,7 +114,7 @@ def write_json(table: pa.Table, stream: IO[str]) -> None:
     """
     names = unique_names(table.column_names)
     rows = [
-        dict(zip(names, map(_json_value, row, table.schema.types), strict=True))
+        dict(zip(names, map(json_value, row, table.schema.types), strict=True))
         for batch in table.to_batches()
         for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)
     ]
@@ -157,7 +157,8 @@ def unique_names(names: list[str]) -> list[str]:
     return found
 
 
-def _csv_cell(value: Any) -> Any:
+def csv_cell(value: Any) -> Any:
+    """A value as a cell: numbers as they are, texts defused, lists and maps as JSON."""
     if value is None or isinstance(value, (bool, int, float, Decimal)):
         return value
     if isinstance(value, str):
@@ -166,7 +167,8 @@ def _csv_cell(value: Any) -> Any:
     return defused(plain if isinstance(plain, str) else json.dumps(plain, ensure_ascii=False))
 
 
-def _json_value(value: Any, arrow: pa.DataType) -> Any:
+def json_value(value: Any, arrow: pa.DataType) -> Any:
+    """A value of this type with only what JSON has; maps become objects."""
     if pa.types.is_map(arrow) and value is not None:
         return {str(_plain(key)): _plain(item) for key, item in value}
     return _plain(value)

@@ -18,6 +18,7 @@ VIEW_KEYS: dict[str, tuple[str, ...]] = {
     "tool_calls": ("store", "run_id", "seq"),
     "messages": ("store", "run_id", "seq", "position", "direction"),
     "budgets": ("store", "run_id", "scope", "budget"),
+    "writes": ("store", "run_id", "seq"),
     "events": ("store", "run_id", "seq", "kind"),
 }
 """The views of version 1, each with the columns that order its rows; runs comes first

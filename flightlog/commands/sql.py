@@ -35,7 +35,7 @@ def sql(
 ) -> None:
     """Ask the store in SQL: one statement, read-only.
 
-    Views: runs, steps, model_calls, tool_calls, messages, budgets, events.
+    Views: runs, steps, model_calls, tool_calls, messages, budgets, writes, events.
     """
     from flightlog.analysis.sandbox import user_sql, write_result
 

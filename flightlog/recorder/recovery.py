@@ -21,8 +21,10 @@ CRASH_DETAIL = "The process that recorded the run ended before the run did."
 _BUDGET = ("max_steps", "max_seconds", "max_tool_calls", "max_usd", "max_tokens")
 _NEEDED = [
     *("kind", "run_id", "seq", "at", "elapsed_ms", "step", "actor", "outcome"),
-    *("cost_usd", "input_tokens", "output_tokens", *_BUDGET),
+    *("cost_usd", "input_tokens", "output_tokens", "subject", *_BUDGET),
 ]
+SETTLED_SUBJECT: Final = "write"
+"""`subject` of the change that settles a write of a run that is over."""
 _BEFORE_BUDGET = pa.array([Outcome.DENIED.value, Outcome.KILL_SWITCH.value, Outcome.BUDGET.value])
 _AFTER_A_RUN = pa.array([EventKind.EVALUATION.value, EventKind.GAP.value])
 
@@ -81,8 +83,8 @@ class _Spent:
 class OpenRuns:
     """Follows the runs of one or several journals and knows which have not ended.
 
-    A run counts only by events that happen while it runs: a judgement written
-    later, by another process, does not make it a run of that process.
+    A run counts only by events that happen while it runs: a judgement written later, by
+    another process, does not make it a run of that process, nor does settling its writes.
     """
 
     def __init__(self) -> None:
@@ -106,7 +108,9 @@ class OpenRuns:
         started = events.filter(pc.equal(kind, EventKind.RUN_STARTED.value))
         for row in started.select(["run_id", *_BUDGET]).to_pylist():
             self._budgets[row.pop("run_id")] = row
-        is_after = pc.is_in(kind, value_set=_AFTER_A_RUN)
+        is_settling = pc.equal(events.column("subject"), SETTLED_SUBJECT)
+        is_settling = pc.fill_null(is_settling, fill_value=False)
+        is_after = pc.or_(pc.is_in(kind, value_set=_AFTER_A_RUN), is_settling)
         # A change of the kill switch belongs to no run.
         is_of_a_run = pc.not_equal(events.column("run_id"), "")
         during = events.filter(pc.and_not(is_of_a_run, is_after))

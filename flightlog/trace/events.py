@@ -197,12 +197,14 @@ class ToolIntent(Event, frozen=True, tag="tool_intent"):
 
 
 class StateChanged(Event, frozen=True, tag="state_changed"):
-    """A guardrail changed state, or a guard found something."""
+    """A guardrail changed state, a guard found something, or a write in doubt was settled."""
 
     subject: Annotated[
-        str, _column("What changed: breaker, kill_switch, approval, degrade or guard.")
+        str, _column("What changed: breaker, kill_switch, approval, degrade, guard or write.")
     ] = ""
+    call_ix: Annotated[Count, _column("Position of the call within its step, from 0.")] = None
     tool_name: Annotated[Text, _column("Tool, as the model named it.")] = None
+    tool_call_id: Annotated[Text, _column("Provider's id of the call.")] = None
     state_from: Annotated[Text, _column("State before.")] = None
     state_to: Annotated[Text, _column("State after.")] = None
     detail: Annotated[Text, _column("Why, in words.")] = None

@@ -1,0 +1,119 @@
+"""`flightlog export`."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from flightlog.commands.amounts import SPAN
+from flightlog.commands.options import stores_option
+
+TABLES: Final = (
+    *("runs", "steps", "model_calls", "tool_calls", "messages", "budgets", "writes", "events"),
+)
+_NEXT_PAIR: Final = re.compile(r",(?=[A-Za-z_][\w:.-]*=)")
+
+
+class _Moment(click.ParamType[datetime]):
+    """A date or time, UTC unless it says otherwise; or how long ago."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            found = datetime.fromisoformat(value)
+        except ValueError:
+            return datetime.fromtimestamp(time.time() - SPAN.convert(value, param, ctx), UTC)
+        return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _pairs(
+    _ctx: click.Context, param: click.Parameter, values: tuple[str, ...]
+) -> list[tuple[str, str]]:
+    found = []
+    for part in (part for value in values for part in _NEXT_PAIR.split(value)):
+        name, sign, value = part.partition("=")
+        if not sign or not name.strip():
+            raise click.BadParameter(f"{part!r} is not COLUMN=VALUE", param=param)
+        found.append((name.strip(), value))
+    return found
+
+
+@click.command()
+@stores_option
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder, or one file.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["parquet", "jsonl", "csv"]),
+    default="parquet",
+    show_default=True,
+)
+@click.option(
+    "--table",
+    "tables",
+    type=click.Choice([*TABLES, "all"]),
+    multiple=True,
+    default=("all",),
+    show_default=True,
+    help="Repeat it for several.",
+)
+@click.option(
+    "--where",
+    multiple=True,
+    callback=_pairs,
+    help="Only runs with COLUMN=VALUE; join several by commas. label:KEY=VALUE works.",
+)
+@click.option("--since", type=_Moment(), help="Only runs that started then or later; UTC, or 7d.")
+@click.option("--until", type=_Moment(), help="Only runs that started before.")
+@click.option(
+    "--blobs",
+    type=click.Choice(["inline", "digest"]),
+    default="inline",
+    show_default=True,
+    help="Long values in their rows, or only their digests.",
+)
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+def export(
+    stores: tuple[Path, ...],
+    out: Path,
+    form: str,
+    tables: tuple[str, ...],
+    where: list[tuple[str, str]],
+    since: datetime | None,
+    until: datetime | None,
+    blobs: str,
+    force: bool,
+) -> None:
+    """Write the traces out as Parquet, JSON lines or CSV: one file per table.
+
+    The stores are verified first. All files are written, or none. A run is exported whole.
+    What the export holds is neither encrypted nor part of the store any more.
+    """
+    from flightlog.analysis.export_tables import Chosen, export_tables
+    from flightlog.analysis.wording import counted
+    from flightlog.commands.changes import echo
+
+    written = export_tables(
+        stores,
+        out,
+        form=form,
+        tables=TABLES if "all" in tables else tuple(dict.fromkeys(tables)),
+        chosen=Chosen(where, since, until),
+        inlines_blobs=blobs == "inline",
+        overwrites=force,
+    )
+    for one in written:
+        echo(f"wrote {one.path}: {counted(one.rows, 'row')}")
+        if one.defused_cells:
+            cells = counted(one.defused_cells, "cell")
+            echo(f"note: {cells} began like a formula and got a leading apostrophe", err=True)
