@@ -37,6 +37,8 @@ COMMANDS = {
     "retain": ("flightlog.commands.retain:retain", "Remove old runs."),
     "erase": ("flightlog.commands.erase:erase", "Erase one person's payloads."),
     "verify": ("flightlog.commands.verify:verify", "Check every byte of a store."),
+    "doctor": ("flightlog.commands.doctor:doctor", "Writes in doubt, and what is wrong."),
+    "export": ("flightlog.commands.export:export", "Write the traces out as files."),
     "keygen": ("flightlog.commands.keygen:keygen", "Make a key for encrypted stores."),
     "rekey": ("flightlog.commands.rekey:rekey", "Encrypt a store, or give it another key."),
     "decrypt": ("flightlog.commands.decrypt:decrypt", "Show an encrypted file of a store."),
