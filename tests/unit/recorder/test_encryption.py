@@ -245,6 +245,20 @@ def test_recorder_whose_key_is_taken_away_keeps_its_journal_and_says_so(
     assert Store.open(store_path).blob(row["result_blob"]) == LONG
 
 
+def test_sealing_beside_the_recording_is_encrypted_too(
+    store_path: Path, call: Call, key: StoreKey
+) -> None:
+    with Recorder(store_path, seal_at_bytes=1 << 15, redaction=UNREDACTED) as recorder:
+        for number in range(200):
+            recorder.emit(call(number, result=f"{CANARY} {number} " * 40))
+    segments = list(store_path.rglob("*.parquet"))
+    assert len(segments) > 3
+    assert all(is_encrypted(path) for path in segments)
+    assert not [name for name, content in bytes_of(store_path).items() if b"canary" in content]
+    with flightlog.open(store_path) as traces:
+        assert traces.rows("SELECT count(*) AS n FROM tool_calls") == [{"n": 200}]
+
+
 def test_key_for_a_store_that_is_not_encrypted_is_refused_for_writing_and_not_for_reading(
     store_path: Path, call: Call, give: Callable[..., None]
 ) -> None:
