@@ -286,6 +286,16 @@ class Recorder:
             return False
         return True
 
+    def sync(self) -> bool:
+        """Makes durable all that was recorded; False when some of it may not be.
+
+        For threads that may wait for a disk, on behalf of an event loop that may not.
+        """
+        with self._lock:
+            journals = [*self._retired, *([] if self._journal is None else [self._journal])]
+        synced = [self._sync(journal) for journal in journals]
+        return all(synced)
+
     def close(self) -> None:
         """Ends the journal and, unless told otherwise, seals the store's finished journals.
 

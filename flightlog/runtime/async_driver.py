@@ -10,6 +10,7 @@ import asyncio
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from flightlog.runtime.asks import Ask, Asked, Loop, R, Request, Wait, attempt_in_worker
@@ -17,6 +18,7 @@ from flightlog.runtime.cancel import CancelToken, RunCancelledError
 from flightlog.runtime.tools import is_async
 from flightlog.runtime.workers import Workers
 from flightlog.trace.clock import SystemClock
+from flightlog.trace.run_writer import RunWriter
 
 CANCEL_GRACE_S: Final = 1.0
 
@@ -27,11 +29,15 @@ class AsyncDriver:
     Args:
         stopwatch: measures latencies in real time.
         cancel: cancels the run from outside.
+        writer: of the run; waits for the disk in a worker thread, not in the event loop.
     """
 
-    def __init__(self, stopwatch: SystemClock, cancel: CancelToken | None = None) -> None:
+    def __init__(
+        self, stopwatch: SystemClock, cancel: CancelToken | None = None, *, writer: RunWriter
+    ) -> None:
         self._stopwatch = stopwatch
         self._cancel = cancel
+        self._writer = writer
         self._cancelled: asyncio.Future[None] | None = None
         self._workers: Workers[Asked] = Workers()
 
@@ -39,9 +45,28 @@ class AsyncDriver:
         """Runs a loop to its end; what interrupts it is thrown into it first."""
         forget = self._listen()
         try:
+            result = await self._driven(loop)
+        except GeneratorExit:  # the event loop goes away, and nothing can be awaited
+            self._writer.sync(is_last=True)
+            raise
+        except BaseException:
+            await self._sync_last()
+            raise
+        else:
+            await self._sync_last()
+            return result
+        finally:
+            forget()
+            self._workers.close()
+
+    async def _driven(self, loop: Loop[R]) -> R:
+        try:
             request = next(loop)
             while True:
                 try:
+                    # What is to be durable is so before anything else happens.
+                    if self._writer.is_sync_due:
+                        await self._in_worker(Ask(self._writer.sync))
                     reply = await self._perform(request)
                 except BaseException as error:  # the loop records it and raises it again
                     request = loop.throw(error)
@@ -50,9 +75,22 @@ class AsyncDriver:
         except StopIteration as end:
             result: R = end.value
             return result
-        finally:
-            forget()
-            self._workers.close()
+
+    async def _sync_last(self) -> None:
+        """Has the end of the run made durable, also when this is cancelled meanwhile."""
+        last = {
+            asyncio.ensure_future(self._in_worker(Ask(partial(self._writer.sync, is_last=True))))
+        }
+        is_cancelled = False
+        while True:
+            try:
+                await asyncio.wait(last)
+            except asyncio.CancelledError:
+                is_cancelled = True
+            else:
+                break
+        if is_cancelled:
+            raise asyncio.CancelledError
 
     def _listen(self) -> Callable[[], None]:
         """Has a cancellation from any thread wake the event loop."""

@@ -23,6 +23,7 @@ from flightlog.runtime.repeats import may_try_again
 from flightlog.runtime.retry import RetryPolicy
 from flightlog.runtime.tool_context import ToolContext
 from flightlog.runtime.tools import is_async
+from flightlog.trace.canonical import clean_text
 from flightlog.trace.messages import ToolRequest
 from flightlog.trace.vocab import Outcome, StopReason
 
@@ -121,7 +122,8 @@ class Gateway:
         if policy.breakers or self._gate.tenant_budget is not None:
             return True
         is_asking = policy.require_approval and policy.approver not in (None, approve_all)
-        return call.effect.is_write and (is_asking or self._executor is None)
+        is_live = self._executor is None or (call.tool is not None and call.tool.fn is not None)
+        return call.effect.is_write and (is_asking or is_live)
 
     def admit(self, call: PendingCall) -> Admission:
         """Runs the checks, then has the call served; a live write leaves a durable intent."""
@@ -309,8 +311,9 @@ class Gateway:
         return self._gate.writer.tool_intent(
             step=call.step,
             call_ix=call.call_ix,
-            tool_name=call.name,
-            tool_call_id=call.request.id,
+            # As in the outcome, which is found by them.
+            tool_name=clean_text(call.name),
+            tool_call_id=clean_text(call.request.id),
             effect=call.effect,
             args=call.args.text,
             args_digest=call.args.digest,

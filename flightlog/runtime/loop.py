@@ -91,9 +91,11 @@ async def run_async(
         PriceError: `max_usd` is set and the model has no price.
         CancelledError: as it came; the run is recorded as cancelled.
     """
-    turns = _turns(agent, task, _Around(sink, clock, executor, context, control, cancel))
+    around = _Around(sink, clock, executor, context, control, cancel)
+    turns = _turns(agent, task, around, syncs_later=True)
     with terminated_in_order_async(), turns:
-        return await AsyncDriver(SystemClock(), cancel).drive(turns.play())
+        driver = AsyncDriver(SystemClock(), cancel, writer=turns.writer)
+        return await driver.drive(turns.play())
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class _Around:
     cancel: CancelToken | None
 
 
-def _turns(agent: Agent, task: Task, around: _Around) -> Turns:
+def _turns(agent: Agent, task: Task, around: _Around, *, syncs_later: bool = False) -> Turns:
     context, clock = around.context or RunContext(), around.clock or SystemClock()
     _refuse_unserved(agent, around.executor)
     _refuse_unpriced(agent, context)
@@ -120,7 +122,8 @@ def _turns(agent: Agent, task: Task, around: _Around) -> Turns:
             _refuse_unset(agent, agent.credentials, context)
         scrubber = agent.credentials.scrubber(context.tenant)
         sink = ScrubbingSink(sink, scrubber)
-    writer = RunWriter(sink, context.run_id or str(uuid_utils.uuid7()), clock=clock)
+    run_id = context.run_id or str(uuid_utils.uuid7())
+    writer = RunWriter(sink, run_id, clock=clock, syncs_later=syncs_later)
     setup = Setup(
         agent,
         task,

@@ -76,13 +76,17 @@ class Setup:
 
 
 class Turns:
-    """One run of an agent on a task."""
+    """One run of an agent on a task.
+
+    Attributes:
+        writer: of the run's events.
+    """
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self._agent = setup.agent
         self._clock = setup.clock
-        self._writer = setup.writer
+        self.writer = self._writer = setup.writer
         self._policy = policy = setup.agent.effective_policy
         self._ledger = ledger = Ledger(policy.budget, setup.clock)
         self._over = CancelToken()

@@ -50,11 +50,21 @@ class RunWriter:
         run_id: id of the run, unique in the store.
         clock: stamps `at` and `elapsed_ms`; None leaves both as the caller gives them
             (imported runs, whose times are in the past).
+        syncs_later: what is to be durable waits for `sync`, where the sink can; only the
+            intent of a write never does.
+
+    Attributes:
+        is_sync_due: something waits for `sync`.
     """
 
-    def __init__(self, sink: Sink, run_id: str, *, clock: Clock | None = None) -> None:
+    def __init__(
+        self, sink: Sink, run_id: str, *, clock: Clock | None = None, syncs_later: bool = False
+    ) -> None:
         self.run_id = run_id if type(run_id) is str else fitted_text(run_id)
+        self.is_sync_due = False
         self._sink = sink
+        self._sync_sink = getattr(sink, "sync", None)
+        self._syncs_later = syncs_later and self._sync_sink is not None
         self._clock = clock
         self._lock = threading.RLock()
         self._seq = 0
@@ -141,7 +151,11 @@ class RunWriter:
         """Writes the intent of a write, durably; False means: do not call the tool."""
         fields = _with_args(fields)
         fields.pop("args_flag", None)
-        return self._write(ToolIntent, fields, durable=True, is_plain=_are_plain(fields))
+        is_plain = _are_plain(fields)
+        with self._lock:
+            event = self._event(ToolIntent, fields, is_plain=is_plain)
+        # Outside the lock: other threads go on writing while this one waits for the disk.
+        return self._sink.emit(event, durable=True)
 
     def state_changed(self, *, durable: bool = True, **fields: Any) -> bool:
         """Writes a change of a guardrail's state; fields are those of `StateChanged`."""
@@ -152,6 +166,19 @@ class RunWriter:
         if self._clock and "duration_ms" not in fields:
             fields["duration_ms"] = self._elapsed_ms(self._clock)
         return self._write(RunStopped, fields, durable=True, is_plain=_are_plain(fields))
+
+    def sync(self, *, is_last: bool = False) -> bool:
+        """Makes durable what waits for it; False when it may not be. For any thread.
+
+        Args:
+            is_last: from here on nothing waits any more.
+        """
+        with self._lock:
+            is_due, self.is_sync_due = self.is_sync_due, False
+            if is_last:
+                self._syncs_later = False
+        # Outside the lock: who writes meanwhile does not wait for the disk.
+        return self._sync_sink() is True if is_due and self._sync_sink is not None else True
 
     def evaluation(self, **fields: Any) -> bool:
         """Writes a judgement on the run; fields are those of `Evaluation`."""
@@ -171,19 +198,26 @@ class RunWriter:
         is_plain: bool,
     ) -> bool:
         with self._lock:
-            clock = self._clock
-            if clock is not None:
-                if "at" not in fields:
-                    fields["at"] = clock.wall_us()
-                if "elapsed_ms" not in fields:
-                    fields["elapsed_ms"] = self._elapsed_ms(clock)
-            fields["run_id"] = self.run_id
-            fields["seq"] = self._seq
-            event = event_type(**fields)
-            if not is_plain:
-                event = fitted(event)
-            self._seq += 1
+            event = self._event(event_type, fields, is_plain=is_plain)
+            if durable and self._syncs_later:
+                durable, self.is_sync_due = False, True
             return self._sink.emit(event, messages=messages, durable=durable)
+
+    def _event(self, event_type: type[Event], fields: dict[str, Any], *, is_plain: bool) -> Event:
+        """The next event; called under the lock."""
+        clock = self._clock
+        if clock is not None:
+            if "at" not in fields:
+                fields["at"] = clock.wall_us()
+            if "elapsed_ms" not in fields:
+                fields["elapsed_ms"] = self._elapsed_ms(clock)
+        fields["run_id"] = self.run_id
+        fields["seq"] = self._seq
+        event = event_type(**fields)
+        if not is_plain:
+            event = fitted(event)
+        self._seq += 1
+        return event
 
 
 def _of_texts(message: Message) -> Message:

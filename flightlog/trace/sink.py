@@ -10,7 +10,11 @@ from flightlog.trace.messages import Message
 
 
 class Sink(Protocol):
-    """Takes complete events, in order, from any thread."""
+    """Takes complete events, in order, from any thread.
+
+    One that can make durable later what it has taken has a `sync() -> bool` too, which may be
+    called from any thread: an event loop need not wait for a disk then.
+    """
 
     def emit(
         self, event: Event, *, messages: Sequence[Message] = (), durable: bool = False
