@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -20,7 +20,11 @@ from flightlog.recorder.manifest import (
     sealing_lock,
     store_state,
 )
-from flightlog.recorder.removal import checkpoint_if_many, remove_replaced
+from flightlog.recorder.removal import (
+    checkpoint_if_many,
+    remove_replaced,
+    wait_and_remove_replaced,
+)
 from flightlog.recorder.removing import require_sound
 from flightlog.recorder.rewriting import Edit, Edited, rewritten, unchanged
 from flightlog.recorder.segment_rows import EVENTS, require_unchanged, table_of
@@ -78,34 +82,37 @@ def compact_store(
     if is_dry_run:
         state = store_state(layout)
         require_sound(state)
-        groups = list(_groups(state.live.values(), target_bytes, set()))
+        groups = list(_groups(state.live.values(), target_bytes))
         rows = sum(entry.rows for group in groups for entry in group)
         return CompactReport(sum(map(len, groups)), len(groups), rows)
     merged = made = rows = duplicates = 0
     problems: list[Problem] = []
-    damaged: set[str] = set()
     with sealing_lock(layout):
         problems += go_on(layout)
-        remove_replaced(layout, wait_s=0.0)
+        remove_replaced(layout)
+        todo = set(store_state(layout).live)  # and not what is sealed meanwhile, without end
     while True:
         with sealing_lock(layout):
             state = store_state(layout)
             require_sound(state)
-            group = next(_groups(state.live.values(), target_bytes, damaged), None)
+            left = [entry for path, entry in state.live.items() if path in todo]
+            group = next(_groups(left, target_bytes), None)
             if group is None:
-                waiting = remove_replaced(layout, wait_s=_READERS_WAIT_S)
                 checkpoint_if_many(layout)
                 break
             bad = _damaged(layout, group)
             if bad:
-                damaged |= {entry.path for entry, _ in bad}
-                problems += [Problem(layout.root / entry.path, what) for entry, what in bad]
+                todo -= {path.relative_to(layout.root).as_posix() for path in bad}
+                problems += [Problem(path, what) for path, what in bad.items()]
                 continue
+            todo -= {entry.path for entry in group}
             entry = _merge(layout, group, state.number + 1)
+            checkpoint_if_many(layout)
         merged += len(group)
         made += 1
         rows += entry.rows
         duplicates += sum(one.rows for one in group) - entry.rows
+    waiting = wait_and_remove_replaced(layout, wait_s=_READERS_WAIT_S)
     return CompactReport(merged, made, rows, duplicates, waiting, tuple(problems))
 
 
@@ -140,21 +147,21 @@ def _short(digest: Any) -> bytes:
         return repr(digest).encode("utf-8", "surrogatepass")
 
 
-def _damaged(layout: Layout, group: Sequence[SegmentEntry]) -> list[tuple[SegmentEntry, str]]:
-    found = []
+def _damaged(layout: Layout, group: Sequence[SegmentEntry]) -> dict[Path, str]:
+    found = {}
     for entry in group:
         try:
             require_unchanged(layout, entry)
         except DamagedError as error:
-            found.append((entry, f"{error.what}; not merged"))
+            found[layout.root / entry.path] = f"{error.what}; not merged"
     return found
 
 
-def _groups(entries: Any, target_bytes: int, without: set[str]) -> Iterator[list[SegmentEntry]]:
+def _groups(entries: Iterable[SegmentEntry], target_bytes: int) -> Iterator[list[SegmentEntry]]:
     """Segments to be merged with each other: small ones of one table and day, oldest first."""
     by_folder: defaultdict[Path, list[SegmentEntry]] = defaultdict(list)
     for entry in entries:
-        if entry.bytes * 2 <= target_bytes and entry.path not in without:
+        if entry.bytes * 2 <= target_bytes:
             by_folder[Path(entry.path).parent].append(entry)
     for _, small in sorted(by_folder.items()):
         group: list[SegmentEntry] = []

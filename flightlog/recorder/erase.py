@@ -14,6 +14,7 @@ from flightlog.recorder.erasing import (
     READERS_WAIT_S,
     ErasureMask,
     erase_now,
+    finish_erasure,
     go_on,
     journals_with,
     remove_quarantined,
@@ -23,7 +24,7 @@ from flightlog.recorder.layout import Layout, Problem
 from flightlog.recorder.manifest import sealing_lock, store_state
 from flightlog.recorder.pending import Column, Pending, new_pending, save_pending
 from flightlog.recorder.pins import Pin, pins_of
-from flightlog.recorder.removal import checkpoint_if_many
+from flightlog.recorder.removal import checkpoint_if_many, wait_and_remove_replaced
 from flightlog.recorder.removing import require_sound, surveyed
 from flightlog.recorder.seal import seal_journals
 from flightlog.recorder.store import Store
@@ -95,18 +96,22 @@ def erase(
         return _dry_run(layout, pending)
     with sealing_lock(layout):
         seal_journals(layout)
+        layout.disk.sync_folder(layout.journals)  # a sealed one must not come back
         require_sound(store_state(layout))
         others = go_on(layout)
         save_pending(layout, pending)
         pieces = remove_quarantined(layout, set(), {value for _, value in asked})
-        done = erase_now(layout, pending, readers_wait_s=readers_wait_s)
+        done = erase_now(layout, pending)
+    wait_and_remove_replaced(layout, wait_s=readers_wait_s, anyway=True)
+    with sealing_lock(layout):
+        finish_erasure(layout, done.pending)
         checkpoint_if_many(layout)
     return ErasureReport(
         tuple(sorted(done.runs)),
         done.events,
         done.changed.messages,
         done.quarantined + pieces,
-        done.waiting,
+        done.pending.journals,
         _pinned(layout, done.runs),
         tuple(others),
     )

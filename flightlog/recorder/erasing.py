@@ -5,6 +5,7 @@ What `flightlog.recorder.erase` begins, every sealing goes on with until it is d
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -50,24 +51,23 @@ class Erased:
     """What was erased so far.
 
     Attributes:
+        pending: the record as it is now; `journals` are those of living writers that hold such
+            runs: they are done when these are sealed.
         runs: those of the runs that lost a payload now, also ones that they started or that
             replay them.
         events: rows that lost their payload now.
         changed: what was done to the segments.
         quarantined: damaged pieces of journals that were removed.
-        waiting: journals of living writers that hold such runs; they are done when sealed.
     """
 
+    pending: Pending
     runs: frozenset[str]
     events: int
     changed: Changed
     quarantined: int
-    waiting: tuple[str, ...]
 
 
-def erase_now(
-    layout: Layout, pending: Pending, *, readers_wait_s: float = READERS_WAIT_S
-) -> Erased:
+def erase_now(layout: Layout, pending: Pending) -> Erased:
     """Erases all that is sealed. The caller holds the sealing lock.
 
     Living writers are waited for where they held such runs when it was asked for; what they
@@ -75,8 +75,7 @@ def erase_now(
 
     Args:
         layout: the store.
-        pending: the record; it is removed when all is done.
-        readers_wait_s: how long to wait for readers of the old files.
+        pending: the record; `finish_erasure` removes it when the old files are gone.
 
     Raises:
         DamagedError: a segment or a manifest is damaged; the erasure stays pending.
@@ -99,16 +98,23 @@ def erase_now(
     )
     removal = Removal(survey, mask.edit, runs, held, _detail(survey, pending))
     changed, pending = change_rows(layout, state, removal, pending)
-    remove_replaced(layout, wait_s=readers_wait_s, anyway=True)
     remove_unfinished_blobs(layout)
     remove_unneeded_blobs(layout, store_state(layout), pending)
     quarantined = remove_quarantined(layout, held, runs)
     _forget_approvals(layout, runs)
-    if waiting:
+    save_pending(layout, pending)
+    return Erased(pending, frozenset(survey.runs), survey.rows, changed, quarantined)
+
+
+def finish_erasure(layout: Layout, pending: Pending) -> None:
+    """Ends an erasure, or lets it wait for living writers. The caller holds the sealing lock.
+
+    Its old files are gone by now.
+    """
+    if pending.journals:
         save_pending(layout, msgspec.structs.replace(pending, is_applied=True))
     else:
         end_pending(layout, pending)
-    return Erased(frozenset(survey.runs), survey.rows, changed, quarantined, tuple(waiting))
 
 
 def go_on(layout: Layout) -> list[Problem]:
@@ -127,7 +133,10 @@ def go_on(layout: Layout) -> list[Problem]:
             continue  # nothing of it was sealed since
         try:
             if pending.why == "erase":
-                erase_now(layout, pending)
+                done = erase_now(layout, pending)
+                age_s = time.time() - pending.at_us / 1e6
+                if not remove_replaced(layout, anyway=age_s > READERS_WAIT_S):
+                    finish_erasure(layout, done.pending)
             else:
                 remove_unneeded_blobs(layout, store_state(layout), pending)
                 end_pending(layout, pending)
@@ -246,7 +255,7 @@ class ErasureMask:
     def _is_about(self, rows: pa.Table, run_ids: pa.Array) -> Any:
         """Rows of no run whose text names one of the runs."""
         places = pc.indices_nonzero(pc.equal(run_ids, "")).to_pylist()
-        details = rows.column("detail").take(places).to_pylist() if places else []
+        details = rows.column("detail").filter(pc.equal(run_ids, "")).to_pylist()
         about = [False] * rows.num_rows
         for place, detail in zip(places, details, strict=True):
             about[place] = detail is not None and self._names_one(detail)

@@ -101,7 +101,8 @@ class StoreState:
 
     Attributes:
         live: entry of each live segment by its path.
-        replaced: paths that are no longer live; their files may still be there.
+        replaced: paths that are no longer live, with the number of the manifest that tells; their
+            files may still be there.
         sealed_journals: journals whose events are in live segments that were merged.
         number: of the newest manifest; 0 without one.
         sha256: of the newest manifest; None without one.
@@ -109,7 +110,7 @@ class StoreState:
     """
 
     live: dict[str, SegmentEntry] = field(default_factory=dict)
-    replaced: set[str] = field(default_factory=set)
+    replaced: dict[str, int] = field(default_factory=dict)
     sealed_journals: set[str] = field(default_factory=set)
     number: int = 0
     sha256: str | None = None
@@ -121,10 +122,10 @@ class StoreState:
             self.live.clear()
         for path in manifest.replaced:
             self.live.pop(path, None)
-            self.replaced.add(path)
+            self.replaced[path] = manifest.number
         for entry in manifest.segments:
             self.live[entry.path] = entry
-            self.replaced.discard(entry.path)
+            self.replaced.pop(entry.path, None)
             if Path(entry.path).name.startswith(MERGED_PREFIX):
                 self.sealed_journals.update(part.journal_id for part in entry.parts)
 

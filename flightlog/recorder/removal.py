@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
@@ -9,12 +10,13 @@ from typing import Final
 from flightlog.recorder.dropped import DROPPED_SUFFIX
 from flightlog.recorder.journal_reader import is_alive
 from flightlog.recorder.layout import SEGMENT_SUFFIX, TEMPORARY_SUFFIX, Layout
-from flightlog.recorder.lease import no_readers
+from flightlog.recorder.lease import no_readers, replaced_unread
 from flightlog.recorder.manifest import (
     MERGED_PREFIX,
     StoreState,
     add_checkpoint,
     manifest_files,
+    sealing_lock,
     store_state,
 )
 
@@ -22,17 +24,18 @@ MANY_MANIFESTS: Final = 100
 """From so many on they are moved into the history."""
 
 _REMOVING: Final = ".removing"
+_LOOK_EVERY_S: Final = 0.05
 
 
-def remove_replaced(layout: Layout, *, wait_s: float, anyway: bool = False) -> int:
+def remove_replaced(layout: Layout, *, wait_s: float = 0.0, anyway: bool = False) -> int:
     """Removes segments that were replaced, and what an interrupted rewriting left behind.
 
     The caller holds the sealing lock.
 
     Args:
         layout: the store.
-        wait_s: how long to wait for readers of replaced segments.
-        anyway: remove these also under readers that do not end.
+        wait_s: how long to wait for readers; nobody can seal meanwhile.
+        anyway: remove replaced segments also under their readers.
 
     Returns:
         How many replaced files are still there, for the next time.
@@ -48,13 +51,39 @@ def remove_replaced(layout: Layout, *, wait_s: float, anyway: bool = False) -> i
         if is_alone or anyway:
             _unlink(layout, replaced)
             return 0
-    return len(replaced)
+    known = replaced_unread(layout, state.number)
+    unread = [path for path, number in replaced.items() if number <= known]
+    _unlink(layout, unread)
+    return len(replaced) - len(unread)
 
 
-def _replaced(layout: Layout, state: StoreState) -> list[Path]:
-    paths = [layout.root / path for path in sorted(state.replaced)]
-    beside = [path.with_suffix(DROPPED_SUFFIX) for path in paths]
-    return [path for path in (*paths, *beside) if path.exists()]
+def wait_and_remove_replaced(layout: Layout, *, wait_s: float, anyway: bool = False) -> int:
+    """As `remove_replaced`, trying for a while; others may seal between the tries.
+
+    Args:
+        layout: the store; the caller does not hold its sealing lock.
+        wait_s: how long to wait for readers.
+        anyway: remove the segments then also under their readers.
+    """
+    until_s = time.monotonic() + wait_s
+    while True:
+        is_over = time.monotonic() >= until_s
+        with sealing_lock(layout):
+            left = remove_replaced(layout, anyway=anyway and is_over)
+        if not left or is_over:
+            return left
+        time.sleep(_LOOK_EVERY_S)
+
+
+def _replaced(layout: Layout, state: StoreState) -> dict[Path, int]:
+    """Replaced files that are still there, with the number of the manifest that replaced them."""
+    found = {}
+    for name, number in sorted(state.replaced.items()):
+        path = layout.root / name
+        for one in (path, path.with_suffix(DROPPED_SUFFIX)):
+            if one.exists():
+                found[one] = number
+    return found
 
 
 def _strays(layout: Layout, state: StoreState) -> list[Path]:
@@ -96,9 +125,12 @@ def checkpoint_if_many(layout: Layout, *, many: int = MANY_MANIFESTS) -> bool:
     """Moves the manifests into the history when there are many; the caller holds the lock."""
     if len(manifest_files(layout)) < many:
         return False
+    state = store_state(layout)
+    if state.problems:
+        return False
     # A removal that is not on the disk yet could come undone, and the checkpoint
     # no longer tells that the file was replaced.
-    folders = {(layout.root / path).parent for path in store_state(layout).replaced}
+    folders = {(layout.root / path).parent for path in state.replaced}
     for folder in sorted(folders):
         if folder.is_dir():
             layout.disk.sync_folder(folder)

@@ -20,7 +20,7 @@ from flightlog.recorder.layout import Layout, Problem
 from flightlog.recorder.manifest import StoreState, sealing_lock, store_state
 from flightlog.recorder.pending import end_pending, new_pending
 from flightlog.recorder.pins import Pin, pins_of
-from flightlog.recorder.removal import checkpoint_if_many, remove_replaced
+from flightlog.recorder.removal import checkpoint_if_many, wait_and_remove_replaced
 from flightlog.recorder.removing import (
     Removal,
     change_rows,
@@ -134,10 +134,9 @@ def retain(
             problems = go_on(layout)
         require_sound(store_state(layout))
         done = _retained(layout, held, cutoff_us, max_bytes, is_dry_run=is_dry_run)
-        waiting = 0
         if not is_dry_run:
-            waiting = remove_replaced(layout, wait_s=_READERS_WAIT_S)
             checkpoint_if_many(layout)
+    waiting = 0 if is_dry_run else wait_and_remove_replaced(layout, wait_s=_READERS_WAIT_S)
     return RetainReport(
         done.runs,
         done.events,
@@ -271,8 +270,9 @@ class _Mask:
     def edit(self, rows: pa.Table, journal_id: str) -> Edited:
         """The rows that stay, and the commitments of the others."""
         mask = self(rows, journal_id)
-        places = pc.indices_nonzero(pc.and_(mask, has_chain(rows))).to_pylist()
-        gone = zip(places, commitments_of(rows.take(places)), strict=True)
+        chained = pc.and_(mask, has_chain(rows))
+        places = pc.indices_nonzero(chained).to_pylist()
+        gone = zip(places, commitments_of(rows.filter(chained)), strict=True)
         return Edited(rows.filter(pc.invert(mask)), list(gone))
 
 

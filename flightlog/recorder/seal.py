@@ -43,7 +43,7 @@ from flightlog.recorder.manifest import (
 )
 from flightlog.recorder.quarantine import put_aside, read_aside
 from flightlog.recorder.recovery import OpenRuns, stopped_in_segments
-from flightlog.recorder.removal import remove_replaced
+from flightlog.recorder.removal import checkpoint_if_many, remove_replaced
 from flightlog.recorder.segment import SegmentWriter
 from flightlog.recorder.store import Store
 from flightlog.recorder.tables import Misfit, events_table, messages_table, read_events
@@ -101,7 +101,9 @@ def seal_store(store: Store, *, batch_bytes: int = BATCH_BYTES) -> SealReport:
     with sealing_lock(layout):
         report = seal_journals(layout, batch_bytes=batch_bytes)
         unfinished = go_on(layout)
-        remove_replaced(layout, wait_s=0.0)
+        remove_replaced(layout)
+        if not report.problems:
+            checkpoint_if_many(layout)
     return replace(report, problems=(*report.problems, *unfinished))
 
 

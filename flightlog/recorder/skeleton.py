@@ -69,8 +69,9 @@ def _without(column: pa.ChunkedArray, mask: Any) -> pa.ChunkedArray:
 
 def _with_commitments(rows: pa.Table, mask: Any) -> pa.Array:
     found = rows.column(COMMITMENT).to_pylist()
-    places = pc.indices_nonzero(pc.and_(mask, has_chain(rows))).to_pylist()
-    for place, commitment in zip(places, commitments_of(rows.take(places)), strict=True):
+    chained = pc.and_(mask, has_chain(rows))
+    places = pc.indices_nonzero(chained).to_pylist()
+    for place, commitment in zip(places, commitments_of(rows.filter(chained)), strict=True):
         found[place] = commitment
     return pa.array(found, segment_schema().field(COMMITMENT).type)
 

@@ -374,3 +374,30 @@ def test_whatever_the_order_no_write_is_made_without_an_approval_of_its_own(step
             else:
                 with pytest.raises(UsageError):
                     decide(queue, last[n], is_approved=what == "approve", now_s=now_s)
+
+
+def test_forgotten_requests_leave_no_byte_while_others_have_the_file_open(tmp_path: Path) -> None:
+    control, other = Control.at(tmp_path), Control.at(tmp_path)
+    for run_id in ("run-1", "run-2"):
+        one = write({"order_id": f"of-{run_id}"}, run_id=run_id)
+        asked(control.approvals, one)
+    (kept,) = [one.id for one in other.approvals.requests(NOW_S) if one.write.run_id == "run-2"]
+    control.approvals.forget({"run-1", "no such run"})
+    folder = tmp_path / "control"
+    content = b"".join(path.read_bytes() for path in folder.glob("state.sqlite*"))
+    assert b"of-run-1" not in content
+    assert b"of-run-2" in content
+    assert [one.id for one in other.approvals.requests(NOW_S)] == [kept]
+    assert asked(other.approvals, write({"order_id": "of-run-1"}, run_id="run-1")) != kept
+    for one_control in (control, other):
+        one_control.close()
+
+
+def test_a_run_that_took_another_ones_approval_is_forgotten_with_it(tmp_path: Path) -> None:
+    control = Control.at(tmp_path)
+    approval_id = asked(control.approvals, write(run_id="first"))
+    control.approvals.decide(approval_id, is_approved=True, who="me", why="", now_s=NOW_S)
+    assert control.approvals.collect(approval_id, write(run_id="second"), NOW_S) is APPROVED
+    control.approvals.forget({"second"})
+    assert control.approvals.requests(NOW_S) == []
+    control.close()

@@ -331,3 +331,23 @@ def test_a_full_disk_is_an_error_and_what_was_committed_stays(path: Path) -> Non
     assert "a" in names(state)
     add(state, "b")
     assert state.read("PRAGMA integrity_check") == [("ok",)]
+
+
+def test_scrubbing_waits_for_readers_and_fails_where_they_do_not_end(path: Path) -> None:
+    state = things(path)
+    add(state, "deleted")
+    add(state, "kept")
+    with state.transaction() as db:
+        db.execute("DELETE FROM things WHERE name = 'deleted'")
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM things").fetchall()
+    short = things(path, timeout_s=0.05)
+    with pytest.raises(StoreError, match="locked"):
+        short.scrub()
+    reader.close()
+    state.scrub()
+    assert b"deleted" not in b"".join(p.read_bytes() for p in path.parent.glob(f"{path.name}*"))
+    assert names(state) == ["kept"]
+    things(path.with_name("absent")).scrub()
+    assert not path.with_name("absent").exists()

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 
 import pytest
 
 from flightlog.errors import FlightlogError, GoldenError, NothingToCompareError, UnknownNameError
-from flightlog.golden.files import load_recording, load_tools
+from flightlog.golden.files import load_recording, load_tools, recorded_run_ids
 from flightlog.golden.pin import PinReport, pin_runs
 from flightlog.golden.task import load_task
+from flightlog.recorder.pins import pins_of
 from flightlog.recorder.record import record
 from flightlog.recorder.recorder import Recorder
+from flightlog.recorder.retain import retain
 from flightlog.recorder.store import Store
 from flightlog.runtime.budget import Budget
 from flightlog.runtime.task import Task
@@ -260,3 +263,29 @@ def test_a_line_of_a_recording_can_be_reviewed(store: Path, goldens: Path) -> No
     (call,) = [json.loads(line) for line in lines if '"kind":"tool_call"' in line]
     assert call["args"] == '{"order_id":"A1"}'
     assert call["result"] == '{"order_id":"A1","refunded":0}'
+
+
+def test_the_store_remembers_its_pinned_runs(store: Path, goldens: Path) -> None:
+    runs = [record_run(store, [GET], run_id="r1"), record_run(store, [GET], run_id="../r2")]
+    _pin(store, goldens, *runs)
+    _pin(store, goldens, runs[0])
+    pins = pins_of(Store.open(store).layout)
+    found = sorted((pin.run_id, pin.goldens) for pin in pins.values())
+    assert found == [("../r2", str(goldens)), ("r1", str(goldens))]
+    assert {path.parent for path in pins} == {store / "pins"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in pins} == {0o600}
+    assert retain(Store.open(store), older_than_s=0).runs == 0
+
+
+def test_a_pin_that_a_store_cannot_remember_is_a_note(store: Path, goldens: Path) -> None:
+    run_id = record_run(store, [GET])
+    (store / "pins").write_text("in the way")
+    report = _pin(store, goldens, run_id)
+    assert "cannot be told of the pins" in report.notes[-1]
+    assert recorded_run_ids(goldens) == {run_id}
+
+
+def test_a_folder_without_recordings_pins_nothing_and_is_refused(goldens: Path) -> None:
+    goldens.mkdir()
+    with pytest.raises(GoldenError, match="no golden task with a recording"):
+        recorded_run_ids(goldens)
