@@ -65,11 +65,10 @@ def open_segment(layout: Layout, path: Path) -> pq.ParquetFile:
 
     Raises:
         StoreKeyError: its key is not given.
-        DamagedError: it does not tell its key.
-        pyarrow.ArrowException: it is damaged otherwise.
-        OSError: the same, or it cannot be read.
+        DamagedError: it is not a segment, or not as it was written.
     """
-    return pq.ParquetFile(path, decryption_properties=_decryption(layout, path))
+    with _named(path):
+        return pq.ParquetFile(path, decryption_properties=_decryption(layout, path))
 
 
 def read_segment(
@@ -195,7 +194,7 @@ def _material(path: Path) -> bytes:
 def _named(path: Path) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         what = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
         raise DamagedError(
             f"the segment cannot be read ({what})",

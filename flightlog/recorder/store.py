@@ -249,8 +249,6 @@ def _why_foreign(layout: Layout, path: Path, schema: pa.Schema) -> str | None:
         found = open_segment(layout, path).schema_arrow
     except (StoreKeyError, DamagedError) as error:
         return error.what
-    except (pa.ArrowException, OSError) as error:
-        return f"not a readable Parquet file ({str(error).splitlines()[0][:120]})"
     version = (found.metadata or {}).get(FORMAT_KEY)
     if version is None or not version.isdigit():
         return "not written by flightlog (no flightlog format in its metadata)"

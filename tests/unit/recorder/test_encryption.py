@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -342,6 +343,26 @@ def test_any_changed_byte_is_found_and_never_gives_other_rows(
         assert [problem.path for problem in report.problems] == [file]
         with suppress(StoreError):
             assert read() == content
+
+
+@pytest.mark.parametrize("is_keyed", [False, True])
+def test_damaged_segment_is_read_or_refused_with_its_name_and_nothing_else(
+    store_path: Path, call: Call, give: Callable[..., None], is_keyed: bool
+) -> None:
+    give(*([new_key()] if is_keyed else []))
+    fill(store_path, call)
+    store = Store.open(store_path)
+    file = next((store_path / "events").rglob("*.parquet"))
+    good, rng = file.read_bytes(), random.Random(11)
+    for number in range(300):
+        changed = bytearray(good)
+        for _ in range(rng.choice([1, 1, 4])):
+            changed[rng.randrange(len(changed))] = rng.randrange(256)
+        file.write_bytes(changed[: rng.randrange(len(changed))] if number % 5 == 0 else changed)
+        try:
+            read_segment(store.layout, file)
+        except StoreError as error:
+            assert error.where == str(file)  # noqa: PT017
 
 
 def test_damage_that_a_query_meets_is_named(store_path: Path, call: Call, key: StoreKey) -> None:
