@@ -24,7 +24,7 @@ from flightlog.analysis.blob_text import add_blob_text, blob_damage
 from flightlog.analysis.prompts import full_prompt
 from flightlog.analysis.questions import question
 from flightlog.analysis.sql_files import VIEW_KEYS, VIEWS_FOLDER, sql_file, sql_text
-from flightlog.errors import DamagedError, UsageError
+from flightlog.errors import DamagedError, StoreError, UsageError
 from flightlog.recorder.chain import segment_schema
 from flightlog.recorder.encryption import encrypted_dataset, is_encrypted
 from flightlog.recorder.keys import StoreKeys
@@ -201,6 +201,7 @@ def damage_named(stores: Iterable[Store]) -> Iterator[None]:
 
     Raises:
         DamagedError: a segment or a blob has changed or is missing.
+        StoreError: an erasure has removed a segment under this reader.
     """
     try:
         yield
@@ -215,7 +216,17 @@ def damage_named(stores: Iterable[Store]) -> Iterator[None]:
             require_intact(store)
         if (damage := blob_damage(error)) is not None:
             raise damage from error
+        if isinstance(error, duckdb.IOException) and _is_gone(str(error)):
+            raise StoreError(
+                "a segment was removed while it was read",
+                where=", ".join(str(store.path) for store in stores),
+                hint="An erasure waits for readers, but not for long. Read again.",
+            ) from error
         raise
+
+
+def _is_gone(told: str) -> bool:
+    return "No such file" in told or "No files found" in told
 
 
 def open_traces(*stores: str | Path) -> Traces:

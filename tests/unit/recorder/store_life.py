@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flightlog.recorder.audit import audit_store
 from flightlog.recorder.chain import segment_schema
 from flightlog.recorder.dropped import heads_of
 from flightlog.recorder.manifest import store_state
@@ -137,6 +138,7 @@ def check_sound(store: Store) -> None:
     assert set(count.values()) <= {1}, [key for key, times in count.items() if times > 1]
     report = verify_store(store)
     assert report.ok, report.problems
+    assert audit_store(store).problems == ()
     for entry in store_state(store.layout).live.values():
         assert not entry.parts or sum(part.rows for part in entry.parts) == entry.rows
         if entry.path.startswith("events/"):

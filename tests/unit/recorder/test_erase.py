@@ -15,7 +15,7 @@ import pytest
 from flightlog.analysis.db import Traces
 from flightlog.control.approval import WriteRequest
 from flightlog.control.control import Control
-from flightlog.errors import DamagedError, UsageError
+from flightlog.errors import DamagedError, StoreError, UsageError
 from flightlog.recorder.compact import compact_store
 from flightlog.recorder.dropped import heads_of
 from flightlog.recorder.erase import erase
@@ -362,6 +362,16 @@ def test_readers_that_do_not_end_hold_an_erasure_up_for_some_seconds_only(
     assert erase_alice(store, readers_wait_s=0.1).is_done
     assert b"canary-alice" not in everything_in(store_path)
     lease.release()
+
+
+def test_a_reader_under_which_files_were_erased_is_told_to_read_again(store_path: Path) -> None:
+    store = write_store(store_path, journals=1)
+    with Traces(store_path) as traces:
+        erase_alice(store, readers_wait_s=0.0)
+        with pytest.raises(StoreError, match="removed while it was read"):
+            traces.rows("SELECT count(answer) AS n FROM runs")
+    with Traces(store_path) as traces:
+        assert traces.rows("SELECT count(answer) AS n FROM runs") == [{"n": 1}]
 
 
 def test_commands_show_an_erased_run(store_path: Path) -> None:
