@@ -24,7 +24,7 @@ from flightlog.integrations.foreign_run import (
     microseconds,
     request,
 )
-from flightlog.integrations.json_input import decode, read_lines
+from flightlog.integrations.json_input import MAX_PARTS, LineFile, decode
 from flightlog.trace.messages import Message, ToolRequest
 from flightlog.trace.vocab import Actor
 
@@ -98,14 +98,17 @@ class RunLines:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lines = LineFile(path)
         self._decoder = msgspec.json.Decoder(_Row)
 
     def __iter__(self) -> Iterator[ForeignRun]:
-        for number, line in read_lines(self._path):
+        for number, line in self._lines:
             where = f"{self._path}:{number}"
             try:
+                if len(line) > MAX_PARTS:
+                    raise msgspec.DecodeError
                 row = self._decoder.decode(line)
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 # Again, slowly: either Python's JSON is read too, or the error gets a place.
                 row = decode(line, _Row, where=where, looks_like=LOOKS_LIKE)
             yield _run(row, where)
