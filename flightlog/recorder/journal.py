@@ -8,6 +8,7 @@ holds is how readers and sealers tell it from a dead one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -225,6 +226,7 @@ class Journal:
                 size = self._state[0]
                 self._sync_files()
                 self._disk.fdatasync(self._descriptor)
+                self._require_name()
                 if not self._has_synced_name:
                     self._disk.sync_folder(self.path.parent)
                     self._disk.sync_folder(self.path.parent.parent)
@@ -233,6 +235,11 @@ class Journal:
                 self.sync_error = error
                 raise
             self._synced_size = max(self._synced_size, size)
+
+    def _require_name(self) -> None:
+        # What was appended to a removed file is nowhere once the process ends.
+        if os.fstat(self._descriptor).st_nlink == 0:
+            raise FileNotFoundError(errno.ENOENT, "the journal was removed", str(self.path))
 
     def _sync_files(self) -> None:
         """Brings the blobs to the disk that the records until now name."""

@@ -78,6 +78,9 @@ class AsyncDriver:
 
     async def _sync_last(self) -> None:
         """Has the end of the run made durable, also when this is cancelled meanwhile."""
+        if not self._writer.is_sync_due:
+            self._writer.sync(is_last=True)
+            return
         last = {
             asyncio.ensure_future(self._in_worker(Ask(partial(self._writer.sync, is_last=True))))
         }
