@@ -47,6 +47,7 @@ COMMANDS = {
         "flightlog.commands.approvals:approvals",
         "Decide the writes that agents ask for.",
     ),
+    "redact": ("flightlog.commands.redact:redact", "Try what is taken out of a text."),
     "config": ("flightlog.commands.config:config", "Check or show the settings."),
 }
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from flightlog.commands.changes import echo, record_changes, user_at_host, warn_unrecorded
-from flightlog.commands.options import store_option
+from flightlog.commands.options import control_of, store_option
 from flightlog.errors import UsageError
 
 if TYPE_CHECKING:
@@ -156,10 +156,7 @@ def _record(store: Path, decided: Approval) -> str | None:
 
 def _queue(store: Path) -> ApprovalQueue:
     """The queue of an existing store; nothing is made."""
-    from flightlog.control.control import Control
-    from flightlog.recorder.layout import open_layout
-
-    return Control.at(open_layout(store).root).approvals
+    return control_of(store).approvals
 
 
 def _print_request(found: Approval, *, max_chars: int | None) -> bool:

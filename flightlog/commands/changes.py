@@ -14,6 +14,7 @@ import click
 from flightlog.errors import FlightlogError
 
 if TYPE_CHECKING:
+    from flightlog.redact.policy import Redaction
     from flightlog.trace.events import StateChanged
 
 
@@ -34,11 +35,22 @@ def record_changes(store: Path, changes: Sequence[StateChanged]) -> str | None:
         return None
     try:
         # The journal stays for the next one that seals: nobody should wait for that here.
-        with Recorder(store, seal_on_close=False) as recorder:
+        with Recorder(store, seal_on_close=False, redaction=_redaction()) as recorder:
             kept = [recorder.emit(change, durable=True) for change in changes]
     except FlightlogError as error:
         return f"{error.where}: {error.what}" if error.where else error.what
     return None if all(kept) else (recorder.last_error or "unknown")
+
+
+def _redaction() -> Redaction:
+    """That of ./flightlog.yaml; the default where it cannot be read: what is done is done."""
+    from flightlog.commands.options import redaction_of
+    from flightlog.redact.policy import Redaction
+
+    try:
+        return redaction_of(None)
+    except FlightlogError:
+        return Redaction()
 
 
 def warn_unrecorded(problem: str | None) -> None:

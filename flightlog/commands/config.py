@@ -33,6 +33,7 @@ def check(file: Path) -> None:
 
     from flightlog.config import load_config
     from flightlog.control.control import Control
+    from flightlog.redact.from_config import redaction_from
     from flightlog.runtime.contradictions import contradictions
     from flightlog.runtime.from_config import credentials_from, policy_from, prices_from
 
@@ -40,6 +41,7 @@ def check(file: Path) -> None:
     policy_from(loaded, store=Control.in_process())
     prices_from(loaded)
     credentials_from(loaded)
+    redaction_from(loaded)
     warnings = contradictions(loaded, environ=os.environ)
     _say(f"ok: {file}: {_summary(loaded)}{_count(len(warnings), '; {} warning')}")
     for warning in warnings:

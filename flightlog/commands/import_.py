@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from flightlog.commands.options import key_values, store_option
+from flightlog.commands.options import config_option, key_values, redaction_of, store_option
 
 
 @click.command("import")
@@ -16,6 +16,7 @@ from flightlog.commands.options import key_values, store_option
 @click.option("--suite", help="Suite of the imported tasks; from the file by default.")
 @click.option("--variant", help="Variant of the imported runs; from the file by default.")
 @click.option("--label", "labels", multiple=True, callback=key_values, help="KEY=VALUE.")
+@config_option
 def import_(
     files: tuple[Path, ...],
     form: str,
@@ -23,6 +24,7 @@ def import_(
     suite: str | None,
     variant: str | None,
     labels: dict[str, str],
+    config_file: Path | None,
 ) -> None:
     """Import foreign traces; each file whole or not at all, and never twice."""
     from flightlog.analysis.terminal import escape_terminal
@@ -37,6 +39,7 @@ def import_(
             suite=suite,
             variant=variant,
             labels=labels,
+            redaction=redaction_of(config_file),
             on_progress=on_progress,
         )
     for report in reports:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flightlog.commands.changes import echo, record_changes, user_at_host, warn_unrecorded
-from flightlog.commands.options import store_option
+from flightlog.commands.options import control_of, store_option
 from flightlog.errors import StoreError
 
 if TYPE_CHECKING:
@@ -118,10 +118,7 @@ def status(as_json: bool, store: Path) -> None:
 
 def _switch(store: Path) -> KillSwitch:
     """The switch of an existing store; nothing is made."""
-    from flightlog.control.control import Control
-    from flightlog.recorder.layout import open_layout
-
-    return Control.at(open_layout(store).root).kill_switch
+    return control_of(store).kill_switch
 
 
 def _scope(rule: KillRule) -> str:

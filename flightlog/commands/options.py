@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from flightlog.control.control import Control
+    from flightlog.redact.policy import Redaction
 
 DEFAULT_STORE = "flightlog-store"
 
@@ -30,6 +34,46 @@ stores_option = click.option(
     show_envvar=True,
     help="Folder of a store; repeat it to read several as one.",
 )
+
+
+config_option = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Settings, for what is redacted. [default: ./flightlog.yaml if it is there]",
+)
+
+
+def redaction_of(config_file: Path | None) -> Redaction:
+    """What the settings take out of what is recorded; the default where there is no file.
+
+    Raises:
+        ConfigError: the file cannot be used.
+    """
+    from flightlog.config import DEFAULT_CONFIG_NAME
+    from flightlog.redact.from_config import redaction_from
+    from flightlog.redact.policy import Redaction
+
+    default = Path(DEFAULT_CONFIG_NAME)
+    if config_file is None and default.is_file():
+        config_file = default
+    return Redaction() if config_file is None else redaction_from(config_file)
+
+
+def control_of(store: Path) -> Control:
+    """The control of an existing store; settings or a key that cannot be read do not stand in
+    its way: what would have to be redacted is then left out, or not taken."""
+    from flightlog.control.control import CONTROL_FOLDER, Control
+    from flightlog.control.redacting import redactor_at
+    from flightlog.errors import FlightlogError
+    from flightlog.recorder.layout import open_layout
+
+    root = open_layout(store).root
+    try:
+        redactor = redactor_at(root / CONTROL_FOLDER, redaction_of(None))
+    except FlightlogError:
+        return Control.at(root)
+    return Control.at(root, redactor=redactor, records_all=redactor is None)
 
 
 def key_values(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from flightlog.commands.options import store_option
+from flightlog.commands.options import config_option, redaction_of, store_option
 
 
 @click.command()
@@ -17,6 +17,7 @@ from flightlog.commands.options import store_option
 @click.option("--trials", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--task", "tasks", multiple=True, help="Only this task; repeat for more.")
 @click.option("--session", help="Session that these runs share; new by default.")
+@config_option
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def replay(
     goldens: Path,
@@ -26,6 +27,7 @@ def replay(
     trials: int,
     tasks: tuple[str, ...],
     session: str | None,
+    config_file: Path | None,
     quiet: bool,
 ) -> int:
     """Replay golden tasks on a candidate; tools answer from the recordings, nothing runs live.
@@ -38,7 +40,11 @@ def replay(
     from flightlog.recorder.recorder import Recorder
 
     factory = load_factory(agent)
-    with Recorder(store) as recorder, progress_bar("replaying", enabled=not quiet) as on_progress:
+    redaction = redaction_of(config_file)
+    with (
+        Recorder(store, redaction=redaction) as recorder,
+        progress_bar("replaying", enabled=not quiet) as on_progress,
+    ):
         report = replay_suite(
             goldens,
             factory,

@@ -49,6 +49,11 @@ credentials:
   acme:
     crm.update: {token: {env: ACME_CRM_TOKEN}}
 kill_switch: {mode_when_enabled: disable_writes}
+redaction:
+  emails: true
+  key_names: [patient_id]
+  patterns:
+    customer: {regex: 'CUST-[0-9]{6}'}
 monitoring:
   track: [tool_calls_per_run, stop_reason, cost_usd]
 prices:
@@ -117,6 +122,7 @@ _GROUPS: Final = {
     "Retries and circuit breakers": ("retries", "model_retries", "breakers"),
     "Guards": ("guards",),
     "Kill switch": ("kill_switch",),
+    "Redaction": ("redaction",),
     "What check gates on": ("monitoring",),
     "Prices": ("prices",),
 }
@@ -137,6 +143,12 @@ tool takes an idempotency key or says that it is idempotent.
 """,
     "Guards": """\
 Every finding is recorded in any case; `read_only` goes on without writes, `stop` ends the run.
+""",
+    "Redaction": """\
+What is taken out before anything is written. The commands that record (`replay`, `import`, `kill`,
+`approvals`) take it from `--config FILE`, where they have that option, or `./flightlog.yaml`; in
+Python: `flightlog.Recorder(store, redaction=redaction_from("flightlog.yaml"))` with
+`redaction_from` of `flightlog.redact.from_config`. See [redaction](redaction.md).
 """,
     "What check gates on": """\
 `flightlog check` takes `--config FILE`, else `./flightlog.yaml`, and says which file it used.

@@ -23,6 +23,7 @@ KILL_SWITCH_MODES: Final = ("disable_writes", "stop_all", "disable_tools:GLOB")
 FALLBACKS: Final = ("without_tool", "read_only", "stop")
 GUARD_ACTIONS: Final = ("record", "read_only", "stop")
 APPROVERS: Final = ("none", "terminal", "queue")
+CAPTURE_LEVELS: Final = ("full", "redacted", "metadata")
 STOPPING_OUTCOMES: Final = (
     "failed",
     "timed_out",
@@ -359,6 +360,77 @@ _PRICES = (
         "Prompt tokens put in a cache, USD per million; else as input.",
     ),
 )
+_REDACTION = (
+    Setting(
+        "redaction.capture",
+        {"enum": list(CAPTURE_LEVELS)},
+        "redacted",
+        "What is recorded of the texts: all, with secrets replaced, or no arguments, results, "
+        "messages, answers and errors at all.",
+    ),
+    Setting(
+        "redaction.off",
+        _NAMES,
+        (),
+        "Kinds that are left alone, such as card; `flightlog redact --kinds` lists them.",
+    ),
+    Setting(
+        "redaction.emails",
+        {"type": "boolean"},
+        default=False,
+        description="Replace e-mail addresses.",
+    ),
+    Setting(
+        "redaction.phones",
+        {"type": "boolean"},
+        default=False,
+        description="Replace telephone numbers.",
+    ),
+    Setting(
+        "redaction.key_names",
+        _NAMES,
+        (),
+        "Names of fields whose values are secret, beside password, api_key, authorization ...",
+    ),
+    Setting(
+        "redaction.ignored_names",
+        _NAMES,
+        (),
+        "Names of fields that sound secret and are not.",
+    ),
+    Setting(
+        "redaction.environment",
+        {"type": "boolean"},
+        default=True,
+        description="The values of environment variables with secret names are secret wherever "
+        "they stand.",
+    ),
+    Setting(
+        "redaction.env",
+        _NAMES,
+        (),
+        "Names of environment variables whose values are secret too; `*` stands for any signs.",
+    ),
+    Setting(
+        "redaction.patterns.<kind>.regex",
+        {"type": "string", "minLength": 1},
+        REQUIRED,
+        "A pattern of your own in RE2 syntax; what it matches becomes `<kind:...>`.",
+    ),
+    Setting(
+        "redaction.key_file",
+        {"type": ["string", "null"], "minLength": 1},
+        None,
+        "File with the key of the pseudonyms; the variable FLIGHTLOG_REDACTION_KEY wins over it, "
+        "and null takes the store's own.",
+    ),
+    Setting(
+        "redaction.max_seconds",
+        _ABOVE_0,
+        5.0,
+        "Longest time for one event up to 8 MiB; after that it is recorded without its texts.",
+    ),
+)
 SETTINGS: Final = (
     *_TOOLS,
     *_BUDGETS,
@@ -366,6 +438,7 @@ SETTINGS: Final = (
     *_CALLS,
     *_GUARDS,
     *_OPERATIONS,
+    *_REDACTION,
     *_PRICES,
 )
 

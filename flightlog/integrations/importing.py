@@ -17,6 +17,7 @@ from flightlog.integrations import run_lines, tau2, tau_bench
 from flightlog.integrations.foreign_run import ForeignRun, Tally, write_run
 from flightlog.integrations.json_input import read_head
 from flightlog.recorder.recorder import Recorder
+from flightlog.redact.policy import Redaction
 from flightlog.trace.events import Event
 from flightlog.trace.messages import Message
 from flightlog.trace.sink import Sink
@@ -126,11 +127,13 @@ def import_files(
     suite: str | None = None,
     variant: str | None = None,
     labels: Mapping[str, str] | None = None,
+    redaction: Redaction | None = None,
     on_progress: Progress | None = None,
 ) -> list[ImportReport]:
     """Imports several files of one format into a store, which is made when absent.
 
-    All files are checked before the first is written.
+    All files are checked before the first is written. The arguments are those of `import_file`,
+    and `redaction` says what is taken out; None is the default.
 
     Returns:
         One report per file, in the order given.
@@ -148,7 +151,7 @@ def import_files(
         checked.append(_check(format_name, Path(path), known))
         known |= checked[-1].wanted
     changes = _Changes.of(suite, variant, labels)
-    with Recorder(folder) as recorder:
+    with Recorder(folder, redaction=redaction or Redaction()) as recorder:
         return [one.write(recorder, changes, on_progress) for one in checked]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from flightlog.errors import UnknownNameError
 from flightlog.recorder.ids import new_run_id
 from flightlog.recorder.recorder import Recorder
+from flightlog.redact.policy import Redaction
 from flightlog.trace.clock import SystemClock
 from flightlog.trace.events import Label, RunStarted
 from flightlog.trace.fitting import fitted_text
@@ -39,6 +40,7 @@ def record(
     run_id: str | None = None,
     messages: Sequence[Message] = (),
     labels: Mapping[str, str] | None = None,
+    redaction: Redaction | None = None,
     **run_started_fields: Any,
 ) -> Iterator[RunWriter]:
     """Records the body as one run and gives the writer of its events.
@@ -52,6 +54,7 @@ def record(
         run_id: unique in the store; a fresh one by default.
         messages: bodies of messages that the run's digests name.
         labels: free key-value pairs of the run.
+        redaction: what is taken out; a recorder that is given has its own.
         run_started_fields: the other columns of `run_started`, such as agent, model,
             suite, task_id, variant.
 
@@ -64,7 +67,9 @@ def record(
         fields["labels"] = tuple(
             Label(fitted_text(key), fitted_text(value)) for key, value in labels.items()
         )
-    owned = None if isinstance(store, Recorder) else Recorder(store)
+    owned = (
+        None if isinstance(store, Recorder) else Recorder(store, redaction=redaction or Redaction())
+    )
     sink = owned or store
     assert isinstance(sink, Recorder)
     try:

@@ -103,9 +103,10 @@ def is_basic(value: bytes) -> bool:
     plain = value.replace(b"\\", b"").replace(b"-", b"+").replace(b"_", b"/")
     try:
         decoded = base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
+        user, colon, _ = decoded.decode().partition(":")
     except (binascii.Error, ValueError):
         return False
-    return b":" in decoded
+    return bool(colon) and user.isprintable()
 
 
 def is_jwt_header(value: bytes) -> bool:

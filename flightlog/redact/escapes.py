@@ -11,6 +11,7 @@ MAX_QUOTED: Final = 1 << 16
 _ESCAPES: Final = re.compile(rb"\\(u[0-9A-Fa-f]{4}|.)", re.DOTALL)
 _SHORT: Final = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"b": b"\b", b"f": b"\f"}
 _NAME_AND_COLON: Final = re.compile(rb"(\\*[\"'])[ \t]*:(?:[ \t]|\\*[nrt]|[\r\n])*\Z")
+_AFTER_NUMBER: Final = re.compile(rb"[,}\] \t\r\n]|\\+[nrt]|\Z")
 _LONGEST_SPACE: Final = 80
 
 
@@ -66,7 +67,7 @@ def closing_quote(data: bytes, start: int, slashes: int, quote: bytes) -> int | 
         while run > start and data[run - 1] == 92:
             run -= 1
         if (at - run) % period != period - 1:
-            return max(start, at - slashes)
+            return at - min(at - run, slashes)
         at += 1
     return None
 
@@ -76,4 +77,9 @@ def number_quote(data: bytes, start: int, end: int) -> bytes:
     before = _NAME_AND_COLON.search(data[max(0, start - _LONGEST_SPACE) : start])
     if before is None:
         return b""
-    return before[1] if data[end : end + 1] in b",}] \t\r\n\\" else b""
+    if not _AFTER_NUMBER.match(data, end):
+        return b""
+    # Of the backslashes before the quote some may be the end of the name: those that belong to
+    # the quote are 0, 1, 3, 7 ..., the trailing ones of their number in binary.
+    slashes = len(before[1]) - 1
+    return before[1][slashes - ((slashes ^ (slashes + 1)) >> 1) :]

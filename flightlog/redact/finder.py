@@ -35,8 +35,9 @@ KINDS: Final = tuple(
 )
 """What is looked for unless it is turned off, by name."""
 
-_BEFORE: Final = rb"(?:^|[^0-9A-Za-z_.]|\\[nrtbf]|\\u[0-9A-Fa-f]{4}|%[0-9A-Fa-f]{2}|[^0-9]\.)"
+_BEFORE: Final = rb"(?:^|[^0-9A-Za-z_.]|\\[nrtbf]|\\u[0-9A-Fa-f]{4}|%[0-9A-Fa-f]{2}|(?:^|[^0-9])\.)"
 _LOCAL_BEFORE: Final = re.compile(rb"[A-Za-z0-9._%+-]{0,64}\Z")
+_NEGATIVE: Final = re.compile(rb"(?:[:,\[][ \t]*|\A)-\Z")
 _CUTS: Final = (b" ", b"+", b"-", b"%20", b"\xc2\xa0")
 _SHAPE: Final = "shape"
 _MOST_OF_KIND: Final = 4096
@@ -212,7 +213,7 @@ def _before_dots(data: bytes, start: int, end: int) -> int:
 
 def _card(data: bytes, begin: int, _stop: int, work: Work) -> Find | None:
     found = patterns.CARD_DIGITS.match(data, begin) or patterns.CARD_VALUE.match(data, begin)
-    if found is None:
+    if found is None or _NEGATIVE.search(data[max(0, begin - 16) : begin]):
         return None
     work.spend(found.end() - begin)
     value = found[0]

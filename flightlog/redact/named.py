@@ -25,6 +25,7 @@ from flightlog.redact.pseudonyms import PSEUDONYM
 RULE: Final = "key_names"
 LIST: Final = "list"
 """Rule of a find of no length: a list under a secret name, whose items are to be looked at."""
+MIN_DIGITS: Final = 3
 KindOf = Callable[[bytes, Work], tuple[str, bytes]]
 
 _ASSIGN: Final = rb"(?:\\*[\"']|%2[27])?[ \t]{0,4}(?:=>?|:|>|%3[AaDd])"
@@ -33,17 +34,24 @@ _BEFORE: Final = re.compile(rb"[A-Za-z0-9_.-]{0,64}\Z")
 _NAME_END: Final = re.compile(rb"\\*[\"'=:>%]|[ \t]*[=:]|[ \t]*\Z")
 _SPACE: Final = re.compile(rb"(?:[ \t\r\n]|\\{1,16}[nrt](?=[ \t\\\"'])){0,64}")
 _QUOTE: Final = re.compile(rb"(\\*)([\"'])")
-_AFTER_TEXT: Final = re.compile(rb"[ \t\r\n]*(?:[:,}\]]|\Z)")
+_AFTER_TEXT: Final = re.compile(rb"[ \t\r\n]*(?:[:,;)}\]]|\Z)")
 _BARE: Final = re.compile(rb"[^\x00-\x20,;&\"'`\\<>(){}\[\]|]+")
 _LINE: Final = re.compile(rb"[^\x00-\x1f\"'`\\<>{}\[\]]+")
 _SCHEME: Final = re.compile(rb"(?i:bearer|basic|token|apikey|digest|negotiate)(?:[ ]|%20|\+)+")
 _NUMBER: Final = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_MOST_CUT_OFF: Final = 1024
+_PEM: Final = b"-----BEGIN"
+_NAME: Final = re.compile(rb"[A-Za-z_][A-Za-z0-9_.]*")
 _CODE: Final = re.compile(rb"[A-Za-z_]+(?:\.[A-Za-z_]+)+")
+_VARIABLE: Final = re.compile(rb"[A-Za-z_]+")
+_CONSTANT: Final = re.compile(rb"[A-Z_-]+")
+_KEY_END: Final = re.compile(r"(?:[A-Za-z0-9_.-]+ )?[A-Za-z0-9_.-]*\Z")
 _SENTENCE: Final = re.compile(rb" [A-Za-z]")
 _NO_VALUE: Final = re.compile(
     rb"(?i:string|str|text|bytes|int|integer|bool|boolean|number|object|array|none|null|nil"
     rb"|undefined|true|false|yes|no|on|off|required|optional|redacted|hidden|masked|secret"
     rb"|password|token|unset|empty|default|example|n/a|any|type)|[*x.\-_#]+"
+    rb"|your[a-z _.-]*"
     rb"|\$\{?[A-Za-z_][A-Za-z0-9_.]*\}?|\{\{?[^{}]*\}?\}|%[A-Za-z_]+%|<[A-Za-z_ -]*>"
 )
 
@@ -76,18 +84,24 @@ class NamedValues:
             value: the text of a value, without its quotes.
             is_prose: the name stands in running text, where `secret:` may be just a word.
         """
-        strength = self._names.strength(name)
+        strength = self._strength(name)
         if strength is None or not value.strip():
             return False
         if _NO_VALUE.fullmatch(value) or PSEUDONYM.fullmatch(value):
             return False
+        if _CONSTANT.fullmatch(value) and self._names.strength(value.decode()) is not None:
+            return False  # such as YOUR_API_KEY
         if strength == "weak" or (is_prose and "pass" not in name.lower()):
             return checks.looks_random(PSEUDONYM.sub(b"", value))
         return True
 
-    def is_secret_number(self, name: str) -> bool:
-        """True when also a number under the name is secret."""
-        return self._names.strength(name) == "strong"
+    def is_secret_number(self, name: str, digits: int = MIN_DIGITS) -> bool:
+        """True when also a number of so many digits under the name is secret; a count is none."""
+        return digits >= MIN_DIGITS and self._strength(name) == "strong"
+
+    def _strength(self, name: str) -> str | None:
+        found = _KEY_END.search(name)  # of a key that is a sentence only its last words count
+        return self._names.strength(found[0] if found else name)
 
     def after_name(self, data: bytes, begin: int, stop: int, work: Work) -> Find | None:
         """The value behind a name and a sign, which the search found from `begin` to `stop`."""
@@ -137,6 +151,8 @@ class NamedValues:
     ) -> Find | None:
         start = opening.end()
         end = closing_quote(data, start, len(opening[1]), opening[2])
+        if end is None and len(data) - start <= _MOST_CUT_OFF:
+            end = len(data)  # a text that was cut off
         if end is None:
             work.spend(MAX_QUOTED)
             return None
@@ -151,7 +167,7 @@ class NamedValues:
 
     def _number(self, data: bytes, name: str, start: int, first: int, work: Work) -> Find | None:
         found = _NUMBER.match(data, start)
-        if found is None or not self.is_secret_number(name):
+        if found is None or not self.is_secret_number(name, len(found[0])):
             return None
         quote = number_quote(data, start, found.end())
         if not quote:
@@ -159,20 +175,30 @@ class NamedValues:
         return Find(start, found.end(), *self._kind_of(found[0], work), quote, RULE, first)
 
     def _bare(self, data: bytes, name: str, start: int, first: int, work: Work) -> Find | None:
+        head = data[first:start]
+        if b"\n" in head or b"\r" in head or data[start : start + 1] == b"=":
+            return None
         scheme = _SCHEME.match(data, start)
         start = scheme.end() if scheme else start
-        is_line = "cookie" in name.lower()
+        is_line = "cookie" in name.lower() and b":" in head
         found = (_LINE if is_line else _BARE).match(data, start)
         if found is None:
             return None
         work.spend(found.end() - start)
         value = found[0].rstrip(b".:? ")
         end = start + len(value)
-        if data[end : end + 1] in (b"(", b"[") or _CODE.fullmatch(value):
+        if value.startswith(_PEM):
+            return None  # which ends elsewhere, and is found by its shape
+        is_code = data[end : end + 1] in (b"(", b"[") and _NAME.fullmatch(value)
+        if (is_code or _CODE.fullmatch(value)) and not is_line and scheme is None:
             return None  # a program that gets the value from somewhere
-        is_prose = not is_line and scheme is None and b":" in data[first:start]
+        if _VARIABLE.fullmatch(value) and self._names.strength(value.decode()) is not None:
+            return None
+        is_prose = not is_line and scheme is None and b":" in head
         if is_prose and value.isalpha() and _SENTENCE.match(data, end):
             return None
+        if value.startswith((b"http:", b"https:")):
+            return None  # where to reset it, say
         if not self.is_secret(name, value, is_prose=is_prose):
             return None
         return Find(start, end, *self._kind_of(value, work), b"", RULE, first)

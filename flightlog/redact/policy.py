@@ -60,7 +60,7 @@ class Redaction:
     environment: bool = True
     env: tuple[str, ...] = ()
     key_file: str | None = None
-    max_seconds: float = 1.0
+    max_seconds: float = 5.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "capture", _capture(self.capture))

@@ -225,7 +225,7 @@ class Redactor:
         def on_number(number: Number, key: str | None) -> str | Number:
             nonlocal count
             raw = number.encode()
-            is_secret = key is not None and self._finder.named.is_secret_number(key)
+            is_secret = key is not None and self._finder.named.is_secret_number(key, len(raw))
             work.spend(len(raw))
             kind, value = self._finder.kind_of(raw, work)
             if not is_secret and kind not in PERSONAL:

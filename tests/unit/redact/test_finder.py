@@ -108,6 +108,14 @@ def test_a_value_under_a_secret_name_is_found(text) -> None:
         "the secret: the chef uses butter",
         "Password: must be at least 8 characters",
         "token = get_token()",
+        "connect(user=user, password=raw_password, cookies=None, stream=False)",
+        "api_key = 'YOUR_API_KEY'; headers = {'Authorization': 'Bearer GEOCODE-API-KEY'}",
+        "if user.password == password: return True",
+        "p.expect('Password:')\n p.sendline('x')",
+        "Chocolate Chip Cookies:\n\n - 1 cup butter",
+        "reset your password: https://mail.example/reset",
+        "- Basic Operations: the calculator",
+        '{"update_password": 2}',
         "password = os.environ",
         "basic information about bearer instruments",
         "task-management-system-for-2024",
@@ -148,6 +156,11 @@ def test_what_only_looks_like_a_secret_is_left_alone(text) -> None:
 )
 def test_personal_values_are_found_by_shape_and_checksum(text, value) -> None:
     assert value in found(text)
+
+
+def test_a_private_key_behind_its_name_is_found_to_its_end() -> None:
+    text = "PRIVATE_KEY=-----BEGIN PRIVATE KEY-----\nMIIEabc\n-----END PRIVATE KEY-----\nx=1"
+    assert found(text) == [text.partition("=")[2].removesuffix("\nx=1")]
 
 
 def test_addresses_and_telephones_are_only_looked_for_where_asked() -> None:

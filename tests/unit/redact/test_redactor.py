@@ -21,7 +21,7 @@ from flightlog.trace.canonical import canonical_args
 from flightlog.trace.messages import Message, ToolRequest
 from tests.unit.redact.canaries import CANARIES, EVERYTHING, found_in
 
-REDACTOR = Redactor(Redaction(emails=True, phones=True), Pseudonyms(b"k" * 32))
+REDACTOR = Redactor(Redaction(emails=True, phones=True, max_seconds=600), Pseudonyms(b"k" * 32))
 VALUES = [one.planted for one in CANARIES if one.name not in ("environment", "given")]
 PARTS = st.one_of(
     st.sampled_from([*VALUES, "4539578763621486", "<secret:00112233445566778899>", "password="]),
