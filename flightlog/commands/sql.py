@@ -9,6 +9,9 @@ import click
 from flightlog.commands.options import stores_option
 from flightlog.errors import UsageError
 
+MAX_QUERY_BYTES = 1 << 20
+"""Longest query that is read from a file."""
+
 
 @click.command()
 @click.argument("query", required=False, help="One SELECT statement.")
@@ -50,7 +53,15 @@ def sql(
 
 def _text_of(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        with file.open("rb") as opened:
+            raw = opened.read(MAX_QUERY_BYTES + 1)
+        if len(raw) > MAX_QUERY_BYTES:
+            raise UsageError(
+                f"the query has more than {MAX_QUERY_BYTES:,} bytes",
+                where=str(file),
+                hint="Give a file of SQL text.",
+            )
+        return raw.decode()
     except UnicodeDecodeError as error:
         raise UsageError(
             f"not UTF-8 at byte {error.start}", where=str(file), hint="Give a file of SQL text."

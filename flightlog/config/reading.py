@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+from flightlog.config.regular_file import read_regular
 from flightlog.errors import ConfigError
 
 Keys: TypeAlias = tuple[str | int, ...]
@@ -58,8 +59,7 @@ def load_yaml(path: str | Path) -> tuple[Any, Lines]:
 
 def _text_of(path: str | Path) -> str:
     try:
-        with Path(path).open("rb") as file:
-            raw = file.read(MAX_CONFIG_BYTES + 1)
+        raw = read_regular(Path(path), MAX_CONFIG_BYTES)
     except OSError as error:
         raise ConfigError(
             f"cannot read it: {error.strerror}", where=str(path), hint="Check the path."

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from flightlog.config.regular_file import read_regular
 from flightlog.errors import GoldenError, ToolDefinitionError
 from flightlog.golden.task import BLOBS_FOLDER, TASK_FILE
 from flightlog.golden.yaml_files import Fields, dump_yaml, read_yaml
@@ -23,6 +24,13 @@ from flightlog.trace.messages import Message
 RECORDING_SUFFIX: Final = ".jsonl"
 MAX_INLINE_CHARS: Final = 4096
 """Longest message text that stays in a recording; longer ones (system prompts) are blobs."""
+
+MAX_RECORDING_BYTES: Final = 64 << 20
+"""Largest recording of a golden task that is read; a run of a hundred steps has one or two MB."""
+MAX_RECORDING_PARTS: Final = 5_000_000
+"""Most commas and brackets in one: each part costs memory of its own."""
+MAX_BLOB_BYTES: Final = 256 << 20
+"""Largest blob of a golden folder that is read."""
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{32,128}")
 _MESSAGE_KIND: Final = "message"
@@ -231,10 +239,29 @@ def _message_of(plain: Mapping[str, Any], blob: Callable[[str], str]) -> Message
 
 
 def _lines_of(path: Path) -> list[bytes]:
+    raw = _bounded(path, MAX_RECORDING_BYTES)
+    parts = raw.count(b",") + raw.count(b"[") + raw.count(b"{")
+    if parts > MAX_RECORDING_PARTS:
+        raise GoldenError(
+            f"it holds {parts:,} commas and brackets, more than {MAX_RECORDING_PARTS:,}",
+            where=str(path),
+            hint="Restore the file from version control, or pin the run again.",
+        )
+    return raw.split(b"\n")
+
+
+def _bounded(path: Path, max_bytes: int) -> bytes:
     try:
-        return path.read_bytes().split(b"\n")
+        raw = read_regular(path, max_bytes)
     except OSError as error:
         raise GoldenError(f"cannot read it: {error.strerror}", where=str(path)) from error
+    if len(raw) > max_bytes:
+        raise GoldenError(
+            f"it has more than {max_bytes:,} bytes",
+            where=str(path),
+            hint="Restore the file from version control, or pin the run again.",
+        )
+    return raw
 
 
 def _blob_reader(folder: Path, *, where: str) -> Callable[[str], str]:
@@ -243,10 +270,10 @@ def _blob_reader(folder: Path, *, where: str) -> Callable[[str], str]:
             raise GoldenError(f"{digest!r} is not the digest of a blob", where=where)
         path = folder / digest
         try:
-            content = path.read_bytes()
-        except OSError as error:
+            content = _bounded(path, MAX_BLOB_BYTES)
+        except GoldenError as error:
             raise GoldenError(
-                f"blob {digest} cannot be read: {error.strerror}",
+                f"blob {digest} cannot be read: {error.what}",
                 where=where,
                 hint=f"Restore {path} from version control, or pin the run again.",
             ) from error

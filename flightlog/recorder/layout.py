@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from flightlog.config.regular_file import read_regular
 from flightlog.control.control import CONTROL_FOLDER
 from flightlog.errors import DamagedError, StoreError
 from flightlog.recorder.disk import DISK, Disk
@@ -36,6 +37,7 @@ MISFIT_SUFFIX: Final = ".misfits"
 TORN_SUFFIX: Final = ".torn"
 """Suffix there of a record that was cut off while it was written, so never acknowledged."""
 _DIGEST: Final = re.compile("[0-9a-f]{32}")
+_MAX_FORMAT_BYTES: Final = 256
 _FOLDERS: Final = (
     "journal",
     "events",
@@ -181,11 +183,6 @@ class Layout:
         return _files(self.journals, f"*{JOURNAL_SUFFIX}")
 
 
-def is_digest(text: str) -> bool:
-    """True when a text can be the name of a blob."""
-    return _DIGEST.fullmatch(text) is not None
-
-
 def _files(folder: Path, pattern: str) -> list[Path]:
     # A symbolic link would lead out of the store; `links_in` tells of it.
     return sorted(p for p in folder.glob(pattern) if p.is_file() and not p.is_symlink())
@@ -224,7 +221,7 @@ def open_layout(path: str | Path, *, disk: Disk = DISK) -> Layout:
         )
     _refuse_open_to_all(layout.root)
     try:
-        text = layout.format_file.read_text(encoding="utf-8")
+        text = read_regular(layout.format_file, _MAX_FORMAT_BYTES).decode()
     except FileNotFoundError:
         raise StoreError(
             "the folder is not a flightlog store: it has no FORMAT file",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import pyarrow as pa
 
@@ -27,13 +27,16 @@ from flightlog.recorder.layout import (
     open_layout,
 )
 from flightlog.recorder.lease import Lease
-from flightlog.recorder.manifest import live_files, store_state
+from flightlog.recorder.manifest import SegmentEntry, live_files, store_state
 from flightlog.recorder.recovery import OpenRuns, stopped_in_segments
 from flightlog.recorder.tables import events_table, messages_table
 from flightlog.trace.schema import FORMAT_KEY, messages_schema
 from flightlog.trace.versions import check_format
 
 __all__ = ["Problem", "Snapshot", "Store"]
+MAX_ROWS_PER_BYTE: Final = 4
+"""A segment of more rows than this per byte was not made by sealing: a row has a salt of its
+own, or a digest, which no compression makes smaller than that."""
 _QUARANTINED = {
     DAMAGED_SUFFIX: "a damaged part of a journal, put aside when it was sealed",
     MISFIT_SUFFIX: "records with values that fit no column, put aside when they were sealed",
@@ -151,9 +154,8 @@ class Store:
         events = self._events(journals, problems, has_keys=not without_keys)
         messages, misfits = messages_table([row for j in journals for row in j.messages])
         problems += [Problem(layout.journals, misfit.what) for misfit in misfits]
-        trusted = {path: entry.bytes for path, entry in state.live.items()}
-        event_files = _own(layout, listed_events, segment_schema(), trusted, problems)
-        message_files = _own(layout, listed_messages, messages_schema(), trusted, problems)
+        event_files = _own(layout, listed_events, segment_schema(), state.live, problems)
+        message_files = _own(layout, listed_messages, messages_schema(), state.live, problems)
         problems += state.problems + self._quarantined() + links_in(layout)
         return Snapshot(
             tuple(event_files),
@@ -226,7 +228,7 @@ def _own(
     layout: Layout,
     paths: list[Path],
     schema: pa.Schema,
-    trusted: dict[str, int],
+    listed: Mapping[str, SegmentEntry],
     problems: list[Problem],
 ) -> list[Path]:
     """Those files that are segments; the others become problems.
@@ -235,8 +237,12 @@ def _own(
     """
     own = []
     for path in paths:
-        is_trusted = trusted.get(path.relative_to(layout.root).as_posix()) == path.stat().st_size
-        what = None if is_trusted else _why_foreign(layout, path, schema)
+        entry = listed.get(path.relative_to(layout.root).as_posix())
+        size = path.stat().st_size
+        if entry is not None and entry.bytes == size:
+            what = _why_too_many(entry.rows, size)
+        else:
+            what = _why_foreign(layout, path, schema)
         if what is None:
             own.append(path)
         else:
@@ -244,15 +250,24 @@ def _own(
     return own
 
 
+def _why_too_many(rows: int, size: int) -> str | None:
+    if rows <= MAX_ROWS_PER_BYTE * size:
+        return None
+    return f"declares {rows:,} rows in {size:,} bytes, more than a segment can hold"
+
+
 def _why_foreign(layout: Layout, path: Path, schema: pa.Schema) -> str | None:
     try:
-        found = open_segment(layout, path).schema_arrow
+        opened = open_segment(layout, path)
+        found, rows = opened.schema_arrow, opened.metadata.num_rows
     except (StoreKeyError, DamagedError) as error:
         return error.what
     version = (found.metadata or {}).get(FORMAT_KEY)
     if version is None or not version.isdigit():
         return "not written by flightlog (no flightlog format in its metadata)"
     check_format(int(version), where=str(path))
+    if (too_many := _why_too_many(rows, path.stat().st_size)) is not None:
+        return too_many
     for column in found:
         index = schema.get_field_index(column.name)
         if index < 0 or schema.field(index).type != column.type:

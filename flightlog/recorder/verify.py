@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from flightlog.errors import DamagedError, StoreKeyError
 from flightlog.recorder.blobs import is_intact_file
 from flightlog.recorder.encrypted import encryption_notes, lacking_keys
-from flightlog.recorder.encryption import read_segment
+from flightlog.recorder.encryption import open_segment, read_segment
 from flightlog.recorder.layout import Layout, Problem, is_digest
 from flightlog.recorder.manifest import SegmentEntry, live_files, sha256_of, store_state
 from flightlog.recorder.store import Snapshot, Store
@@ -101,6 +101,9 @@ def verify_store(store: Store) -> VerifyReport:
             damaged.append(
                 Problem(path, "the bytes are not those that were sealed: its rows may be wrong")
             )
+            continue
+        if (declared := _other_rows(layout, path, entry)) is not None:
+            damaged.append(declared)
         elif path.is_relative_to(layout.events):
             events += entry.rows
     damaged += [_missing(layout, entry) for entry in known.values()]
@@ -112,6 +115,19 @@ def verify_store(store: Store) -> VerifyReport:
     return VerifyReport(
         checked, events, not problems, tuple(problems), tuple(damaged), unsealed, notes
     )
+
+
+def _other_rows(layout: Layout, path: Path, entry: SegmentEntry) -> Problem | None:
+    """What a segment says of itself where it is not what the manifest says of it."""
+    try:
+        rows = open_segment(layout, path).metadata.num_rows
+    except StoreKeyError:
+        return None
+    except (DamagedError, pa.ArrowException, OSError) as error:
+        return Problem(path, f"cannot be read: {str(error).splitlines()[0][:120]}")
+    if rows == entry.rows:
+        return None
+    return Problem(path, f"holds {rows:,} rows, the manifest lists {entry.rows:,}")
 
 
 def _missing(layout: Layout, entry: SegmentEntry) -> Problem:
