@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.torture.figures import figure_lines
+
 
 @pytest.fixture(autouse=True)
 def no_terminal_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -11,3 +13,12 @@ def no_terminal_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = ("FLIGHTLOG_STORE_KEY", "FLIGHTLOG_STORE_KEY_FILE")
     for name in ("COLUMNS", "LINES", "FORCE_COLOR", "FLIGHTLOG_STORE", *keys):
         monkeypatch.delenv(name, raising=False)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The figures that tests recorded: what was tried, and what came of it."""
+    reports = [one for some in terminalreporter.stats.values() for one in some]
+    lines = list(figure_lines(reports))
+    if lines:
+        terminalreporter.section("figures")
+        terminalreporter.write("\n".join(lines) + "\n")

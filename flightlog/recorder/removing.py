@@ -51,7 +51,8 @@ class Survey:
         runs: whose they are; a row of no run does not count.
         segments: those that hold them.
         emptied: those of the segments that hold no other rows.
-        journals: those whose rows they are; True where a journal has no other rows.
+        journals: those whose rows they are.
+        whole_journals: those of them that have no other rows.
         messages: digests of messages that they refer to.
         blobs: digests of blobs that they name.
     """
@@ -60,14 +61,10 @@ class Survey:
     runs: set[str] = field(default_factory=set)
     segments: list[SegmentEntry] = field(default_factory=list)
     emptied: set[str] = field(default_factory=set)
-    journals: dict[str, bool] = field(default_factory=dict)
+    journals: set[str] = field(default_factory=set)
+    whole_journals: set[str] = field(default_factory=set)
     messages: set[str] = field(default_factory=set)
     blobs: set[str] = field(default_factory=set)
-
-    @property
-    def whole_journals(self) -> set[str]:
-        """Journals of which all rows are concerned."""
-        return {journal_id for journal_id, is_whole in self.journals.items() if is_whole}
 
 
 def surveyed(layout: Layout, state: StoreState, mask: Mask) -> Survey:
@@ -76,7 +73,7 @@ def surveyed(layout: Layout, state: StoreState, mask: Mask) -> Survey:
     Raises:
         DamagedError: a segment cannot be read.
     """
-    found = Survey()
+    found, others_in = Survey(), set[str]()
     for entry in live_entries(layout, EVENTS, state):
         rows = others = 0
         for part, pieces in part_rows(layout, entry, schema_of(EVENTS), columns=SURVEYED):
@@ -90,7 +87,9 @@ def surveyed(layout: Layout, state: StoreState, mask: Mask) -> Survey:
                     found.blobs |= texts_in(concerned, [EVENT_BLOB])
                     found.runs |= texts_in(concerned, ["run_id"]) - {""}
             if of_part:
-                found.journals[part.journal_id] = not others_of_part
+                found.journals.add(part.journal_id)
+            if others_of_part:
+                others_in.add(part.journal_id)
             rows += of_part
             others += others_of_part
         if rows:
@@ -98,6 +97,7 @@ def surveyed(layout: Layout, state: StoreState, mask: Mask) -> Survey:
             found.segments.append(entry)
             if not others:
                 found.emptied.add(entry.path)
+    found.whole_journals = found.journals - others_in
     return found
 
 

@@ -251,11 +251,16 @@ def _chosen(runs: _Runs, cutoff_us: int | None, excess: int | None) -> tuple[lis
 
 
 class _Mask:
-    """Which rows go: those of some runs, and those of no run up to some time."""
+    """Which rows go: those of some runs, and those of no run up to some time.
+
+    Attributes:
+        whole_journals: journals of which all rows go, and of which nothing is kept therefore.
+    """
 
     def __init__(self, run_ids: Iterable[str], until_us: int | None) -> None:
         self._run_ids = pa.array(sorted(run_ids), pa.string())
         self._until_us = until_us
+        self.whole_journals: set[str] = set()
 
     def __call__(self, rows: pa.Table, journal_id: str) -> Any:
         run_ids = rows.column("run_id").combine_chunks()
@@ -269,6 +274,8 @@ class _Mask:
 
     def edit(self, rows: pa.Table, journal_id: str) -> Edited:
         """The rows that stay, and the commitments of the others."""
+        if journal_id in self.whole_journals:
+            return Edited(rows.slice(0, 0))
         mask = self(rows, journal_id)
         chained = pc.and_(mask, has_chain(rows))
         places = pc.indices_nonzero(chained).to_pylist()
@@ -283,6 +290,7 @@ def _remove(
     survey = surveyed(layout, state, mask)
     if not survey.rows:
         return 0
+    mask.whole_journals = survey.whole_journals
     detail = f"{len(run_ids)} runs with {survey.rows} events"
     removal = Removal(survey, mask.edit, run_ids, survey.whole_journals, detail)
     _, pending = change_rows(layout, state, removal, new_pending("retain"))

@@ -172,6 +172,7 @@ def _seal_journal(seal: _Pass, path: Path) -> None:
     runs, digests, chain = OpenRuns(), set[str](), Chain(journal_id)
     # A loss of power must not leave less of the journal than the segment has by then.
     layout.disk.sync_file(path)
+    layout.disk.sync_folder(path.parent)
     try:
         with mapped(path) as data:
             runs.carry(read_header(data, path.stem).open_runs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import shutil
 import tempfile
@@ -41,6 +42,7 @@ class Tally:
         promised: events that were promised, summed over the states.
         faults: calls that were made to fail.
         violations: what was not as promised, with the way to get it again.
+        calls: how often each call of the disk was made.
     """
 
     states: int = 0
@@ -48,6 +50,15 @@ class Tally:
     promised: int = 0
     faults: int = 0
     violations: list[str] = field(default_factory=list)
+    calls: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: Tally) -> None:
+        """Adds what was tried elsewhere."""
+        self.states += other.states
+        self.steps += other.steps
+        self.promised += other.promised
+        self.faults += other.faults
+        self.violations += other.violations
 
 
 def torture(
@@ -82,7 +93,7 @@ def torture(
         SCENARIOS[scenario](world)
         world.end()
         shutil.rmtree(base)
-        tally.steps, tally.faults = len(disk.log), disk.failed
+        tally.steps, tally.faults, tally.calls = len(disk.log), disk.failed, disk.calls
         share = 1.0 if at_most is None else at_most / (per_place * len(disk.log))
         for number, (machine, choice, tree) in enumerate(
             crash_states(disk.log, rng, per_place=per_place)
@@ -103,3 +114,26 @@ def torture(
                     break
             shutil.rmtree(crashed)
     return tally
+
+
+def campaign(scenario: str, *, seed: int, states: int) -> Tally:
+    """Checks so many crashes of a scenario: half of them on a disk that fails at random."""
+    total, rng, number = Tally(), random.Random(f"{scenario} {seed} faults"), 0
+    while total.states < states:
+        of_run, number = seed * 100_003 + number, number + 1
+        most = max(8, min(states - total.states, 400) // 4)
+        clean = torture(scenario, seed=of_run, per_place=2, at_most=2 * most)
+        total.add(clean)
+        for _ in range(2):
+            faults = [_fault(clean.calls, rng) for _ in range(rng.choice((1, 1, 2, 3)))]
+            total.add(torture(scenario, seed=of_run, per_place=2, faults=faults, at_most=most))
+    return total
+
+
+def _fault(calls: dict[str, int], rng: random.Random) -> Fault:
+    call = rng.choice(sorted(calls))
+    error: int | None = rng.choice((errno.EIO, errno.ENOSPC))
+    if call == "write" and rng.random() < 0.3:
+        error = None
+    times = rng.choice((1, 1, 2, 5, 1_000))
+    return Fault(call, rng.randrange(calls[call]), times, error, rng.random())

@@ -130,6 +130,61 @@ def checkpoint(world: World) -> None:
         world.checkpoint()
 
 
+def _sealed_runs(world: World, *names: str) -> None:
+    """A journal per run, each sealed; they share messages and a blob."""
+    for name in names:
+        writer = world.writer()
+        _run(writer, name, 1)
+        writer.ask(f"{name}2", "the same", "m" * LONG)
+        writer.call(f"{name}2", text=name * LONG)
+        writer.close()
+        world.seal()
+
+
+def _often(world: World, work: Callable[[], bool], *, most: int) -> None:
+    """Does something that is killed twice on its way, then to its end."""
+    for calls in sorted(world.rng.sample(range(1, most), k=2)):
+        world.disk.kill_after(calls)
+        work()
+        world.disk.revive()
+    work()
+
+
+def compact(world: World) -> None:
+    """Merging of segments, also by processes that are killed."""
+    _sealed_runs(world, "a", "b", "c")
+    _often(world, world.compact, most=40)
+    _sealed_runs(world, "d")
+    world.compact()
+
+
+def erase(world: World) -> None:
+    """Erasing one of several runs, before and after merging."""
+    _sealed_runs(world, "a", "b")
+    _often(world, lambda: world.erase("a", "a2"), most=40)
+    world.compact()
+    world.erase("b2")
+
+
+def retain(world: World) -> None:
+    """Removing old runs but one, in journals that hold several."""
+    _sealed_runs(world, "a", "b", "c")
+    _often(world, lambda: world.retain(gone=("a", "a2", "b2", "c", "c2"), kept=("b",)), most=40)
+    _sealed_runs(world, "d")
+
+
+def creation(world: World) -> None:
+    """Processes that are killed while they make the store, then one that goes on."""
+    for calls in (*range(1, 22, 4), 23):
+        world.disk.kill_after(calls)
+        world.writer().start(f"never {calls}")
+        world.disk.revive()
+    writer = world.writer()
+    writer.call("a", durable=True)
+    writer.kill()
+    world.seal()
+
+
 def group_commit(world: World) -> None:
     """Another thread's durable event comes while a sync is under way."""
     writer = world.writer()
@@ -143,10 +198,11 @@ def group_commit(world: World) -> None:
                 with world.disk.written:
                     before = world.disk.calls["write"]
                     thread.start()
-                    world.disk.written.wait_for(lambda b=before: world.disk.calls["write"] > b)
+                    while thread.is_alive() and world.disk.calls["write"] == before:
+                        world.disk.written.wait(timeout=0.01)  # it may also fail to write
 
         world.disk.hooks["fdatasync"] = join_in
-        writer.call("a", size=300, durable=True)
+        writer.call("a", size=300, durable=True, text="q" * LONG if number == 1 else "")
         for thread in threads:
             if thread.ident is not None:
                 thread.join()
@@ -155,7 +211,7 @@ def group_commit(world: World) -> None:
 
 
 def _late(world: World, writer: Writer, run: str) -> None:
-    writer.call(run, size=700, durable=True)
+    writer.call(run, durable=True, text=f"{run} " * LONG)
 
 
 Scenario = Callable[[World], None]
@@ -172,5 +228,9 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         resealing,
         checkpoint,
         group_commit,
+        creation,
+        compact,
+        erase,
+        retain,
     )
 }

@@ -102,6 +102,7 @@ class SimulatedDisk(Disk):
         log: all that changed something, and the marks of the test.
         calls: how often each call was made.
         failed: how many calls were made to fail.
+        failed_syncs: how many of them were to bring a file or a folder to the medium.
         hooks: functions by name of a call, each called once, before the call is done.
         written: tells of each write.
 
@@ -115,6 +116,7 @@ class SimulatedDisk(Disk):
         self.log: list[Logged] = []
         self.calls: dict[str, int] = {}
         self.failed = 0
+        self.failed_syncs = 0
         self.hooks: dict[str, Any] = {}
         self.written = threading.Condition()
         self._lives: int | None = None
@@ -222,6 +224,7 @@ class SimulatedDisk(Disk):
         if fault is None:
             self.log.append(Synced(node, upto))
         else:
+            self.failed_syncs += 1
             self.log.append(Synced(node, upto, failed=True))
             raise OSError(fault.error, os.strerror(fault.error or errno.EIO))
 
@@ -331,6 +334,7 @@ class Machine:
         self.files: dict[int, _File] = {}
         self.folders: dict[int, _Folder] = {ROOT: _Folder()}
         self.marks: list[Any] = []
+        self.has_failed_syncs = False
         self._place = 0
 
     def apply(self, step: Logged) -> None:
@@ -365,6 +369,7 @@ class Machine:
             self.files.setdefault(step.node, _File())
 
     def _synced(self, step: Synced) -> None:
+        self.has_failed_syncs |= step.failed
         folder = self.folders.get(step.node)
         if folder is not None:
             if not step.failed:

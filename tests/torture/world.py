@@ -35,10 +35,21 @@ class Promise(NamedTuple):
     Attributes:
         keys: run and seq of each.
         durable: also after a loss of power; else only after the end of the process.
+        blobs: their long texts too. They may lack after a loss of power where another process
+            could not sync them: the kernel then tells nobody else.
     """
 
     keys: tuple[Key, ...]
     durable: bool
+    blobs: bool = True
+
+
+class Removal(NamedTuple):
+    """These runs are erased, or removed: perhaps from now on, for sure once `is_done`."""
+
+    runs: frozenset[str]
+    is_erasure: bool
+    is_done: bool
 
 
 class Program:
@@ -122,7 +133,7 @@ class World:
         if not self.attempt(lambda: self.program.seal.seal_store(self.store())):
             return False
         keys = tuple(key for writer in ended for key in writer.recorded)
-        self.disk.mark(Promise(keys, durable=True))
+        self.disk.mark(Promise(keys, durable=True, blobs=not self.disk.failed_syncs))
         return True
 
     def checkpoint(self) -> bool:
@@ -135,6 +146,34 @@ class World:
                 manifest.add_checkpoint(layout)
 
         return self.attempt(work)
+
+    def compact(self) -> bool:
+        """Merges small segments; False where that failed."""
+        return self.attempt(lambda: self.program.compact.compact_store(self.store()))
+
+    def erase(self, *runs: str) -> bool:
+        """Erases the payloads of runs; False where that failed."""
+        return self._remove(
+            lambda: self.program.erase.erase(self.store(), run_ids=runs), runs, is_erasure=True
+        )
+
+    def retain(self, *, gone: Sequence[str], kept: Sequence[str]) -> bool:
+        """Removes all runs but those that are kept; False where that failed."""
+        far = 4_000_000_000_000_000
+        return self._remove(
+            lambda: self.program.retain.retain(
+                self.store(), older_than_s=1, now_us=far, pinned=kept
+            ),
+            gone,
+            is_erasure=False,
+        )
+
+    def _remove(self, work: Callable[[], object], runs: Sequence[str], *, is_erasure: bool) -> bool:
+        self.disk.mark(Removal(frozenset(runs), is_erasure, is_done=False))
+        if not self.attempt(work):
+            return False
+        self.disk.mark(Removal(frozenset(runs), is_erasure, is_done=True))
+        return True
 
     def attempt(self, work: Callable[[], object]) -> bool:
         """Does something that a failing disk may make impossible; False where it did."""
@@ -178,6 +217,7 @@ class Writer:
         self._world = world
         self._options = {"sync_interval_s": NEVER_S, "seal_on_close": False} | options
         self._unsynced: list[Key] = []
+        self._failed_syncs = 0
         self._seqs: dict[str, int] = {}
         self._recorder: Any = None
         self._is_dead = False
@@ -212,7 +252,9 @@ class Writer:
             return False
         key = world.expect(event, messages)
         failed, dropped = world.disk.failed, recorder.dropped_events
+        failed_syncs = world.disk.failed_syncs
         kept = recorder.emit(event, messages=messages, durable=durable)
+        self._failed_syncs += world.disk.failed_syncs - failed_syncs
         world.dropped += recorder.dropped_events - dropped
         if kept or recorder.dropped_events == dropped:
             self.recorded.append(key)
@@ -226,7 +268,9 @@ class Writer:
 
     def promise_durable(self) -> None:
         """Marks that all so far was synced."""
-        self._world.disk.mark(Promise(tuple(self._unsynced), durable=True))
+        disk = self._world.disk
+        knows_all = disk.failed_syncs == self._failed_syncs
+        disk.mark(Promise(tuple(self._unsynced), durable=True, blobs=knows_all))
         self._unsynced.clear()
 
     def call(self, run: str, *, size: int = 30, durable: bool = False, text: str = "") -> bool:
