@@ -159,13 +159,22 @@ class ToolCall(Event, frozen=True, tag="tool_call"):
     )
     args: Annotated[Text, _column("Canonical JSON of the arguments (raw where flagged).")] = None
     args_digest: Annotated[Text, _column("Digest of the canonical arguments.")] = None
-    args_flag: Annotated[Text, _column("Why the arguments stayed raw; null when clean.")] = None
+    args_flag: Annotated[
+        Text,
+        _column(
+            "Why the arguments stayed raw, or what they have less than was given; null when clean."
+        ),
+    ] = None
     result: Annotated[Text, _column("Observation; null when it is in a blob or unknown.")] = None
     result_digest: Annotated[Text, _column("Digest of the observation.")] = None
     result_bytes: Annotated[Count, _column("Size of the observation in UTF-8.", "bytes")] = None
     result_blob: Annotated[Text, _column("Blob that holds an observation above 16 KiB.")] = None
     result_flag: Annotated[
-        Text, _column("How the observation differs from what the tool gave; null when it does not.")
+        Text,
+        _column(
+            "json: the tool gave a value, and this is its JSON; lossy: what the text has less "
+            "than the tool gave; null: the tool gave the text."
+        ),
     ] = None
     outcome: Annotated[Outcome, _column("How the call ended.")] = Outcome.OK
     error: Annotated[Text, _column("What went wrong, or the reason of a refusal.")] = None
