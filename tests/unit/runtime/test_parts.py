@@ -151,6 +151,7 @@ def test_make_run_writes_one_complete_judged_run():
         lambda: RunContext(trial="1"),
         lambda: RunContext(trial=True),
         lambda: RunContext(session_id=7),
+        lambda: RunContext(data_subject=7),
     ],
 )
 def test_value_that_no_column_could_hold_is_refused_before_the_run(make):
