@@ -18,7 +18,7 @@ from flightlog.control.approval import ApprovalState
 from flightlog.control.breakers import BreakerState
 from flightlog.control.control import Control
 from flightlog.errors import FlightlogError, StoreError
-from flightlog.recorder.journal_reader import is_alive
+from flightlog.recorder.journal_reader import is_alive, mapped, read_header
 from flightlog.recorder.layout import Layout
 from flightlog.recorder.manifest import store_state
 from flightlog.recorder.store import Store
@@ -159,13 +159,10 @@ class _Look:
                 yield Finding("quarantine", str(problem), do, at)
 
     def _journals(self, layout: Layout) -> Iterator[Finding]:
-        dead, size = [], 0
-        sealed = store_state(layout).sealed_journals
-        for path in layout.journal_files():
+        dead, size = _dead_journals(layout), 0
+        for path in dead:
             with contextlib.suppress(FileNotFoundError):  # sealed just now
-                if path.stem not in sealed and not is_alive(path) and not _is_of_a_command(path):
-                    dead.append(path)
-                    size += path.stat().st_size
+                size += path.stat().st_size
         if dead:
             yield Finding(
                 "unsealed",
@@ -293,6 +290,27 @@ def _unreadable(error: FlightlogError) -> Finding:
     return Finding(
         "unreadable", f"not looked into: {place}{error.what}", error.hint or "Mend it first."
     )
+
+
+def _dead_journals(layout: Layout) -> list[Path]:
+    """Journals that nobody writes to, nor seals because it goes on in another journal."""
+    sealed = store_state(layout).sealed_journals
+    dead: dict[str, Path] = {}
+    continued: dict[str, str | None] = {}
+    going_on: list[str | None] = []
+    for path in layout.journal_files():
+        with contextlib.suppress(FileNotFoundError), mapped(path) as data:
+            before = read_header(data, path.stem).continues
+            if is_alive(path):
+                going_on.append(before)
+            elif path.stem not in sealed and not _is_of_a_command(path):
+                dead[path.stem] = path
+                continued[path.stem] = before
+    while going_on:
+        journal = going_on.pop()
+        if journal is not None and dead.pop(journal, None) is not None:
+            going_on.append(continued[journal])
+    return list(dead.values())
 
 
 def _is_of_a_command(path: Path) -> bool:
