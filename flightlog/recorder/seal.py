@@ -111,7 +111,10 @@ def seal_journals(layout: Layout, *, batch_bytes: int = BATCH_BYTES) -> SealRepo
     """As `seal_store`, for who holds the sealing lock already and removes things after it."""
     seal = _Pass(layout, batch_bytes)
     state = store_state(layout)
-    for path in layout.journal_files():
+    journals = layout.journal_files()
+    if journals:  # their writers may have died before they synced the names
+        layout.disk.sync_folder(layout.journals)
+    for path in journals:
         if is_alive(path):
             continue
         try:
@@ -172,7 +175,6 @@ def _seal_journal(seal: _Pass, path: Path) -> None:
     runs, digests, chain = OpenRuns(), set[str](), Chain(journal_id)
     # A loss of power must not leave less of the journal than the segment has by then.
     layout.disk.sync_file(path)
-    layout.disk.sync_folder(path.parent)
     try:
         with mapped(path) as data:
             runs.carry(read_header(data, path.stem).open_runs)
@@ -214,7 +216,10 @@ def _crashed(seal: _Pass, path: Path, runs: OpenRuns) -> set[str]:
     if seal.elsewhere is None:
         seal.elsewhere = {other: _run_ids(other) for other in seal.layout.journal_files()}
     for other, run_ids in seal.elsewhere.items():
-        if other != path and other not in seal.sealed:
+        if other != path and other not in seal.sealed and not unfinished.isdisjoint(run_ids):
+            # It must not be lost after this one is sealed without an end of these runs.
+            if other.exists():
+                seal.layout.disk.sync_file(other)
             unfinished -= run_ids
     return unfinished - stopped_in_segments(seal.layout, unfinished, except_journal=path.stem)
 

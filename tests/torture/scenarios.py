@@ -173,6 +173,20 @@ def retain(world: World) -> None:
     _sealed_runs(world, "d")
 
 
+def rotation(world: World) -> None:
+    """A journal takes over from another one, which is sealed while runs go on."""
+    writer = world.writer(seal_at_bytes=3_000)
+    for number in range(4):
+        writer.start(f"r{number}")
+        for _ in range(3):
+            writer.call("long", size=900)
+            writer.call(f"r{number}", size=500)
+        writer.join()
+        world.seal()
+    writer.kill()
+    world.seal()
+
+
 def creation(world: World) -> None:
     """Processes that are killed while they make the store, then one that goes on."""
     for calls in (*range(1, 22, 4), 23):
@@ -229,6 +243,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         checkpoint,
         group_commit,
         creation,
+        rotation,
         compact,
         erase,
         retain,

@@ -312,6 +312,12 @@ class Writer:
         self._seqs[run] = seq + 1
         return seq
 
+    def join(self) -> None:
+        """Returns once the journals that had their time are closed."""
+        if self._recorder is not None:
+            for journal in self._recorder._retired:
+                journal.join()
+
     def close(self) -> None:
         """Ends as a program ends that closes its recorder."""
         failed = self._world.disk.failed
