@@ -44,7 +44,7 @@ def record_changes(store: Path, changes: Sequence[StateChanged]) -> str | None:
 def warn_unrecorded(problem: str | None) -> None:
     """Warns of what `record_changes` gave; the change holds all the same."""
     if problem is not None:
-        echo(f"warning: in force, but not recorded in the store: {problem}", err=True)
+        echo(f"warning: done, but not recorded in the store: {problem}", err=True)
 
 
 def echo(text: str, *, err: bool = False) -> None:

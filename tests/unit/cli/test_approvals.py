@@ -229,7 +229,7 @@ def test_a_decision_holds_even_where_it_cannot_be_recorded(store: Path, capsys: 
     journals.rmdir()
     journals.write_text("in the way")
     assert approvals(store, "approve", asked.id) == 0
-    assert "warning: in force, but not recorded in the store" in capsys.readouterr().err
+    assert "warning: done, but not recorded in the store" in capsys.readouterr().err
     assert state_of(store, asked).state is ApprovalState.APPROVED
 
 
