@@ -173,5 +173,6 @@ def _table_names(connection: duckdb.DuckDBPyConnection, query: str) -> set[str]:
 def _alike(name: str, known: Collection[str]) -> list[str]:
     """Columns that differ by a slip, else those with the name in theirs, else the nearest."""
     slips = nearest(name, known, cutoff=0.8)
-    holding = sorted((one for one in known if len(name) > 2 and name in one), key=len)
+    holding = [one for one in sorted(known) if len(name) > 2 and name in one]
+    holding.sort(key=len)
     return list(dict.fromkeys([*slips, *holding]))[:4] or nearest(name, known)

@@ -175,7 +175,7 @@ def test_unknown_names_come_with_the_nearest(tiny_store: Path) -> None:
         ("SELECT agnt FROM runs", "nearest: agent. columns: DESCRIBE runs"),
         (
             "SELECT stop FROM runs",
-            "nearest: stop_tool, stop_reason, stop_detail, source_stop_reason. ",
+            "nearest: stop_tool, stop_detail, stop_reason, source_stop_reason. ",
         ),
         (
             "SELECT t.Latency FROM tool_calls t JOIN runs USING (run_id)",
