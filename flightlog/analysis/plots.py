@@ -278,6 +278,8 @@ def _draw_head(
     subtitle = f"{_runs(use.runs)}, each as a share of its own limit"
     if use.variants_left_out:
         subtitle += f"; {len(use.variants_left_out)} more variants are not shown"
+    if use.tenant_stops:
+        subtitle += f"; a limit of their tenant stopped {use.tenant_stops:,}"
     figure.text(0.016, 1 - 0.46 / height, subtitle, va="top", color="#5A5A5A")
     handles = [
         Line2D([], [], marker="o", linestyle="", color=colours[name], markersize=7)

@@ -40,6 +40,35 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
+def test_a_stop_by_the_tenant_s_limit_is_no_hit_of_the_run_s_own(store: Path) -> None:
+    detail = "budget max_tool_calls=20 of tenant 'a' per 60 s used up (20 spent by all its runs)"
+    scoped = (
+        '[{"scope": "tenant:a", "budget": "max_tool_calls", "unit": "attempts",'
+        ' "allowed": 20, "used": 20}]'
+    )
+    with Recorder(store) as recorder:
+        _run(recorder, 1, variant="a", used=10)
+        writer = RunWriter(recorder, "r2", clock=VirtualClock(1_760_000_000_000_000))
+        writer.started(variant="a", max_tool_calls=10)
+        writer.stopped(
+            stop_reason="max_tool_calls",
+            stop_detail=detail,
+            max_tool_calls=10,
+            used_tool_calls=1,
+            scoped_budgets=scoped,
+        )
+    with Traces(store) as traces:
+        use = budget_use(traces)
+        hits = traces.rows("SELECT run_id, scope, is_hit FROM budgets ORDER BY ALL")
+    assert use.panels[0].series[0].is_hit.tolist() == [False, True]
+    assert use.tenant_stops == 1
+    assert [tuple(row.values()) for row in hits] == [
+        ("r00001", "run", True),
+        ("r2", "run", False),
+        ("r2", "tenant:a", True),
+    ]
+
+
 def test_the_numbers_are_shares_of_the_limit(tiny: Traces) -> None:
     use = budget_use(tiny)
     assert use.variants == ("baseline", "candidate")
