@@ -42,12 +42,9 @@ def approvals() -> None:
 @store_option
 def list_(everything: bool, as_json: bool, store: Path) -> None:
     """List the requests that wait for a decision or for their run."""
-    from flightlog.control.approval import ApprovalState
-
-    open_states = (ApprovalState.PENDING, ApprovalState.APPROVED)
     now_s = time.time()
     kept = _queue(store).requests(now_s)
-    found = [one for one in kept if everything or one.state in open_states]
+    found = [one for one in kept if everything or _is_open(one)]
     if as_json:
         click.echo(json.dumps([_plain(one) for one in found], indent=2))
     elif found:
@@ -192,12 +189,19 @@ def _print_table(found: list[Approval], now_s: float) -> None:
             "task": shown(one.write.task_id),
             "tool": f"{shown_text(one.write.tool)} ({one.write.effect.value})",
             "arguments": _short(one.write.args),
-            "expires": _left(one.expires_at_us / 1e6 - now_s),
+            "expires": _left(one.expires_at_us / 1e6 - now_s) if _is_open(one) else None,
         }
         for one in found
     ]
     schema = pa.schema([(name, pa.string()) for name in rows[0]])
     print_table(pa.Table.from_pylist(rows, schema=schema))
+
+
+def _is_open(one: Approval) -> bool:
+    """Waits for its decision or for its run."""
+    from flightlog.control.approval import ApprovalState
+
+    return one.state in (ApprovalState.PENDING, ApprovalState.APPROVED)
 
 
 def _short(args: str) -> str:

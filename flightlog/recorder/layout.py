@@ -134,7 +134,8 @@ def open_layout(path: str | Path) -> Layout:
         raise StoreError(
             f"the store {what}",
             where=str(layout.root),
-            hint="Give the folder that Recorder(...) or record(...) wrote to.",
+            hint="Give the folder that Recorder(...) or record(...) wrote to; commands take it "
+            "from --store or FLIGHTLOG_STORE.",
         )
     try:
         text = layout.format_file.read_text(encoding="utf-8")

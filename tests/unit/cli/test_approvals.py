@@ -105,6 +105,18 @@ def test_a_second_decision_is_exit_64_and_changes_nothing(
     assert state_of(store, asked) == before
 
 
+def test_only_what_waits_is_listed_with_the_time_that_is_left(
+    store: Path, capsys: Captured
+) -> None:
+    asked = ask(store)
+    assert approvals(store, "list") == 0
+    assert " in 60 min" in capsys.readouterr().out
+    assert approvals(store, "deny", asked.id) == 0
+    capsys.readouterr()
+    assert approvals(store, "list", "--all") == 0
+    assert "in 60 min" not in capsys.readouterr().out
+
+
 def test_a_used_approval_cannot_be_taken_back(store: Path, capsys: Captured) -> None:
     asked = ask(store)
     assert approvals(store, "approve", asked.id) == 0
