@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flightlog.cli import CLOSED_PIPE, run
+from flightlog.cli import CLOSED_PIPE, TERMINATED, run
 from flightlog.recorder.record import record
 
 
@@ -220,6 +220,56 @@ def test_agent_code_that_calls_sys_exit_cannot_end_a_replay_as_a_pass(
     monkeypatch.chdir(tmp_path)
     argv = ["replay", "goldens", "--agent", "leaving_agent:make", "--store", "s"]
     assert "sys.exit" in fails(capsys, *argv)
+
+
+ENDED_AGENT = """
+import os, signal, flightlog
+
+class Model:
+    name = "m"
+
+    def complete(self, request):
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+
+flightlog.run(flightlog.Agent("a", Model()), flightlog.Task("t", "go"))
+"""
+
+
+def test_a_command_that_is_ended_by_sigterm_in_a_run_says_so(tmp_path: Path) -> None:
+    (tmp_path / "ended_agent.py").write_text(ENDED_AGENT, encoding="utf-8")
+    code = "from flightlog.cli import main; main()"
+    argv = ["replay", "goldens", "--agent", "ended_agent:make", "--store", "s"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *argv],
+        check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (TERMINATED, "error: terminated\n")
+
+
+@pytest.mark.parametrize("argv", [["runs"], ["ask", "stop_reasons"], ["sql", "select 1"], ["-h"]])
+def test_a_closed_output_changes_no_exit_code(store: Path, argv: list[str]) -> None:
+    code = "import os, sys; os.close(1); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    start = ["-c", "from flightlog.cli import main; main()"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *start, *argv],
+        check=False, env={**os.environ, "FLIGHTLOG_STORE": str(store)},
+        stderr=subprocess.PIPE, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has it")
+@pytest.mark.parametrize("argv", [["runs"], ["ask"], ["-h"]])
+def test_a_full_disk_behind_the_output_is_one_sentence(store: Path, argv: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", "from flightlog.cli import main; main()", *argv],
+            check=False, env={**os.environ, "FLIGHTLOG_STORE": str(store)},
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 64
+    assert done.stderr.startswith("error: No space left on device")
 
 
 def test_closed_error_pipe_leaves_the_exit_code(store: Path) -> None:
