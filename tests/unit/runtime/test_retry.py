@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import email.message
+import urllib.error
+from http import HTTPStatus
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -14,13 +18,21 @@ from flightlog.runtime.budget import Budget
 from flightlog.runtime.loop import run, run_async
 from flightlog.runtime.model import ModelResponse, ScriptedModel
 from flightlog.runtime.policy import Policy, approve_all
-from flightlog.runtime.retry import RetryPolicy, wait_s
+from flightlog.runtime.retry import (
+    RetryPolicy,
+    asked_wait_s,
+    is_worth_retrying,
+    pause_s,
+    status_of,
+    wait_s,
+)
 from flightlog.runtime.task import Task
 from flightlog.runtime.tools import Tool
 from flightlog.testing import FakeClock, FakeTool, asking
 from flightlog.trace.vocab import Effect, StopReason
 
 STEADY = RetryPolicy(max_attempts=3, initial_s=1, multiplier=2, jitter=0)
+PROMPT = RetryPolicy(max_attempts=3, initial_s=0, jitter=0)
 FLAKY = [ValueError("flaky"), ValueError("flaky"), "ok"]
 
 
@@ -214,6 +226,173 @@ def test_model_error_that_lasts_is_not_tried_again(play, rows, done, status):
 def test_model_error_after_all_attempts_says_how_many(play):
     result = play([BusyError(529)] * 3, policy=Policy(("*",), model_retry=STEADY))
     assert (result.stop, "(3 attempts)" in result.stop_detail) == ("model_error", True)
+
+
+# What exceptions of clients say: openai and anthropic, httpx and requests, aiohttp,
+# google.api_core and urllib each keep status and wait elsewhere
+
+
+class Headers(dict):
+    """Case does not matter in it, as in those of httpx and requests."""
+
+    def __init__(self, **headers):
+        super().__init__({name.replace("_", "-").lower(): value for name, value in headers.items()})
+
+    def get(self, name, default=None):
+        return super().get(name.lower(), default)
+
+
+class ClientError(Exception):
+    """Shaped as asked for."""
+
+    def __init__(self, **attributes):
+        super().__init__("failed")
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+
+def answered(status, **headers):
+    return SimpleNamespace(status_code=status, headers=Headers(**headers))
+
+
+def of_openai(status, code=None, **headers):
+    return ClientError(status_code=status, code=code, response=answered(status, **headers))
+
+
+def of_httpx(status, **headers):
+    return ClientError(response=answered(status, **headers), request=object())
+
+
+def of_aiohttp(status, **headers):
+    return ClientError(status=status, headers=Headers(**headers))
+
+
+def of_google(status):
+    return ClientError(code=HTTPStatus(status), response=None)
+
+
+def of_urllib(status, **headers):
+    held = email.message.Message()
+    for name, value in headers.items():
+        held[name.replace("_", "-")] = value
+    return urllib.error.HTTPError("https://vendor.example", status, "no", held, None)
+
+
+CLIENTS = [of_openai, of_httpx, of_aiohttp, of_google, of_urllib]
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 413, 422])
+def test_status_that_lasts_ends_the_tries_wherever_a_client_keeps_it(client, status):
+    error = client(status)
+    assert (status_of(error), is_worth_retrying(error)) == (status, False)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504])
+def test_status_that_may_pass_is_worth_another_try(client, status):
+    error = client(status)
+    assert (status_of(error), is_worth_retrying(error)) == (status, True)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("x"), TimeoutError(), ConnectionResetError(), ClientError(code="ECONNRESET")],
+    ids=repr,
+)
+def test_error_without_a_status_is_worth_another_try(error):
+    assert (status_of(error), is_worth_retrying(error)) == (None, True)
+
+
+@pytest.mark.parametrize(
+    ("held", "status"),
+    [({"code": 7}, None), ({"code": 1234}, None), ({"status_code": "404"}, None), ({}, None)],
+)
+def test_number_that_is_no_http_status_is_none(held, status):
+    assert status_of(ClientError(**held)) is status
+
+
+def test_code_of_a_provider_that_lasts_counts_for_more_than_a_status_that_passes():
+    assert not is_worth_retrying(of_openai(429, code="insufficient_quota"))
+    assert is_worth_retrying(of_openai(429, code="rate_limit_exceeded"))
+
+
+def test_what_an_error_says_itself_counts_most():
+    assert is_worth_retrying(ToolError("x", retryable=True))
+    assert not is_worth_retrying(ClientError(retryable=False, status_code=503))
+    assert is_worth_retrying(ClientError(retryable=True, status_code=404))
+
+
+@pytest.mark.parametrize("client", [of_openai, of_httpx, of_aiohttp, of_urllib])
+def test_header_of_the_answer_says_how_long_to_wait(client):
+    assert asked_wait_s(client(429, Retry_After="7")) == 7.0
+    assert asked_wait_s(client(503)) is None
+
+
+@pytest.mark.parametrize("text", ["Wed, 21 Oct 2015 07:28:00 GMT", "", "soon", "-1", "nan", "inf"])
+def test_header_that_is_no_number_of_seconds_says_nothing(text):
+    assert asked_wait_s(of_httpx(429, Retry_After=text)) is None
+
+
+def test_wait_that_the_error_states_counts_for_more_than_the_header():
+    assert asked_wait_s(ClientError(retry_after_s=2, response=answered(429, Retry_After="9"))) == 2
+
+
+def test_foreign_error_that_raises_when_asked_is_one_without_a_word():
+    class HostileError(Exception):
+        def __getattr__(self, name):
+            raise RuntimeError(name)
+
+    error = HostileError()
+    assert (status_of(error), asked_wait_s(error), is_worth_retrying(error)) == (None, None, True)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["status_code", "code", "status", "retry_after_s", "retryable", "headers"]),
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.text()
+        | st.dictionaries(st.just("retry-after"), st.integers() | st.floats() | st.text()),
+    )
+)
+def test_no_foreign_error_breaks_the_run(held):
+    error = ClientError(**held)
+    status, asked_s = status_of(error), asked_wait_s(error)
+    assert isinstance(is_worth_retrying(error), bool)
+    assert status is None or 100 <= status < 600
+    assert asked_s is None or 0 <= asked_s < float("inf")
+
+
+@pytest.mark.parametrize(("asked", "tries"), [("2", 3), ("31", 1)])
+def test_tool_waits_as_the_vendor_asks_unless_that_is_longer_than_the_policy_has(
+    play, rows, done, asked, tries
+):
+    tool = FakeTool("a", [of_httpx(429, Retry_After=asked)])
+    play([asking(("a", {})), done], [tool], policy=policy(PROMPT))
+    assert [row.elapsed_ms for row in rows("tool_call")] == [0, 2000, 4000][:tries]
+
+
+@pytest.mark.parametrize(("asked", "tries"), [("2", 3), ("31", 1)])
+def test_model_waits_as_the_provider_asks_unless_that_is_longer_than_the_policy_has(
+    play, rows, done, asked, tries
+):
+    failing = of_openai(429, Retry_After=asked)
+    play([failing, failing, done], policy=Policy(("*",), model_retry=PROMPT))
+    assert [row.elapsed_ms for row in rows("model_call")] == [0, 2000, 4000][:tries]
+
+
+def test_tool_whose_vendor_says_no_is_not_tried_again(play, rows, done):
+    play([asking(("a", {})), done], [FakeTool("a", [of_urllib(404)])], policy=policy())
+    assert attempts(rows) == [(1, "failed")]
+
+
+def test_asked_wait_that_is_shorter_than_the_own_one_does_not_shorten_it():
+    assert pause_s(STEADY, 1, asked_s=0.2, seed="") == 1.0
+    assert pause_s(STEADY, 2, asked_s=None, seed="") == 2.0
+    assert pause_s(STEADY, 3, asked_s=None, seed="") is None
 
 
 # The schedule
