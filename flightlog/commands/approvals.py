@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from flightlog.commands.changes import echo, record_changes, user_at_host, warn_unrecorded
+from flightlog.commands.changes import (
+    echo,
+    record_changes,
+    short_text,
+    user_at_host,
+    warn_unrecorded,
+)
 from flightlog.commands.options import store_option
 from flightlog.errors import UsageError
 
@@ -22,8 +28,10 @@ LISTED_CHARS: Final = 80
 SHOWN_CHARS: Final = 4000
 """Of one argument, before it is approved; longer ones are read with `show` and pinned."""
 
-who_option = click.option("--who", help="Who decides.  [default: user@host]")
-why_option = click.option("--why", default="", help="The reason; shown to the agent and in traces.")
+who_option = click.option("--who", callback=short_text, help="Who decides.  [default: user@host]")
+why_option = click.option(
+    "--why", default="", callback=short_text, help="The reason; shown to the agent and in traces."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
 
 

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flightlog.commands.changes import echo, record_changes, user_at_host, warn_unrecorded
+from flightlog.commands.changes import (
+    echo,
+    record_changes,
+    short_text,
+    user_at_host,
+    warn_unrecorded,
+)
 from flightlog.commands.options import store_option
 from flightlog.errors import StoreError
 
@@ -18,9 +24,13 @@ if TYPE_CHECKING:
     from flightlog.control.kill_switch import KillRule, KillSwitch
     from flightlog.trace.events import StateChanged
 
-tenant_option = click.option("--tenant", help="Only runs of this tenant, by its exact name.")
-why_option = click.option("--why", default="", help="The reason; shown by agents and in traces.")
-who_option = click.option("--who", help="Who switches.  [default: user@host]")
+tenant_option = click.option(
+    "--tenant", callback=short_text, help="Only runs of this tenant, by its exact name."
+)
+why_option = click.option(
+    "--why", default="", callback=short_text, help="The reason; shown by agents and in traces."
+)
+who_option = click.option("--who", callback=short_text, help="Who switches.  [default: user@host]")
 
 
 @click.group()

@@ -105,6 +105,16 @@ def test_a_second_decision_is_exit_64_and_changes_nothing(
     assert state_of(store, asked) == before
 
 
+@pytest.mark.parametrize("option", ["--why", "--who"])
+def test_a_text_that_is_too_long_for_every_reader_decides_nothing(
+    store: Path, capsys: Captured, option: str
+) -> None:
+    asked = ask(store)
+    assert approvals(store, "deny", asked.id, option, "x" * 1001) == 64
+    assert f"'{option}': it has 1,001 characters, more than 1,000" in capsys.readouterr().err
+    assert state_of(store, asked).state is ApprovalState.PENDING
+
+
 def test_only_what_waits_is_listed_with_the_time_that_is_left(
     store: Path, capsys: Captured
 ) -> None:

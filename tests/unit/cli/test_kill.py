@@ -185,7 +185,8 @@ def test_bytes_that_are_no_text_are_kept_out_of_the_file(store: Path) -> None:
         (["on", "--mode", "stopall"], "nearest: stop_all"),
         (["on", "--mode", "disable_tools"], "names no tool"),
         (["on", "--tenant", ""], "tenant is empty"),
-        (["on", "--why", "x" * 2000], "does not take this"),
+        (["on", "--why", "x" * 2000], "'--why': it has 2,000 characters, more than 1,000"),
+        (["off", "--who", "x" * 2000], "'--who': it has 2,000 characters"),
         (["off", "--all", "--tenant", "acme"], "not both"),
     ],
 )
