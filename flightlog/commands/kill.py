@@ -76,6 +76,8 @@ def on(mode: str, tenant: str | None, why: str, who: str | None, store: Path) ->
     echo(f"kill switch is on: {_described(rule)}")
     if replaced is not None:
         echo(f"in place of: {_described(replaced)}")
+    if tenant is not None and any(sign in tenant for sign in "*?["):
+        echo("warning: a tenant is meant by its exact name; signs of a glob mean nothing", err=True)
     warn_unrecorded(problem)
 
 

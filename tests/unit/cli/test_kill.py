@@ -199,6 +199,16 @@ def test_what_cannot_be_meant_is_exit_64_and_changes_nothing(
     assert changes(store) == []
 
 
+def test_a_tenant_that_looks_like_a_glob_is_switched_by_its_name_with_a_warning(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert kill("on", "--mode", "stop_all", "--tenant", "acme*", store=store) == 0
+    assert "warning: a tenant is meant by its exact name" in capsys.readouterr().err
+    assert [rule.tenant for rule in rules(store)] == ["acme*"]
+    assert kill("on", "--mode", "disable_tools:http.*", "--tenant", "acme", store=store) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_on_where_no_store_is_says_that_nothing_would_have_been_stopped(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
