@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable
 from enum import IntEnum
 from typing import Final
 
-
 _SHOWN_CHARS: Final = 100
 
 
