@@ -23,7 +23,13 @@ from flightlog.runtime.model import (
 )
 from flightlog.runtime.policy import chosen
 from flightlog.runtime.prices import Cost, PriceTable
-from flightlog.runtime.retry import asked_wait_s, attribute_of, is_worth_retrying, pause_s
+from flightlog.runtime.retry import (
+    IS_TRIED_AGAIN,
+    asked_wait_s,
+    attribute_of,
+    is_worth_retrying,
+    pause_s,
+)
 from flightlog.runtime.tool_turn import Stop
 from flightlog.runtime.tools import Tool
 from flightlog.trace.clock import Clock
@@ -96,7 +102,7 @@ class ModelTurn:
         stop = stop or self._killed(step) or self._guarded(prompt, len(conversation), step)
         if gate.mode.read_only_because is not None:  # a guard may just have asked for that
             prompt = prompt.offering(gate.mode.offered(self._agent.tools))
-        attempt, policy = 1, gate.policy.model_retry
+        attempt, policy = 1, None if IS_TRIED_AGAIN.get() else gate.policy.model_retry
         while stop is None:
             stop = yield from self._reserved(prompt.request)
             if stop is not None:
@@ -109,16 +115,16 @@ class ModelTurn:
             remaining_ms = gate.ledger.remaining_ms()
             if wait_s is None or (remaining_ms is not None and wait_s * 1000 >= remaining_ms):
                 return tried.answered
-            yield from self._wait(wait_s)
+            yield from self._wait(wait_s, step)
             attempt += 1
             stop = self._killed(step)
         return Answered(stop=stop)
 
-    def _wait(self, seconds: float) -> Generator[Request, Any, None]:
+    def _wait(self, seconds: float, step: int) -> Generator[Request, Any, None]:
         if self._gate.clock.is_virtual:
             self._gate.clock.advance_ms(seconds * 1000)
         elif seconds > 0:
-            yield Wait(seconds)
+            yield Wait(seconds, lambda: self._killed(step) is not None)
 
     def _killed(self, step: int) -> Stop | None:
         rule = self._gate.kill_rule(None, is_write=False, step=step)

@@ -162,7 +162,9 @@ class ToolTurn:
             if self._clock.is_virtual:
                 self._clock.advance_ms(longest_s * 1000)
             else:
-                yield Wait(longest_s)
+                yield Wait(
+                    longest_s, lambda: all(self._gateway.is_killed(way.call) for way in again)
+                )
         for way in again:
             way.call = replace(way.call, attempt=way.call.attempt + 1)
         return again

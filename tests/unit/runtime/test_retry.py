@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import email.message
+import os
+import signal
+import threading
 import urllib.error
 from http import HTTPStatus
 from types import SimpleNamespace
@@ -12,9 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flightlog.control.control import Control
+from flightlog.control.kill_switch import KillMode
 from flightlog.errors import ConfigError, ToolError
 from flightlog.runtime.agent import Agent
+from flightlog.runtime.asks import LONGEST_SLEEP_S, Wait
 from flightlog.runtime.budget import Budget
+from flightlog.runtime.cancel import CancelToken
 from flightlog.runtime.loop import run, run_async
 from flightlog.runtime.model import ModelResponse, ScriptedModel
 from flightlog.runtime.policy import Policy, approve_all
@@ -26,9 +33,12 @@ from flightlog.runtime.retry import (
     status_of,
     wait_s,
 )
+from flightlog.runtime.sync_driver import SyncDriver
 from flightlog.runtime.task import Task
 from flightlog.runtime.tools import Tool
 from flightlog.testing import FakeClock, FakeTool, asking
+from flightlog.trace.clock import SystemClock
+from flightlog.trace.sink import MemorySink
 from flightlog.trace.vocab import Effect, StopReason
 
 STEADY = RetryPolicy(max_attempts=3, initial_s=1, multiplier=2, jitter=0)
@@ -173,6 +183,28 @@ def test_retries_of_a_nested_run_do_not_multiply_those_of_the_outer_one(play, ro
     assert len(inner_tool.calls) == 3  # once for each attempt of the outer call, not nine times
 
 
+def delegating(inner, *, retries):
+    """Runs an agent whose tool runs another one; the outer call fails each time."""
+
+    def delegate() -> str:
+        run(inner, Task("t", "go"), clock=FakeClock())
+        raise ValueError("the sub-agent failed")
+
+    tool = Tool("delegate", delegate, effect=Effect.READ)
+    outer = ScriptedModel("m", [asking(("delegate", {})), ModelResponse("x")])
+    agent = Agent("outer", outer, [tool], policy=policy(retries))
+    run(agent, Task("t", "go"), clock=FakeClock())
+
+
+@pytest.mark.parametrize(("tries", "asked"), [(3, 3), (1, 3)])
+def test_model_retries_of_a_nested_run_do_not_multiply_those_of_the_outer_one(tries, asked):
+    """Three requests either way: one for each outer try, or three for the only one."""
+    model = ScriptedModel("m", [BusyError(503)] * 9)
+    inner = Agent("inner", model, policy=Policy(("*",), model_retry=STEADY))
+    delegating(inner, retries=RetryPolicy(max_attempts=tries, initial_s=1))
+    assert len(model.requests) == asked
+
+
 def test_retry_after_an_outer_one_is_over_works_again(play, rows, done):
     flaky = FakeTool("flaky", [*FLAKY, *FLAKY])
     play([asking(("flaky", {})), asking(("flaky", {"n": 1})), done], [flaky], policy=policy())
@@ -195,6 +227,137 @@ def test_async_tools_are_tried_again_in_real_time():
     model = ScriptedModel("m", [asking(("sync", {})), ModelResponse("x")])
     agent = Agent("a", model, [FakeTool("sync", FLAKY)], policy=policy(retry))
     assert run(agent, Task("t", "go")).usage.tool_calls == 3
+
+
+# What ends a wait
+
+
+class Stopwatch(SystemClock):
+    """Sleeps in no time, and tells how long it slept."""
+
+    def __init__(self):
+        self.slept_s = 0.0
+
+    def monotonic_ms(self):
+        return self.slept_s * 1000
+
+    def sleep(self, seconds):
+        self.slept_s += seconds
+
+
+def waiting(seconds, is_over):
+    yield Wait(seconds, is_over)
+
+
+def test_wait_lasts_as_long_as_it_is_asked_to():
+    stopwatch = Stopwatch()
+    SyncDriver(stopwatch).drive(waiting(600, lambda: False))
+    assert stopwatch.slept_s == pytest.approx(600)
+
+
+def test_wait_ends_within_a_moment_of_what_it_looks_at():
+    stopwatch = Stopwatch()
+    SyncDriver(stopwatch).drive(waiting(600, lambda: stopwatch.slept_s > 3))
+    assert 3 < stopwatch.slept_s <= 3 + LONGEST_SLEEP_S
+
+
+def failing(control, mode, name, *, is_async):
+    """A tool that throws the kill switch and fails, so that its next try is a minute away."""
+
+    def throw(**_):
+        tools = name if mode is KillMode.DISABLE_TOOLS else None
+        control.kill_switch.turn_on(mode, tools=tools, who="ops", why="", at_us=0)
+        raise ValueError("down")
+
+    async def throw_async(**_):
+        throw()
+
+    return Tool(name, throw_async if is_async else throw, effect=Effect.READ)
+
+
+MINUTE = RetryPolicy(max_attempts=3, initial_s=60, max_s=60, jitter=0)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize("mode", [KillMode.STOP_ALL, KillMode.DISABLE_TOOLS])
+def test_kill_switch_ends_the_wait_for_another_try(rows, sink, mode, is_async):
+    control = Control.in_process()
+    tool = failing(control, mode, "a", is_async=is_async)
+    model = ScriptedModel("m", [asking(("a", {})), ModelResponse("x")])
+    agent = Agent("a", model, [tool], policy=policy(MINUTE, Budget(max_seconds=None)))
+    if is_async:
+        result = asyncio.run(run_async(agent, Task("t", "go"), sink=sink, control=control))
+    else:
+        result = run(agent, Task("t", "go"), sink=sink, control=control)
+    assert attempts(rows) == [(1, "failed"), (2, "kill_switch")]
+    assert (result.stop, result.usage.seconds < 30) == ("kill_switch", True)
+
+
+def test_kill_switch_for_one_tool_does_not_hasten_the_tries_of_another(play, rows, done):
+    control = Control.in_process()
+    tools = [failing(control, KillMode.DISABLE_TOOLS, "a", is_async=False), FakeTool("b", FLAKY)]
+    script = [asking(("a", {}), ("b", {})), done]
+    agent = Agent("a", ScriptedModel("m", script), tools, policy=policy(stop_on=()))
+    sink = MemorySink()
+    run(agent, Task("t", "go"), sink=sink, control=control, clock=FakeClock())
+    calls = [one for one in sink.events if one.__struct_config__.tag == "tool_call"]
+    of_b = [(one.attempt, one.elapsed_ms) for one in calls if one.tool_name == "b"]
+    assert of_b == [(1, 0), (2, 1000), (3, 3000)]
+
+
+def test_kill_switch_ends_the_wait_for_another_model_call(rows, sink):
+    control = Control.in_process()
+
+    def busy(_request):
+        control.kill_switch.turn_on(KillMode.STOP_ALL, who="ops", why="", at_us=0)
+        raise BusyError(503)
+
+    agent = Agent("a", ScriptedModel("m", busy), policy=Policy(("*",), model_retry=MINUTE))
+    result = run(agent, Task("t", "go"), sink=sink, control=control)
+    assert (result.stop, result.usage.seconds < 30) == ("kill_switch", True)
+    assert len(rows("model_call")) == 1
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_cancelling_ends_the_wait_for_another_try(rows, sink, is_async):
+    token = CancelToken()
+
+    def give_up(**_):
+        threading.Timer(0.01, token.cancel).start()
+        raise ValueError("down")
+
+    tool = Tool("a", give_up, effect=Effect.READ)
+    agent = Agent("a", ScriptedModel("m", [asking(("a", {}))]), [tool], policy=policy(MINUTE))
+    if is_async:
+        result = asyncio.run(run_async(agent, Task("t", "go"), sink=sink, cancel=token))
+    else:
+        result = run(agent, Task("t", "go"), sink=sink, cancel=token)
+    assert (result.stop, result.usage.seconds < 30) == ("cancelled", True)
+    assert attempts(rows) == [(1, "failed")]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_sigterm_ends_the_wait_for_another_try(rows, sink, is_async):
+    def leave(**_):
+        threading.Timer(0.01, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        raise ValueError("down")
+
+    tool = Tool("a", leave, effect=Effect.READ)
+    agent = Agent("a", ScriptedModel("m", [asking(("a", {}))]), [tool], policy=policy(MINUTE))
+
+    def play_it():
+        if is_async:
+            return asyncio.run(run_async(agent, Task("t", "go"), sink=sink))
+        return run(agent, Task("t", "go"), sink=sink)
+
+    with pytest.raises(SystemExit) as left:
+        play_it()
+    (stop,) = rows("run_stopped")
+    assert (left.value.code, stop.stop_reason, attempts(rows)) == (
+        143,
+        StopReason.CANCELLED,
+        [(1, "failed")],
+    )
 
 
 # Model calls
