@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -37,6 +37,7 @@ _TABLES = (
     ) STRICT""",
 )
 _ROW = "SELECT state, since_us, successes FROM breakers WHERE tool = ?"
+_NOT_CLOSED = "SELECT tool, state, since_us, successes FROM breakers WHERE state <> 'closed'"
 _ENTER = "INSERT OR REPLACE INTO breakers VALUES (?, ?, ?, 0)"
 _WAITING_PROBES = "SELECT at_us FROM breaker_probes WHERE tool = ? AND at_us > ? ORDER BY at_us"
 _OLDEST_PROBE = "SELECT id FROM breaker_probes WHERE tool = ? ORDER BY at_us LIMIT 1"
@@ -187,14 +188,26 @@ class Breakers:
 
     def state_of(self, tool: str, policy: BreakerPolicy, now_s: float) -> BreakerState:
         """Where the breaker is; half-open as soon as `open_s` is over. Closed if unreadable."""
+        return self.states_of({tool: policy}, now_s)[tool]
+
+    def states_of(
+        self, policies: Mapping[str, BreakerPolicy], now_s: float
+    ) -> dict[str, BreakerState]:
+        """The same for several tools, in one look."""
+        states = dict.fromkeys(policies, BreakerState.CLOSED)
         try:
-            rows = self._state.read(_ROW, (encoded(tool),))
-            state, since_us, _ = _parsed(rows[0] if rows else None)
+            for name, *row in self._state.read(_NOT_CLOSED):
+                tool = decoded(name)
+                policy = policies.get(tool)
+                if policy is not None:
+                    state, since_us, _ = _parsed(row)
+                    is_over = round(now_s * 1e6) >= since_us + microseconds(policy.open_s)
+                    is_half_open = state is BreakerState.OPEN and is_over
+                    states[tool] = BreakerState.HALF_OPEN if is_half_open else state
         except StoreError as error:
             self._failed(error, None)
-            return BreakerState.CLOSED
-        is_over = round(now_s * 1e6) >= since_us + microseconds(policy.open_s)
-        return BreakerState.HALF_OPEN if state is BreakerState.OPEN and is_over else state
+            return dict.fromkeys(policies, BreakerState.CLOSED)
+        return states
 
     def states(self) -> list[BreakerRow]:
         """The breakers that were open once, in order of their tools.

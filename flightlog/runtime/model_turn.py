@@ -6,8 +6,10 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from flightlog.control.breaker_policy import BreakerPolicy, Fallback
 from flightlog.runtime.asks import Ask, Asked, Request, Wait, real_cut_ms
 from flightlog.runtime.calls import error_text, sentence
+from flightlog.runtime.checks import degrade
 from flightlog.runtime.gate import Gate, kill_text
 from flightlog.runtime.guards import GuardAction, GuardFinding, Guards
 from flightlog.runtime.ledger import Bound, Shortage
@@ -93,11 +95,12 @@ class ModelTurn:
         self._agent = gate.agent
         self._prices = gate.agent.prices or PriceTable()
         self._is_bounding = _has_limits(gate)
+        self._degrading = _degrading(gate)
 
     def play(self, conversation: Sequence[Message]) -> Generator[Request, Any, Answered]:
         """Asks the model; the conversation is not changed."""
         gate, step = self._gate, self._gate.ledger.step
-        self._restore_tools(step)
+        yield from self._follow_breakers(step)
         prompt, stop = self._prompt(conversation, step)
         stop = stop or self._killed(step) or self._guarded(prompt, len(conversation), step)
         if gate.mode.read_only_because is not None:  # a guard may just have asked for that
@@ -133,15 +136,18 @@ class ModelTurn:
         detail = sentence(f"the kill switch is on: {kill_text(rule)}")
         return Stop(StopReason.KILL_SWITCH, detail=detail)
 
-    def _restore_tools(self, step: int) -> None:
-        """Offers a tool again as soon as its breaker lets a call through."""
+    def _follow_breakers(self, step: int) -> Generator[Request, Any, None]:
+        """Offers a tool while its breaker lets a call through; other runs open and close it too."""
         gate = self._gate
-        for tool in gate.mode.waits_for():
-            policy = chosen(gate.policy.breakers, tool)
-            if policy is None:
-                continue
-            state = gate.control.breakers.state_of(tool, policy, gate.now_s())
-            if state != "open":
+        if not self._degrading:
+            return
+        asked = yield Ask(gate.control.breakers.states_of, (self._degrading, gate.now_s()))
+        if asked.error:
+            raise asked.error
+        for tool, state in asked.value.items():
+            if state == "open":
+                degrade(tool, gate, step)
+            else:
                 why = f"the circuit breaker of {tool!r} is {state.replace('_', '-')}"
                 gate.mode.restore(tool, step=step, why=why)
 
@@ -369,6 +375,16 @@ def latency_of(clock: Clock, who: Model | User, asked: Asked, stated_ms: float |
 def is_past(clock: Clock, latency_ms: float, cut_ms: float | None) -> bool:
     """True past the deadline on a virtual clock; real time has cut what was late."""
     return clock.is_virtual and cut_ms is not None and latency_ms > cut_ms
+
+
+def _degrading(gate: Gate) -> dict[str, BreakerPolicy]:
+    """Tools that are in use, and whose open breaker changes what the model is offered."""
+    by_tool = {name: chosen(gate.policy.breakers, name) for name in gate.tools}
+    return {
+        name: policy
+        for name, policy in by_tool.items()
+        if policy and policy.fallback is not Fallback.STOP and gate.policy.allows(name)
+    }
 
 
 def _has_limits(gate: Gate) -> bool:

@@ -173,3 +173,86 @@ def test_deadline_of_the_run_is_no_failure_of_the_tool(clock):
         result = run(agent, Task("t", "go"), clock=clock, control=control)
         assert result.stop == "max_seconds"
     assert len(slow.calls) == 5
+
+
+# What a run finds when it starts, and what other runs do meanwhile
+
+
+def offered_after(fallback, *, waited_s=0, opened_at_step=0):
+    """The tools offered at each of three steps, where another run opens the breaker."""
+    control, clock, sink = Control.in_process(), FakeClock(), MemorySink()
+
+    def open_it():
+        for n in range(3):
+            model = ScriptedModel("m", [browse(n), DONE])
+            agent = Agent("other", model, [FakeTool("browse", DOWN)], policy=policy(fallback))
+            run(agent, Task("t", "go"), clock=clock, control=control)
+
+    def answer(request):
+        if request.step == opened_at_step:
+            open_it()
+        return DONE if request.step == 3 else asking(("search", {"n": request.step}))
+
+    if opened_at_step == 0:
+        open_it()
+    clock.advance_ms(waited_s * 1000)
+    tools = [FakeTool("browse"), FakeTool("search"), FakeTool("pay", effect=Effect.WRITE)]
+    model = ScriptedModel("m", answer)
+    agent = Agent("a", model, tools, policy=policy(fallback))
+    assert run(agent, Task("t", "go"), sink=sink, clock=clock, control=control).stop == "ok"
+    changed = [
+        (event.step, event.tool_name, event.state_to)
+        for event in sink.events
+        if event.__struct_config__.tag == "state_changed"
+    ]
+    return [[tool.name for tool in request.tools] for request in model.requests], changed
+
+
+ALL = ["browse", "search", "pay"]
+
+
+@pytest.mark.parametrize(
+    ("fallback", "offered", "changed"),
+    [
+        (Fallback.WITHOUT_TOOL, ["search", "pay"], [(1, "browse", "without_tool")]),
+        (Fallback.READ_ONLY, ["search"], [(1, "browse", "without_tool"), (1, None, "read_only")]),
+        (Fallback.STOP, ALL, []),
+    ],
+)
+def test_breaker_that_is_open_at_the_start_counts_from_the_first_step(fallback, offered, changed):
+    assert offered_after(fallback) == ([offered] * 3, changed)
+
+
+@pytest.mark.parametrize("fallback", Fallback)
+def test_breaker_whose_time_is_over_at_the_start_takes_nothing_away(fallback):
+    assert offered_after(fallback, waited_s=31) == ([ALL] * 3, [])
+
+
+def test_breaker_that_another_run_opens_counts_from_the_next_step():
+    offered, changed = offered_after(Fallback.WITHOUT_TOOL, opened_at_step=1)
+    assert offered == [ALL, ["search", "pay"], ["search", "pay"]]
+    assert changed == [(2, "browse", "without_tool")]
+
+
+def test_breaker_that_another_run_closes_gives_the_tool_back(clock):
+    control, opened = Control.in_process(), policy()
+    breakers, one = control.breakers, opened.breakers["browse"]
+
+    def report(*, failed):
+        got = breakers.admit("browse", one, clock.wall_us() / 1e6)
+        probe = {"is_probe": got.is_probe, "probe_id": got.probe_id}
+        breakers.report("browse", one, clock.wall_us() / 1e6, failed=failed, **probe)
+
+    def answer(request):
+        if request.step == 1:
+            clock.advance_ms(31_000)
+            report(failed=False)
+        return asking(("search", {})) if request.step == 1 else DONE
+
+    for _ in range(3):
+        report(failed=True)
+    model = ScriptedModel("m", answer)
+    agent = Agent("a", model, [FakeTool("browse"), FakeTool("search")], policy=opened)
+    run(agent, Task("t", "go"), clock=clock, control=control)
+    offered = [[tool.name for tool in request.tools] for request in model.requests]
+    assert offered == [["search"], ["browse", "search"]]
