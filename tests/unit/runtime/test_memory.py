@@ -152,7 +152,9 @@ def join_workers() -> None:
 def alive() -> Counter[str]:
     """How many objects of each class of this package are alive."""
     classes = (type(one) for one in gc.get_objects())
-    return Counter(one.__qualname__ for one in classes if one.__module__.startswith("flightlog."))
+    # Of some classes of other packages, `__module__` is no text.
+    ours = (one for one in classes if str(one.__module__).startswith("flightlog."))
+    return Counter(one.__qualname__ for one in ours)
 
 
 def left_by(play: Callable[[], object]) -> Counter[str]:
