@@ -236,9 +236,10 @@ class SlidingSums:
         for account, is_retired, idle_at_us in accounts:
             if not is_retired and idle_at_us is not None and idle_at_us > now_us:
                 continue
+            # First its sums: nothing could take off them what is deleted here.
+            db.execute("DELETE FROM sliding_sums WHERE account = ?", (account,))
             deleted = db.execute(_DELETE_OLD, (account, _END_OF_TIME, _DELETED_AT_A_TIME))
             if deleted.rowcount < _DELETED_AT_A_TIME:
-                db.execute("DELETE FROM sliding_sums WHERE account = ?", (account,))
                 db.execute("DELETE FROM sliding_accounts WHERE id = ?", (account,))
 
 

@@ -499,6 +499,17 @@ def test_tenants_that_never_come_back_are_deleted_bit_by_bit(path: Path) -> None
     assert rows(path, "sliding_entries") <= 11
 
 
+def test_a_tenant_that_comes_back_half_deleted_has_spent_nothing() -> None:
+    windows, budget = in_memory(), WindowBudget(10, max_tool_calls=2_500)
+    for _ in range(2_500):
+        reserved(windows.reserve("a", budget, 1000.0, tool_calls=1))
+    for _ in range(300):  # one sweep
+        reserved(windows.reserve("b", budget, 1100.0, tool_calls=1))
+    for _ in range(2_500):
+        reserved(windows.reserve("a", budget, 1101.0, tool_calls=1))
+    assert refused(windows.reserve("a", budget, 1102.0, tool_calls=1)).used == 2_500
+
+
 def test_a_window_length_out_of_use_is_dropped(path: Path) -> None:
     windows = Windows(SharedState(path))
     reserved(windows.reserve("a", WindowBudget(100), 1000.0, tool_calls=1))
