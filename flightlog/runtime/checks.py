@@ -108,6 +108,7 @@ def check_approval(call: PendingCall, gate: Gate) -> Refusal | None:
         error = f"writes need approval and nobody is there to approve {call.name!r}"
         return Refusal(Outcome.APPROVAL_DENIED, "approval_denied", error)
     decision, why = _ask(call, gate)
+    gate.check_over()  # who answers a run that is over has answered nobody
     gate.writer.state_changed(
         step=call.step,
         subject="approval",
@@ -181,7 +182,7 @@ def check_breaker(call: PendingCall, gate: Gate) -> Refusal | None:
     if got.transition is not None:
         record_transition(got.transition, gate, call.step)
     if not got.is_open:
-        gate.admitted[place_of(call)] = got
+        gate.admitted[place_of(call)] = (call.name, got)
         return None
     degrade(call.name, gate, call.step)
     when = f"; it is tried again in {got.retry_in_s:.0f} s" if got.retry_in_s else ""

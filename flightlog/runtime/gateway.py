@@ -141,9 +141,18 @@ class Gateway:
             gate.ledger.refund_cost(call.name, reserved.cost_usd)
             if reserved.of_tenant is not None and gate.tenant_budget is not None:
                 gate.tenant_budget.refund_cost(reserved.of_tenant)
-        got = gate.admitted.pop(place, None)
+        self._release(place)
+
+    def abandon(self) -> None:
+        """Gives back the probes of calls that nobody waits for any more: the run is over."""
+        for place in list(self._gate.admitted):
+            self._release(place)
+
+    def _release(self, place: tuple[int, int]) -> None:
+        tool, got = self._gate.admitted.pop(place, ("", None))
         if got is not None:
-            gate.control.breakers.release(call.name, is_probe=got.is_probe, probe_id=got.probe_id)
+            breakers = self._gate.control.breakers
+            breakers.release(tool, is_probe=got.is_probe, probe_id=got.probe_id)
 
     def _unserved(self, call: PendingCall) -> Refusal | None:
         """Why a call that passed the checks can not be executed; a write leaves its intent."""
@@ -188,11 +197,12 @@ class Gateway:
         )
 
     def _guarded(self, call: PendingCall, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """The function behind a last look at the kill switch, just before it is called."""
+        """The function behind a last look at run and kill switch, just before it is called."""
         retry = self.retry_of(call)
         is_retried = retry is not None and retry.max_attempts > 1
 
         def look() -> None:
+            self._gate.check_over()
             if refusal := check_kill_switch(call, self._gate):
                 raise CallRefusedError(refusal)
             if is_retried:
@@ -233,7 +243,7 @@ class Gateway:
         gate, outcome, place = self._gate, settled.served.outcome, place_of(call)
         gate.reserved.pop(place, None)
         gate.ledger.book_time(call.name, settled.served.latency_ms)
-        got = gate.admitted.pop(place, None)
+        _, got = gate.admitted.pop(place, ("", None))
         policy = chosen(gate.policy.breakers, call.name)
         if got is None or policy is None:
             return

@@ -84,7 +84,7 @@ class Turns:
         self._gate = gate = _gate(setup, ledger, self._over)
         self._guards = Guards(policy.guards)
         self._model = ModelTurn(gate, self._guards)
-        gateway = Gateway(gate, executor=setup.executor)
+        self._gateway = gateway = Gateway(gate, executor=setup.executor)
         self._tools = ToolTurn(policy, gateway, ledger, setup.writer, setup.clock)
         self._messages: list[Message] = []
         self._answer: str | None = None
@@ -115,7 +115,7 @@ class Turns:
             self._finish(Stop(StopReason.CRASHED, detail=detail))
             raise
         finally:
-            self._over.cancel("the run is over")
+            self._gateway.abandon()
             if forget is not None:
                 forget()
         return self._finish(stop)
@@ -215,6 +215,7 @@ class Turns:
         return Stop(StopReason.MODEL_ERROR, detail=detail)
 
     def _finish(self, stop: Stop) -> RunResult:
+        self._over.cancel("the run is over")  # first, so that nothing is written behind the end
         used, budget = self._ledger.used(), self._policy.budget
         answer, detail, tool = self._answer, stop.detail, stop.tool
         if (scrubber := self._gate.scrubber) is not None:

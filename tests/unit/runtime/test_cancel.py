@@ -13,16 +13,22 @@ import time
 
 import pytest
 
+from flightlog.control.control import Control
 from flightlog.runtime.agent import Agent
+from flightlog.runtime.asks import Ask, Asked
 from flightlog.runtime.budget import Budget
-from flightlog.runtime.cancel import CancelToken
+from flightlog.runtime.cancel import CancelToken, RunCancelledError
 from flightlog.runtime.loop import run, run_async
 from flightlog.runtime.model import ModelResponse, ScriptedModel
-from flightlog.runtime.policy import Policy
+from flightlog.runtime.policy import Policy, approve_all
+from flightlog.runtime.result import RunContext
 from flightlog.runtime.task import Task
 from flightlog.runtime.tool_context import ToolContext
 from flightlog.runtime.tools import Tool
+from flightlog.runtime.turns import Setup, Turns
 from flightlog.testing import asking
+from flightlog.trace.clock import SystemClock
+from flightlog.trace.run_writer import RunWriter
 from flightlog.trace.sink import MemorySink
 from flightlog.trace.vocab import Effect
 
@@ -136,6 +142,56 @@ def test_tool_is_told_that_the_run_is_over():
 
     assert run(agent_of(block, max_seconds=0.05), TASK).stop == "max_seconds"
     assert seen.wait(30)
+
+
+def join_workers():
+    for thread in threading.enumerate():
+        if thread.name == "flightlog-call":
+            thread.join(30)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_approval_that_comes_after_the_end_is_none(is_async):
+    """The approver is still asked when the run is cancelled; its yes finds nobody."""
+    token, sink, answer, made = CancelToken(), MemorySink(), threading.Event(), []
+
+    def approve(_request):
+        token.cancel("the user pressed stop")
+        return answer.wait(30)
+
+    tool = Tool("pay", lambda: made.append(1) or "paid", effect=Effect.WRITE)
+    policy = Policy(("pay",), approver=approve)
+    agent = Agent("a", ScriptedModel("m", [asking(("pay", {})), DONE]), [tool], policy=policy)
+    if is_async:
+        result = asyncio.run(run_async(agent, TASK, sink=sink, cancel=token))
+    else:
+        result = run(agent, TASK, sink=sink, cancel=token)
+    answer.set()
+    join_workers()
+    kinds = [event.__struct_config__.tag for event in sink.events]
+    assert (result.stop, made) == ("cancelled", [])
+    assert kinds == ["run_started", "model_call", "run_stopped"]
+
+
+def test_call_that_starts_after_the_end_is_not_made():
+    """A worker may come to its call late; the run is over by then."""
+    made, sink = [], MemorySink()
+    tool = Tool("pay", lambda: made.append(1) or "paid", effect=Effect.WRITE)
+    policy = Policy(("pay",), approver=approve_all)
+    agent = Agent("a", ScriptedModel("m", [asking(("pay", {})), DONE]), [tool], policy=policy)
+    setup = Setup(
+        agent, TASK, RunContext(), RunWriter(sink, "r"), SystemClock(), Control.in_process()
+    )
+    with Turns(setup) as turns:
+        loop = turns.play()
+        request = next(loop)
+        while isinstance(request, Ask):
+            request = loop.send(Asked(request.call()))
+        with pytest.raises(StopIteration) as ended:
+            loop.throw(RunCancelledError())
+    with pytest.raises(RunCancelledError):
+        request.asks[0].call()
+    assert (ended.value.value.stop, made) == ("cancelled", [])
 
 
 def test_asyncio_cancellation_is_recorded_and_leaves_no_task():
