@@ -315,8 +315,10 @@ def test_windows_do_what_a_plain_list_does(
             assert isinstance(expected, int)
             assert answer.limit == ("max_tool_calls", "max_usd", "max_tokens")[expected]
             assert not answer.reason
-        use = writers[which].used("t", window_s, now_s)
-        assert [use.tool_calls, int(use.usd * NANO), use.tokens] == simple.inside(now_us, window_us)
+        for later_s in (0, pick % 50):
+            use = writers[which].used("t", window_s, now_s + later_s)
+            found = [use.tool_calls, int(use.usd * NANO), use.tokens]
+            assert found == simple.inside(now_us + later_s * 10**6, window_us)
     assert [one.errors for one in writers] == [0, 0]
 
 
