@@ -32,7 +32,7 @@ who_option = click.option("--who", callback=short_text, help="Who decides.  [def
 why_option = click.option(
     "--why", default="", callback=short_text, help="The reason; shown to the agent and in traces."
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+json_option = click.option("--json", "as_json", is_flag=True, help="As JSON, with every field.")
 
 
 @click.group()

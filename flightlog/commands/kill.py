@@ -88,7 +88,7 @@ def on(mode: str, tenant: str | None, why: str, who: str | None, store: Path) ->
 @who_option
 @store_option
 def off(tenant: str | None, everything: bool, why: str, who: str | None, store: Path) -> None:
-    """Switch off: the rule for all runs, that of one tenant, or all rules."""
+    """Switch off: for all runs, for one tenant, or everything."""
     from flightlog.control.kill_switch import KillMode, KillRule
 
     if tenant is not None and everything:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
-from flightlog.cli import CLOSED_PIPE, TERMINATED, run
+from flightlog.cli import CLOSED_PIPE, COMMANDS, TERMINATED, cli, run
 from flightlog.recorder.record import record
 
 
@@ -290,6 +292,27 @@ def test_terminal_that_lacks_a_character_gets_it_escaped(store: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert r"\u65e5" in done.stdout
+
+
+def _commands(group: click.Group, *names: str) -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield " ".join((*names, name)), command
+        if isinstance(command, click.Group):
+            yield from _commands(command, *names, name)
+
+
+def test_every_command_and_option_says_what_it_is_for() -> None:
+    for name, command in _commands(cli):
+        summary = command.get_short_help_str(64)
+        # The commands of the first level are listed with a text of their own.
+        assert name in COMMANDS or not summary.endswith("..."), (name, summary)
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert option.help, (name, option.opts)
+                assert option.help[-1] in ".]", (name, option.help)
 
 
 @pytest.mark.parametrize("argv", [[], ["golden"], ["plot"], ["config"]])
