@@ -11,7 +11,7 @@ from typing import Final
 from flightlog.control.breaker_policy import Fallback
 from flightlog.control.breakers import Transition
 from flightlog.errors import nearest
-from flightlog.runtime.calls import MAX_ERROR_CHARS, PendingCall, Refusal, error_text
+from flightlog.runtime.calls import MAX_ERROR_CHARS, PendingCall, Refusal, named_error
 from flightlog.runtime.gate import Gate, Reserved, kill_text, place_of
 from flightlog.runtime.ledger import Shortage
 from flightlog.runtime.policy import ApprovalRequest, Decision, approve_all, chosen
@@ -158,7 +158,7 @@ def _ask(call: PendingCall, gate: Gate) -> tuple[Decision, str]:
     try:
         answer = approver(request)
     except Exception as error:  # the approver is foreign code, and its failure is a no
-        return Decision.DENIED, f": {type(error).__name__}: {error_text(error)}"
+        return Decision.DENIED, f": {named_error(error)}"
     why = f": {'; '.join(told)}" if told else ""
     if answer is True:
         return Decision.APPROVED, why

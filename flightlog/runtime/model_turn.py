@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from flightlog.control.breaker_policy import BreakerPolicy, Fallback
 from flightlog.runtime.asks import Ask, Asked, Request, Wait, real_cut_ms
-from flightlog.runtime.calls import error_text, sentence
+from flightlog.runtime.calls import named_error
 from flightlog.runtime.checks import degrade
 from flightlog.runtime.gate import Gate, kill_text
 from flightlog.runtime.guards import GuardAction, GuardFinding, Guards
@@ -133,8 +133,7 @@ class ModelTurn:
         rule = self._gate.kill_rule(None, is_write=False, step=step)
         if rule is None:
             return None
-        detail = sentence(f"the kill switch is on: {kill_text(rule)}")
-        return Stop(StopReason.KILL_SWITCH, detail=detail)
+        return Stop(StopReason.KILL_SWITCH, detail=f"the kill switch is on: {kill_text(rule)}")
 
     def _follow_breakers(self, step: int) -> Generator[Request, Any, None]:
         """Offers a tool while its breaker lets a call through; other runs open and close it too."""
@@ -158,8 +157,8 @@ class ModelTurn:
             try:
                 sent = _messages_of(agent.fit(sent))
             except Exception as error:  # the agent's own code
-                detail = f"the prompt of step {step} could not be made: {type(error).__name__}: "
-                stop = Stop(StopReason.MODEL_ERROR, detail=detail + error_text(error))
+                detail = f"the prompt of step {step} could not be made: {named_error(error)}"
+                stop = Stop(StopReason.MODEL_ERROR, detail=detail)
         system = agent.system
         has_policy = None
         if system:
@@ -195,7 +194,7 @@ class ModelTurn:
         if shortage is None:
             return None
         gate.ledger.release_model_call()
-        return Stop(shortage.reason, detail=sentence(shortage.text))
+        return Stop(shortage.reason, detail=shortage.text)
 
     def _bound(self, request: ModelRequest) -> Bound:
         model = self._agent.model
@@ -355,7 +354,7 @@ def act_on(findings: Sequence[GuardFinding], gate: Gate, step: int) -> Stop | No
 def failure_of(asked: Asked, expected: type[ModelResponse | UserTurn]) -> str | None:
     """Why a model or user gave no answer that can be used; None when it did."""
     if asked.error is not None:
-        return f"{type(asked.error).__name__}: {error_text(asked.error)}"
+        return named_error(asked.error)
     return problem_of_answer(asked.value, expected)
 
 

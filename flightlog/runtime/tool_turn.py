@@ -14,7 +14,6 @@ from flightlog.runtime.calls import (
     Served,
     Settled,
     error_observation,
-    sentence,
 )
 from flightlog.runtime.gateway import NO_CUT, CallRefusedError, Cut, Gateway
 from flightlog.runtime.guards import StepCall
@@ -312,7 +311,7 @@ class ToolTurn:
             return None
         detail = error
         if outcome is not Outcome.REPLAY_MISS:  # a miss names its place itself
-            detail = f"tool call {call.name!r} at step {call.step}: {sentence(error)}"
+            detail = f"tool call {call.name!r} at step {call.step}: {error}"
         return Stop(reason, None if reason in _WITHOUT_TOOL else call.name, detail)
 
     def _write(self, call: PendingCall, **fields: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Self
 from flightlog.control.control import Control
 from flightlog.runtime.agent import Agent
 from flightlog.runtime.asks import Ask, Asked, Request
-from flightlog.runtime.calls import ToolExecutor, error_text
+from flightlog.runtime.calls import ToolExecutor, clause, named_error, sentence
 from flightlog.runtime.cancel import CancelToken, RunCancelledError
 from flightlog.runtime.credentials import Scrubber
 from flightlog.runtime.degrade import RunMode
@@ -104,15 +104,14 @@ class Turns:
         try:
             stop = yield from self._turns()
         except RunCancelledError:
-            why = cancel.why if cancel and cancel.why else "cancelled from outside"
+            why = clause(cancel.why if cancel else "") or "cancelled from outside"
             stop = Stop(StopReason.CANCELLED, detail=f"{why} at step {self._ledger.step}.")
         except _INTERRUPTS as error:
             detail = f"{type(error).__name__} at step {self._ledger.step}."
             self._finish(Stop(StopReason.CANCELLED, detail=detail))
             raise
         except BaseException as error:  # raised again; but no run is left without its end
-            detail = f"{type(error).__name__}: {error_text(error)}"
-            self._finish(Stop(StopReason.CRASHED, detail=detail))
+            self._finish(Stop(StopReason.CRASHED, detail=named_error(error)))
             raise
         finally:
             self._gateway.abandon()
@@ -220,8 +219,9 @@ class Turns:
         answer, detail, tool = self._answer, stop.detail, stop.tool
         if (scrubber := self._gate.scrubber) is not None:
             answer = scrubber.clean_optional(answer)
-            detail = scrubber.clean_optional(detail)
+            detail = scrubber.clean_optional(detail)  # before its line breaks are taken out
             tool = scrubber.clean_optional(tool)
+        detail = None if detail is None else sentence(detail)
         self._writer.stopped(
             status=stop.reason.status,
             stop_reason=stop.reason,

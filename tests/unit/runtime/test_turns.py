@@ -151,7 +151,7 @@ def test_model_exception_is_a_failed_call_and_model_error(play, rows):
     call = rows("model_call")[0]
     assert (call.outcome, call.error) == (Outcome.FAILED, "ValueError: no such deployment")
     assert (result.status, result.stop) == (RunStatus.FAILED, "model_error")
-    assert result.stop_detail == "model 'm' failed at step 1: ValueError: no such deployment"
+    assert result.stop_detail == "model 'm' failed at step 1: ValueError: no such deployment."
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_broken_executor_is_recorded_as_crashed_and_raised_again(play, rows):
     with pytest.raises(LookupError):
         play([asking(("a", {}))], [FakeTool("a")], executor=Broken())
     assert rows("run_stopped")[0].stop_reason is StopReason.CRASHED
-    assert rows("run_stopped")[0].stop_detail == "LookupError: no index"
+    assert rows("run_stopped")[0].stop_detail == "LookupError: no index."
 
 
 def test_exception_beyond_all_classes_is_raised_again_and_still_ends_the_run(play, rows):
@@ -330,7 +330,7 @@ def test_exception_beyond_all_classes_is_raised_again_and_still_ends_the_run(pla
 
     with pytest.raises(Panic):
         play([asking(("a", {}))], [FakeTool("a", panic)])
-    assert rows("run_stopped")[0].stop_detail == "Panic: index out of bounds"
+    assert rows("run_stopped")[0].stop_detail == "Panic: index out of bounds."
 
 
 def test_usd_budget_without_a_price_is_refused_before_the_run(play, sink, done):
