@@ -36,12 +36,13 @@ class Workers(Generic[T]):
         """
         with self._lock:
             inbox = self._idle.pop() if self._idle else None
-        if inbox is None:
-            inbox = SimpleQueue()
+        is_new = inbox is None
+        inbox = inbox or SimpleQueue()
+        inbox.put((copy_context(), work, deliver))
+        if is_new:  # only now, so that it finds the job while `start` still waits for it
             threading.Thread(
                 target=self._serve, args=(inbox,), name="flightlog-call", daemon=True
             ).start()
-        inbox.put((copy_context(), work, deliver))
 
     def close(self) -> None:
         """Ends the idle threads; busy ones end with their job."""
