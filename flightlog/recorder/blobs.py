@@ -7,6 +7,7 @@ import uuid
 from pathlib import Path
 from typing import Final
 
+from flightlog.control.owner import give_to_owner, make_folder
 from flightlog.errors import DamagedError, StoreError
 from flightlog.recorder.layout import TEMPORARY_SUFFIX, Layout, write_all
 from flightlog.trace.canonical import clean_text, digest_of
@@ -35,9 +36,10 @@ def write_blob(layout: Layout, text: str) -> tuple[str, Path | None]:
         if path.stat().st_size == len(content):
             return digest, None
     except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
     temporary = path.with_name(f".{digest}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    give_to_owner(descriptor, path.parent)
     try:
         try:
             write_all(descriptor, content)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from flightlog.control.control import CONTROL_FOLDER
+from flightlog.control.owner import give_to_owner, make_folder
 from flightlog.errors import DamagedError, StoreError
 from flightlog.recorder.ids import day_of
 from flightlog.trace.versions import FORMAT_VERSION, check_format
@@ -174,7 +175,7 @@ def create_layout(path: str | Path) -> Layout:
         open_layout(layout.root)
         for name in _FOLDERS:
             mode = 0o700 if name == "journal" else 0o777
-            (layout.root / name).mkdir(mode=mode, exist_ok=True)
+            make_folder(layout.root / name, mode=mode)
     except OSError as error:
         raise StoreError(
             f"cannot create or write the store: {error.strerror or error}",
@@ -203,6 +204,7 @@ def write_file(path: Path, content: bytes) -> None:
     """Writes a file so that readers see all of it or none, even after a crash."""
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    give_to_owner(descriptor, path.parent)
     try:
         try:
             write_all(descriptor, content)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from flightlog.control.owner import lock_file, make_folder
 from flightlog.errors import StoreError
 from flightlog.recorder.layout import Layout, Problem, write_file
 from flightlog.trace.versions import FORMAT_VERSION, check_format
@@ -51,10 +52,8 @@ def sealing_lock(layout: Layout) -> Iterator[None]:
         StoreError: the store cannot be written to.
     """
     try:
-        layout.manifests.mkdir(exist_ok=True)
-        descriptor = os.open(
-            layout.manifests / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666
-        )
+        make_folder(layout.manifests)
+        descriptor = lock_file(layout.manifests / ".lock")
     except OSError as error:
         raise StoreError(
             f"cannot seal: {error.strerror or error}",

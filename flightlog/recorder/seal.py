@@ -18,6 +18,7 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flightlog.control.owner import give_to_owner, make_folder
 from flightlog.errors import FlightlogError, NewerFormatError
 from flightlog.recorder.frames import Buffer, Damage, FrameType
 from flightlog.recorder.journal import NEW_SUFFIX
@@ -208,7 +209,7 @@ def _batches(seal: _Pass, path: Path, data: Buffer) -> Iterator[_Batch]:
 
 def _put_aside(seal: _Pass, path: Path, data: Buffer, damage: Damage) -> None:
     seal.problems.append(Problem(path, damage.what))
-    seal.layout.quarantine.mkdir(exist_ok=True)
+    make_folder(seal.layout.quarantine)
     suffix = TORN_SUFFIX if damage.is_torn else DAMAGED_SUFFIX
     target = seal.layout.quarantine / f"{path.stem}-{damage.start}{suffix}"
     target.write_bytes(data[damage.start : damage.end])
@@ -218,7 +219,7 @@ def _put_misfits_aside(seal: _Pass, path: Path, misfits: list[Misfit]) -> None:
     if not misfits:
         return
     seal.problems += [Problem(path, misfit.what) for misfit in misfits]
-    seal.layout.quarantine.mkdir(exist_ok=True)
+    make_folder(seal.layout.quarantine)
     target = seal.layout.quarantine / f"{path.stem}{MISFIT_SUFFIX}"
     before = set(target.read_bytes().splitlines()) if target.exists() else set()
     lines = {misfit.payload for misfit in misfits} | before
@@ -253,7 +254,11 @@ class _Segment:
         if not table.num_rows and self._writer is not None:
             return
         if self._writer is None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(self._path.parent)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            descriptor = os.open(self._temporary, flags, 0o666)
+            give_to_owner(descriptor, self._path.parent)
+            os.close(descriptor)
             self._writer = pq.ParquetWriter(
                 self._temporary,
                 self._schema,
