@@ -37,7 +37,6 @@ from flightlog.runtime.result import RunContext, RunResult
 from flightlog.runtime.task import Task
 from flightlog.runtime.tenant import TenantBudget
 from flightlog.runtime.tool_turn import Stop, ToolTurn
-from flightlog.runtime.tools import toolset_message
 from flightlog.trace.canonical import canonical_json
 from flightlog.trace.clock import Clock
 from flightlog.trace.events import Label
@@ -121,7 +120,7 @@ class Turns:
 
     def _start(self) -> None:
         agent, task, context = self._agent, self._setup.task, self._setup.context
-        toolset = toolset_message(agent.tools)
+        toolset = agent.toolset
         system = [Message("system", agent.system)] if agent.system else []
         self._messages = [*system, *([Message("user", task.prompt)] if task.prompt else [])]
         self._writer.started(
