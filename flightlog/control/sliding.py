@@ -52,9 +52,8 @@ _KEPT_SUM = """SELECT s.a - ifnull(sum(e.a), 0), s.b - ifnull(sum(e.b), 0),
     s.c - ifnull(sum(e.c), 0)
     FROM sliding_accounts n JOIN sliding_sums s ON s.account = n.id
     LEFT JOIN sliding_entries e
-        ON e.account = s.account AND e.at_us > s.after_us AND e.at_us <= ?1
-    WHERE n.kind = ?2 AND n.name = ?3 AND s.window_us = ?4
-        AND s.after_us <= ?1 AND s.asked_us > ?1
+        ON e.account = s.account AND e.at_us > s.after_us AND e.at_us <= ?
+    WHERE n.kind = ? AND n.name = ? AND s.window_us = ? AND s.after_us <= ? AND s.asked_us > ?
     GROUP BY s.account"""
 
 _END_OF_TIME = (1 << 63) - 1
@@ -224,7 +223,7 @@ class SlidingSums:
         Taken from the kept sum while the window is in use, else added up.
         """
         key, after_us = (self._kind, encoded(name)), now_us - window_us
-        rows = self._state.read(_KEPT_SUM, (after_us, *key, window_us))
+        rows = self._state.read(_KEPT_SUM, (after_us, *key, window_us, after_us, after_us))
         rows = rows or self._state.read(_NAMED_SUM, (after_us, *key))
         return (rows[0][0], rows[0][1], rows[0][2]) if rows else (0, 0, 0)
 
