@@ -144,6 +144,39 @@ def test_tool_is_told_that_the_run_is_over():
     assert seen.wait(30)
 
 
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_nested_run_that_is_handed_the_token_ends_with_the_outer_one(is_cancelled):
+    """Whether the outer run is cancelled, or leaves its tool behind at a timeout and ends."""
+    token, inner_sink, entered, ended = (
+        CancelToken(),
+        MemorySink(),
+        threading.Event(),
+        threading.Event(),
+    )
+
+    def block(context: ToolContext) -> str:
+        entered.set()
+        context.cancelled.wait(30)
+        return "x"
+
+    def delegate(context: ToolContext) -> str:
+        run(agent_of(block), TASK, sink=inner_sink, cancel=context.cancelled)
+        ended.set()
+        return "x"
+
+    def cancel():
+        entered.wait(30)
+        token.cancel("the user pressed stop")
+
+    if is_cancelled:
+        threading.Thread(target=cancel).start()
+    outer = agent_of(delegate, max_seconds=None if is_cancelled else 1)
+    stop = run(outer, TASK, cancel=token).stop
+    assert stop == ("cancelled" if is_cancelled else "max_seconds")
+    assert ended.wait(30)
+    assert [one.stop_reason.value for one in stopped(inner_sink)] == ["cancelled"]
+
+
 def join_workers():
     for thread in threading.enumerate():
         if thread.name == "flightlog-call":
