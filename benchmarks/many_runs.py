@@ -5,15 +5,16 @@
     python benchmarks/many_runs.py --sink recorded     only what is recorded
 
 A run has two steps and one tool call under the default budget, and its prompt,
-arguments and answer differ from those of every other run. Memory is what the
-kernel says that the process holds. Its slope is a least-squares line through
-the second half, when pools and caches are warm.
+arguments and answer differ from those of every other run. Each way has a process of
+its own. Memory is what the kernel says that the process holds; it grows by as much per
+run as its highest point in the second half is above that in the first half, by when
+pools and caches are warm.
 
-The slope is not flat above `LIMIT_BYTES`: the result of one run alone takes more
-than ten times that. A recorder remembers the digests of the messages that it has
-stored, up to a fixed number; until that many were seen, `DIGEST_BYTES` for each
-new message are added to the limit. The exit code is 1 where a way is not flat,
-or left threads or file descriptors behind.
+It is not flat above `LIMIT_BYTES`: the result of one run alone takes more than ten
+times that. A recorder remembers the digests of the messages that it has stored, up to
+a fixed number, and then begins anew; until that many were seen in the first half,
+`DIGEST_BYTES` for each new message are added to the limit. The exit code is 1 where a
+way is not flat, or left threads or file descriptors behind.
 """
 
 from __future__ import annotations
@@ -102,13 +103,11 @@ class Measured:
         self.memory.append(resident_bytes())
 
     @property
-    def slope(self) -> float:
-        """Bytes per run over the second half."""
+    def growth(self) -> float:
+        """Bytes per run by which the second half's highest point is above the first half's."""
         half = len(self.runs) // 2
-        xs, ys = self.runs[half:], self.memory[half:]
-        x_mean, y_mean = sum(xs) / len(xs), sum(ys) / len(ys)
-        spread = sum((x - x_mean) ** 2 for x in xs)
-        return sum((x - x_mean) * (y - y_mean) for x, y in zip(xs, ys, strict=True)) / spread
+        risen = max(self.memory[half:]) - max(self.memory[:half])
+        return risen / (self.runs[-1] - self.runs[half - 1])
 
 
 def resident_bytes() -> int:
@@ -239,12 +238,12 @@ def main() -> int:
     for name in names:
         one = measured_alone(name, runs)
         limit = limit_of(name, runs)
-        each = f"{one.seconds / runs * 1e6:.0f}", f"{one.slope:.0f}", f"{limit}"
+        each = f"{one.seconds / runs * 1e6:.0f}", f"{one.growth:.0f}", f"{limit}"
         figures.append((name, f"{runs / one.seconds:.0f}", *each))
         tenths = [one.memory[len(one.memory) * tenth // 10 - 1] for tenth in range(1, 11)]
         memory.append((name, *(f"{used / 2**20:.1f}" for used in tenths)))
-        if one.slope > limit:
-            problems.append(f"{name}: memory grows by {one.slope:.0f} bytes per run")
+        if one.growth > limit:
+            problems.append(f"{name}: memory grows by {one.growth:.0f} bytes per run")
         problems += [f"{name}: {n} {kind} left" for kind, n in one.left_behind.items() if n > 0]
     print(f"{runs} runs each, two steps and one tool call per run\n")
     print(table(figures, header=("way", "runs/s", "us/run", "bytes/run", "limit")))
