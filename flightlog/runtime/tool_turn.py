@@ -59,6 +59,8 @@ class _Way:
         settled: what the last attempt came to; None for a refused one.
         is_open: a further attempt follows.
         refusal: the refusal whose observation an earlier call still has to give.
+        is_live: the current attempt may be called, or was, and is not written yet.
+        is_called: its function was called.
     """
 
     call: PendingCall
@@ -67,6 +69,8 @@ class _Way:
     settled: Settled | None = None
     is_open: bool = True
     refusal: Refusal | None = None
+    is_live: bool = False
+    is_called: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +128,21 @@ class ToolTurn:
         )
 
     def _round(self, ways: Sequence[_Way]) -> Generator[Request, Any, None]:
-        """One attempt of each call."""
+        """One attempt of each call; also the end of a run in its midst leaves no call unwritten."""
+        try:
+            yield from self._attempts(ways)
+        except BaseException:
+            for way in ways:
+                if way.is_live:
+                    self._end_interrupted(way)
+            raise
+
+    def _attempts(self, ways: Sequence[_Way]) -> Generator[Request, Any, None]:
         admissions: list[Admission] = []
         for way in ways:
-            admissions.append((yield from self._admit(way.call)))
+            admission = yield from self._admit(way.call)
+            admissions.append(admission)
+            way.is_live, way.is_called = admission.is_live, False
         for admission, way in zip(admissions, ways, strict=True):
             if admission.refusal:
                 self._end_refused(way, admission.refusal)
@@ -194,6 +209,7 @@ class ToolTurn:
 
         def on_done(which: int, asked: Asked) -> None:
             way, cut = ways[which], cuts[which]
+            way.is_live = False
             if isinstance(asked.error, CallRefusedError):
                 self._gateway.unmade(way.call)
                 self._end_refused(way, asked.error.refusal)
@@ -212,6 +228,8 @@ class ToolTurn:
                 settled = self._gateway.settle(way.call, served, NO_CUT)
             self._end(way, settled)
 
+        for way in ways:
+            way.is_called = True
         asks = [self._gateway.ask_of(way.call, cut) for way, cut in zip(ways, cuts, strict=True)]
         return AskAll(tuple(asks), on_done)
 
@@ -261,6 +279,20 @@ class ToolTurn:
             error=error or refusal.error,
             error_type=refusal.error_type,
         )
+
+    def _end_interrupted(self, way: _Way) -> None:
+        """Writes a call that the end of the run has overtaken."""
+        error = "the run was cancelled before the call was made"
+        if way.is_called:
+            error = "the run was cancelled while the call was under way"
+        self._write(
+            way.call,
+            outcome=Outcome.TIMED_OUT if way.is_called else Outcome.FAILED,
+            error=error,
+            error_type="cancelled",
+            served_how=ServedHow.LIVE if way.is_called else None,
+        )
+        way.is_live = False
 
     def _end(self, way: _Way, settled: Settled) -> None:
         """Books and writes one attempt."""

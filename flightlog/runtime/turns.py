@@ -34,6 +34,7 @@ from flightlog.runtime.model_turn import (
 from flightlog.runtime.policy import chosen
 from flightlog.runtime.repeats import CallMemory
 from flightlog.runtime.result import RunContext, RunResult
+from flightlog.runtime.signals import TERMINATED
 from flightlog.runtime.task import Task
 from flightlog.runtime.tenant import TenantBudget
 from flightlog.runtime.tool_turn import Stop, ToolTurn
@@ -106,7 +107,7 @@ class Turns:
             why = clause(cancel.why if cancel else "") or "cancelled from outside"
             stop = Stop(StopReason.CANCELLED, detail=f"{why} at step {self._ledger.step}.")
         except _INTERRUPTS as error:
-            detail = f"{type(error).__name__} at step {self._ledger.step}."
+            detail = f"{_interruption(error)} at step {self._ledger.step}."
             self._finish(Stop(StopReason.CANCELLED, detail=detail))
             raise
         except BaseException as error:  # raised again; but no run is left without its end
@@ -276,3 +277,14 @@ def _gate(setup: Setup, ledger: Ledger, over: CancelToken) -> Gate:
         tenant_budget=windows,
         scrubber=setup.scrubber,
     )
+
+
+def _interruption(error: BaseException) -> str:
+    """What interrupted a run, in the words of who did it."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted (KeyboardInterrupt, such as by Ctrl-C)"
+    if isinstance(error, SystemExit) and error.code == TERMINATED:
+        return "terminated (SIGTERM)"
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled by its caller (CancelledError)"
+    return f"ended by {type(error).__name__}"

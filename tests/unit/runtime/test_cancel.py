@@ -15,7 +15,7 @@ import pytest
 
 from flightlog.control.control import Control
 from flightlog.runtime.agent import Agent
-from flightlog.runtime.asks import Ask, Asked
+from flightlog.runtime.asks import MAX_PARALLEL, Ask, Asked
 from flightlog.runtime.budget import Budget
 from flightlog.runtime.cancel import CancelToken, RunCancelledError
 from flightlog.runtime.loop import run, run_async
@@ -28,6 +28,7 @@ from flightlog.runtime.tools import Tool
 from flightlog.runtime.turns import Setup, Turns
 from flightlog.testing import asking
 from flightlog.trace.clock import SystemClock
+from flightlog.trace.events import ToolCall, ToolIntent
 from flightlog.trace.run_writer import RunWriter
 from flightlog.trace.sink import MemorySink
 from flightlog.trace.vocab import Effect
@@ -70,6 +71,37 @@ def test_token_ends_a_run_whose_tool_blocks(max_seconds):
     assert result.stop == "cancelled"
     assert result.stop_detail == "the user pressed stop at step 1."
     assert [event.stop_reason.value for event in stopped(sink)] == ["cancelled"]
+
+
+def test_calls_that_the_end_overtakes_are_rows():
+    """Those under way: nobody knows how they ended. Those behind them: not made."""
+    token, sink, release = CancelToken(), MemorySink(), threading.Event()
+    entered = threading.Barrier(MAX_PARALLEL + 1)
+
+    def block(n: int) -> str:
+        entered.wait(30)
+        release.wait(30)
+        return "late"
+
+    def cancel():
+        entered.wait(30)
+        token.cancel("stop")
+
+    calls = MAX_PARALLEL + 2
+    tool = Tool("wait", block, effect=Effect.WRITE)
+    policy = Policy(("wait",), Budget(max_tool_calls=calls), approver=approve_all)
+    script = [asking(*[("wait", {"n": n}) for n in range(calls)]), DONE]
+    agent = Agent("a", ScriptedModel("m", script), [tool], policy=policy)
+    threading.Thread(target=cancel).start()
+    result = run(agent, TASK, sink=sink, cancel=token)
+    release.set()
+    rows = [event for event in sink.events if isinstance(event, ToolCall)]
+    assert (result.stop, result.usage.tool_calls) == ("cancelled", calls)
+    assert [row.call_ix for row in rows] == list(range(calls))
+    told = [(row.outcome, row.error_type, row.error.rpartition(" the call")[2]) for row in rows]
+    assert set(told[:MAX_PARALLEL]) == {("timed_out", "cancelled", " was under way")}
+    assert set(told[MAX_PARALLEL:]) == {("failed", "cancelled", " was made")}
+    assert len([event for event in sink.events if isinstance(event, ToolIntent)]) == calls
 
 
 def test_token_ends_an_async_run_and_its_task_is_cancelled():

@@ -298,16 +298,19 @@ def test_interrupt_is_recorded_as_cancelled_and_raised_again(play, rows):
         play(interrupt)
     stopped = rows("run_stopped")[0]
     assert (stopped.status, stopped.stop_reason) == (RunStatus.STOPPED, StopReason.CANCELLED)
-    assert stopped.stop_detail == "KeyboardInterrupt at step 1."
+    assert stopped.stop_detail == "interrupted (KeyboardInterrupt, such as by Ctrl-C) at step 1."
 
 
-def test_interrupted_write_keeps_its_intent_and_has_no_outcome(play, rows):
+def test_interrupted_write_is_a_row_of_unknown_outcome(play, rows):
     def interrupt():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         play([asking(("pay", {}))], [FakeTool("pay", interrupt, effect="write")])
-    assert (len(rows("tool_intent")), rows("tool_call")) == (1, [])
+    (call,) = rows("tool_call")
+    assert len(rows("tool_intent")) == 1
+    assert (call.outcome, call.error_type) == (Outcome.TIMED_OUT, "cancelled")
+    assert call.error == "the run was cancelled while the call was under way"
 
 
 def test_broken_executor_is_recorded_as_crashed_and_raised_again(play, rows):
