@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -15,6 +15,9 @@ from flightlog.errors import FlightlogError
 
 if TYPE_CHECKING:
     from flightlog.trace.events import StateChanged
+
+MAX_TEXT: Final = 1000
+"""Longest reason or name, characters: they go to agents, models and traces."""
 
 
 def user_at_host() -> str:
@@ -24,6 +27,16 @@ def user_at_host() -> str:
     except (KeyError, OSError):  # a container may run under a number without a name
         name = f"uid {os.getuid()}"
     return f"{name}@{socket.gethostname()}"
+
+
+def short_text(_ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:
+    """Click callback: refuses a text that is too long to stand in every refused call."""
+    if text is not None and len(text) > MAX_TEXT:
+        raise click.BadParameter(
+            f"it has {len(text):,} characters, more than {MAX_TEXT:,}; nothing was changed",
+            param=param,
+        )
+    return text
 
 
 def record_changes(store: Path, changes: Sequence[StateChanged]) -> str | None:
@@ -44,7 +57,7 @@ def record_changes(store: Path, changes: Sequence[StateChanged]) -> str | None:
 def warn_unrecorded(problem: str | None) -> None:
     """Warns of what `record_changes` gave; the change holds all the same."""
     if problem is not None:
-        echo(f"warning: in force, but not recorded in the store: {problem}", err=True)
+        echo(f"warning: done, but not recorded in the store: {problem}", err=True)
 
 
 def echo(text: str, *, err: bool = False) -> None:

@@ -15,7 +15,13 @@ from flightlog.commands.options import key_values, store_option
 @store_option
 @click.option("--suite", help="Suite of the imported tasks; from the file by default.")
 @click.option("--variant", help="Variant of the imported runs; from the file by default.")
-@click.option("--label", "labels", multiple=True, callback=key_values, help="KEY=VALUE.")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    callback=key_values,
+    help="KEY=VALUE: a label of the imported runs; repeat for more.",
+)
 def import_(
     files: tuple[Path, ...],
     form: str,

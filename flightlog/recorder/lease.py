@@ -6,6 +6,7 @@ until it is done with the files that they name. Who removes files takes the lock
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import time
@@ -14,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from flightlog.recorder.disk import PRIVATE_FILE
+from flightlog.control.owner import lock_file
 from flightlog.recorder.layout import Layout
 
 LEASE_FILE: Final = ".readers"
@@ -63,12 +64,10 @@ def _locked_alone(descriptor: int, until_s: float) -> bool:
 
 def _open(layout: Layout) -> int | None:
     path = layout.manifests / LEASE_FILE
-    flags = os.O_CLOEXEC | os.O_NOFOLLOW
-    for extra in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
-        try:
-            return os.open(path, flags | extra, PRIVATE_FILE)
-        except OSError:
-            continue
+    with contextlib.suppress(OSError):
+        return lock_file(path)
+    with contextlib.suppress(OSError):
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     return None
 
 
