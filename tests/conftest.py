@@ -13,5 +13,6 @@ settings.load_profile("any machine")
 @pytest.fixture(autouse=True)
 def no_terminal_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Output is as wide as in a pipe, whatever terminal or test runner is around."""
-    for name in ("COLUMNS", "LINES", "FORCE_COLOR", "FLIGHTLOG_STORE"):
+    keys = ("FLIGHTLOG_STORE_KEY", "FLIGHTLOG_STORE_KEY_FILE")
+    for name in ("COLUMNS", "LINES", "FORCE_COLOR", "FLIGHTLOG_STORE", *keys):
         monkeypatch.delenv(name, raising=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import uuid
 from pathlib import Path
 from typing import Final
@@ -25,11 +26,12 @@ def is_long(text: str) -> bool:
     return len(text) > INLINE_BYTES or len(text.encode("utf-8", "surrogatepass")) > INLINE_BYTES
 
 
-def write_blob(layout: Layout, text: str) -> tuple[str, Path | None]:
-    """Stores a text; its digest, and its file when it was not there before (and is not synced).
+def write_blob(layout: Layout, text: str) -> tuple[str, Path]:
+    """Stores a text; its digest, and its file, which is not synced yet.
 
     A long text is cleaned, hashed and written in slices, never copied as a whole. With
-    a key it is encrypted.
+    a key it is encrypted. One that is there already is not written again; it is to be synced
+    all the same, since whoever wrote it may not have come to it.
 
     Raises:
         OSError: it is not stored.
@@ -38,22 +40,26 @@ def write_blob(layout: Layout, text: str) -> tuple[str, Path | None]:
     digest = digest_of_pieces(size, utf8_slices(text))
     path = layout.blob_places(digest)[0]
     key = None if layout.keys is None else layout.keys.first
-    try:
-        if path.stat().st_size == (size if key is None else size + BOX_BYTES):
-            return digest, None
-    except FileNotFoundError:
+    is_there = path.exists()
+    if not is_there:
         layout.disk.mkdir(path.parent)
+    # A loss of power leaves files of the right size without their bytes.
+    elif layout.trusts_cache and is_intact_file(layout, path):
+        return digest, path
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
     disk = layout.disk
     try:
         descriptor = disk.create(temporary)
         try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # tells whether its writer is alive
             pieces = utf8_slices(text)
             for piece in pieces if key is None else boxed(key, path.name, pieces):
                 disk.write_all(descriptor, piece)
+            if is_there:  # what earlier events have must not give way to what may get lost
+                disk.fsync(descriptor)
+            disk.rename(temporary, path)
         finally:
             disk.close(descriptor)
-        disk.rename(temporary, path)
     except BaseException:
         disk.unlink(temporary)
         raise

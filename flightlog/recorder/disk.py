@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import io
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,12 +78,27 @@ class Disk:
             view = view[self.write(descriptor, view) :]
 
 
+def sync_files(disk: Disk, paths: Iterable[Path]) -> None:
+    """Brings files two levels below a folder to the disk, with their names."""
+    folders = set[Path]()
+    for path in paths:
+        disk.sync_file(path)
+        folders.update((path.parent, path.parent.parent))
+    for folder in folders:
+        disk.sync_folder(folder)
+
+
 DISK: Final = Disk()
 """The real one."""
 
 
+_GATHERED_BYTES: Final = 1 << 20
+
+
 class DiskFile(io.RawIOBase):
     """A new file that is written from its beginning to its end, hashed on the way.
+
+    What is not synced at the end may not be in the file.
 
     Attributes:
         size: bytes written so far.
@@ -95,13 +111,14 @@ class DiskFile(io.RawIOBase):
     def __init__(self, disk: Disk, path: Path) -> None:
         super().__init__()
         self.size = 0
+        self._gathered = bytearray()
         self._disk = disk
         self._sha256 = hashlib.sha256()
         self._descriptor = disk.create(path)
 
     @property
     def sha256(self) -> str:
-        """Of all bytes written so far, in hex."""
+        """Of all bytes that were synced, in hex."""
         return self._sha256.hexdigest()
 
     def writable(self) -> bool:
@@ -112,13 +129,21 @@ class DiskFile(io.RawIOBase):
 
     def write(self, content: Any, /) -> int:
         view = memoryview(content).cast("B")
-        self._disk.write_all(self._descriptor, view)
-        self._sha256.update(view)
+        self._gathered += view
         self.size += len(view)
+        if len(self._gathered) >= _GATHERED_BYTES:
+            self._write_gathered()
         return len(view)
+
+    def _write_gathered(self) -> None:
+        # A Parquet file comes in hundreds of pieces, most of them a few bytes long.
+        content, self._gathered = self._gathered, bytearray()
+        self._disk.write_all(self._descriptor, memoryview(content))
+        self._sha256.update(content)
 
     def sync(self) -> None:
         """Brings all that was written to the disk."""
+        self._write_gathered()
         self._disk.fsync(self._descriptor)
 
     def close(self) -> None:

@@ -7,21 +7,27 @@ Each file has a random data key, which stands in its footer, wrapped with the st
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flightlog.errors import DamagedError, StoreKeyError
 from flightlog.recorder.boxes import require_cryptography
 from flightlog.recorder.encrypted import writing_key
-from flightlog.recorder.keys import StoreKeys
+from flightlog.recorder.keys import StoreKey, StoreKeys
 from flightlog.recorder.layout import Layout
 
 _ENCRYPTED_MAGIC: Final = b"PARE"
+_TAIL_BYTES: Final = 8
+"""Length of the footer, and the magic word."""
+_MATERIAL_START: Final = b'{"keyMaterialType"'
+_LONGEST_MATERIAL: Final = 1 << 12
 
 
 def is_encrypted(path: Path) -> bool:
@@ -50,9 +56,7 @@ def writer_properties(layout: Layout) -> tuple[str | None, dict[str, Any]]:
         double_wrapping=False,
         internal_key_material=True,
     )
-    properties = _factory(StoreKeys((key,))).file_encryption_properties(
-        pe.KmsConnectionConfig(), configuration
-    )
+    properties = _factory(key).file_encryption_properties(pe.KmsConnectionConfig(), configuration)
     return key.id, {"encryption_properties": properties}
 
 
@@ -61,8 +65,9 @@ def open_segment(layout: Layout, path: Path) -> pq.ParquetFile:
 
     Raises:
         StoreKeyError: its key is not given.
-        pyarrow.ArrowException: it is damaged.
-        OSError: it is damaged, or cannot be read.
+        DamagedError: it does not tell its key.
+        pyarrow.ArrowException: it is damaged otherwise.
+        OSError: the same, or it cannot be read.
     """
     return pq.ParquetFile(path, decryption_properties=_decryption(layout, path))
 
@@ -104,33 +109,86 @@ def encrypted_dataset(keys: StoreKeys, paths: Sequence[Path], schema: pa.Schema)
 
     Args:
         keys: of the segments.
-        paths: the segments.
+        paths: the segments, at least one.
         schema: of the rows; columns that a segment lacks are null.
+
+    Raises:
+        StoreKeyError: the key of a segment is not given.
+        DamagedError: a segment does not tell its key.
     """
     import pyarrow.dataset as ds  # noqa: PLC0415
-    import pyarrow.parquet.encryption as pe  # noqa: PLC0415
 
-    decryption = ds.ParquetDecryptionConfig(
-        _factory(keys), pe.KmsConnectionConfig(), pe.DecryptionConfiguration()
-    )
-    options = ds.ParquetFragmentScanOptions(decryption_config=decryption)
-    return ds.dataset(
-        [str(path) for path in paths],
-        schema=schema,
-        format=ds.ParquetFileFormat(default_fragment_scan_options=options),
-    )
+    def one(path: Path) -> Any:
+        options = ds.ParquetFragmentScanOptions(decryption_properties=_properties(keys, path))
+        file_format = ds.ParquetFileFormat(default_fragment_scan_options=options)
+        return ds.dataset([str(path)], schema=schema, format=file_format)
+
+    return ds.dataset([one(path) for path in paths])
 
 
 def _decryption(layout: Layout, path: Path) -> Any:
-    if not is_encrypted(path):
-        return None
-    if layout.keys is None:
-        raise StoreKeyError("the segment is encrypted, and no key is given", where=str(path))
+    return _properties(layout.keys, path) if is_encrypted(path) else None
+
+
+def _properties(keys: StoreKeys | None, path: Path) -> Any:
+    """What pyarrow needs to read one segment.
+
+    The data key is unwrapped here: were pyarrow to ask for it in the middle of a query,
+    in a thread of its own, it would wait for the interpreter that waits for the query.
+    """
     import pyarrow.parquet.encryption as pe  # noqa: PLC0415
 
-    return _factory(layout.keys).file_decryption_properties(
-        pe.KmsConnectionConfig(), pe.DecryptionConfiguration()
+    return pe.create_decryption_properties(footer_key=_data_key(keys, path))
+
+
+class _Material(msgspec.Struct):
+    """The key material in the footer, form PKMT1 of Parquet's key tools.
+
+    Attributes:
+        masterKeyID: id of the store's key.
+        wrappedDEK: the data key, encrypted with it, in base64.
+    """
+
+    masterKeyID: str  # noqa: N815
+    wrappedDEK: str  # noqa: N815
+
+
+def _data_key(keys: StoreKeys | None, path: Path) -> bytes:
+    require_cryptography()
+    from cryptography.hazmat.primitives.keywrap import (  # noqa: PLC0415
+        InvalidUnwrap,
+        aes_key_unwrap,
     )
+
+    try:
+        material = msgspec.json.decode(_material(path), type=_Material)
+        key = None if keys is None else keys.get(material.masterKeyID)
+        if key is None:
+            raise StoreKeyError(
+                f"encrypted with key {material.masterKeyID[:80]!r}, which is not given",
+                where=str(path),
+                hint="Give that key too, one a line in the key file.",
+            )
+        return aes_key_unwrap(key.secret, base64.b64decode(material.wrappedDEK, validate=True))
+    except (msgspec.MsgspecError, InvalidUnwrap, ValueError):
+        raise DamagedError(
+            "the segment cannot be read (its wrapped key is not as written)",
+            where=str(path),
+            hint="Restore the file from a copy; flightlog verify lists everything.",
+        ) from None
+
+
+def _material(path: Path) -> bytes:
+    """The key material, which stands in plain text before the encrypted footer."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _TAIL_BYTES))
+        tail = file.read(_TAIL_BYTES)
+        footer = int.from_bytes(tail[:4], "little") + _TAIL_BYTES
+        file.seek(max(0, size - footer))
+        head = file.read(min(footer, _LONGEST_MATERIAL))
+    _, start, rest = head.partition(_MATERIAL_START)
+    return start + rest[: rest.find(b"}") + 1]
 
 
 @contextmanager
@@ -146,33 +204,17 @@ def _named(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _factory(keys: StoreKeys) -> Any:
-    """Wraps and unwraps the data keys of segments."""
+def _factory(key: StoreKey) -> Any:
+    """Wraps the data keys of new segments."""
     require_cryptography()
     import pyarrow.parquet.encryption as pe  # noqa: PLC0415
-    from cryptography.hazmat.primitives.keywrap import (  # noqa: PLC0415
-        InvalidUnwrap,
-        aes_key_unwrap,
-        aes_key_wrap,
-    )
+    from cryptography.hazmat.primitives.keywrap import aes_key_wrap  # noqa: PLC0415
 
     class _Wrapping(pe.KmsClient):  # type: ignore[misc]
         def __init__(self, _: Any) -> None:
             super().__init__()
 
-        def wrap_key(self, key_bytes: bytes, key_id: str) -> str:
-            return base64.b64encode(aes_key_wrap(_key(key_id), key_bytes)).decode()
-
-        def unwrap_key(self, wrapped: str, key_id: str) -> bytes:
-            try:
-                return aes_key_unwrap(_key(key_id), base64.b64decode(wrapped, validate=True))
-            except (InvalidUnwrap, ValueError):
-                raise OSError("the wrapped key of the segment is not as written") from None
-
-    def _key(key_id: str) -> bytes:
-        key = keys.get(key_id)
-        if key is None:
-            raise StoreKeyError(f"encrypted with key {key_id}, which is not given")
-        return key.secret
+        def wrap_key(self, key_bytes: bytes, _: str) -> str:
+            return base64.b64encode(aes_key_wrap(key.secret, key_bytes)).decode()
 
     return pe.CryptoFactory(_Wrapping)

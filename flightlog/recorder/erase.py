@@ -11,6 +11,7 @@ from flightlog.control.redacting import redactor_at
 from flightlog.errors import UsageError
 from flightlog.recorder.encrypted import for_writing
 from flightlog.recorder.erasing import (
+    READERS_WAIT_S,
     ErasureMask,
     erase_now,
     go_on,
@@ -66,6 +67,7 @@ def erase(
     run_ids: Sequence[str] = (),
     reason: str | None = None,
     is_dry_run: bool = False,
+    readers_wait_s: float = READERS_WAIT_S,
 ) -> ErasureReport:
     """Erases the payloads of the runs of one subject, conversation or tenant, or of single runs.
 
@@ -77,6 +79,7 @@ def erase(
         run_ids: single runs.
         reason: for the manifest; must not name the subject.
         is_dry_run: only tell what would be done.
+        readers_wait_s: how long to wait for readers of the old files, which go then all the same.
 
     Raises:
         UsageError: nothing to look for was given, or the reason holds it.
@@ -96,7 +99,7 @@ def erase(
         others = go_on(layout)
         save_pending(layout, pending)
         pieces = remove_quarantined(layout, set(), {value for _, value in asked})
-        done = erase_now(layout, pending)
+        done = erase_now(layout, pending, readers_wait_s=readers_wait_s)
         checkpoint_if_many(layout)
     return ErasureReport(
         tuple(sorted(done.runs)),

@@ -21,7 +21,7 @@ from flightlog.recorder.layout import MISFIT_SUFFIX, Layout, Problem
 from flightlog.recorder.manifest import StoreState, store_state
 from flightlog.recorder.pending import Pending, end_pending, pending_removals, save_pending
 from flightlog.recorder.quarantine import read_aside
-from flightlog.recorder.removal import remove_replaced, remove_unfinished
+from flightlog.recorder.removal import remove_replaced, remove_unfinished_blobs
 from flightlog.recorder.removing import (
     Changed,
     Removal,
@@ -65,7 +65,9 @@ class Erased:
     waiting: tuple[str, ...]
 
 
-def erase_now(layout: Layout, pending: Pending) -> Erased:
+def erase_now(
+    layout: Layout, pending: Pending, *, readers_wait_s: float = READERS_WAIT_S
+) -> Erased:
     """Erases all that is sealed. The caller holds the sealing lock.
 
     Living writers are waited for where they held such runs when it was asked for; what they
@@ -74,6 +76,7 @@ def erase_now(layout: Layout, pending: Pending) -> Erased:
     Args:
         layout: the store.
         pending: the record; it is removed when all is done.
+        readers_wait_s: how long to wait for readers of the old files.
 
     Raises:
         DamagedError: a segment or a manifest is damaged; the erasure stays pending.
@@ -96,8 +99,8 @@ def erase_now(layout: Layout, pending: Pending) -> Erased:
     )
     removal = Removal(survey, mask.edit, runs, held, _detail(survey, pending))
     changed, pending = change_rows(layout, state, removal, pending)
-    remove_replaced(layout, wait_s=READERS_WAIT_S, anyway=True)
-    remove_unfinished(layout)
+    remove_replaced(layout, wait_s=readers_wait_s, anyway=True)
+    remove_unfinished_blobs(layout)
     remove_unneeded_blobs(layout, store_state(layout), pending)
     quarantined = remove_quarantined(layout, held, runs)
     _forget_approvals(layout, runs)

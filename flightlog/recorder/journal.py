@@ -22,13 +22,14 @@ from typing import Final
 import msgspec
 
 from flightlog._version import __version__
-from flightlog.recorder.disk import Disk
-from flightlog.recorder.frames import FILE_MAGIC, FrameType, pack
+from flightlog.recorder.disk import Disk, sync_files
+from flightlog.recorder.frames import FILE_MAGIC, FrameType, pack, seed_of
 from flightlog.recorder.ids import new_journal_id
 from flightlog.recorder.layout import Layout
 from flightlog.trace.versions import FORMAT_VERSION
 
 NEW_SUFFIX: Final = ".new"
+_REMEMBERED_FILES: Final = 1 << 14
 _BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -99,6 +100,7 @@ class Journal:
     ) -> None:
         self.journal_id = new_journal_id()
         self.path = layout.journal_file(self.journal_id)
+        self._seed = seed_of(self.journal_id)
         self.sync_error: OSError | None = None
         self.is_due = False
         self._disk = layout.disk
@@ -126,6 +128,7 @@ class Journal:
         self._synced_size = 0
         self._sync_lock = threading.RLock()
         self._unsynced_files: deque[Path] = deque()
+        self._synced_files = set[Path]()
         self._has_synced_name = False
         self._is_closing = threading.Event()
         self._on_retired: Callable[[], None] | None = None
@@ -155,7 +158,7 @@ class Journal:
         """
         if self._pending is not None:
             self._reconcile()
-        self._put(pack(frame_type, self._state[1], payload), 1)
+        self._put(pack(frame_type, self._state[1], payload, self._seed), 1)
 
     def append_all(self, records: Sequence[tuple[int, bytes]]) -> None:
         """Appends records (type, payload) with one `write`: all of them or none.
@@ -166,7 +169,7 @@ class Journal:
         if self._pending is not None:
             self._reconcile()
         frames = [
-            pack(frame_type, number, payload)
+            pack(frame_type, number, payload, self._seed)
             for number, (frame_type, payload) in enumerate(records, self._state[1])
         ]
         self._put(b"".join(frames), len(frames))
@@ -218,23 +221,27 @@ class Journal:
             if self._synced_size >= asked_size or self._descriptor < 0:
                 return
             try:
-                while self._unsynced_files:
-                    self._sync_blob(self._unsynced_files[0])
-                    self._unsynced_files.popleft()
                 size = self._state[0]
+                self._sync_files()
                 self._disk.fdatasync(self._descriptor)
                 if not self._has_synced_name:
                     self._disk.sync_folder(self.path.parent)
+                    self._disk.sync_folder(self.path.parent.parent)
                     self._has_synced_name = True
             except OSError as error:
                 self.sync_error = error
                 raise
             self._synced_size = max(self._synced_size, size)
 
-    def _sync_blob(self, path: Path) -> None:
-        self._disk.sync_file(path)
-        self._disk.sync_folder(path.parent)
-        self._disk.sync_folder(path.parent.parent)
+    def _sync_files(self) -> None:
+        """Brings the blobs to the disk that the records until now name."""
+        fresh = set[Path]()
+        while self._unsynced_files:
+            fresh.add(self._unsynced_files.popleft())
+        sync_files(self._disk, fresh - self._synced_files)
+        if len(self._synced_files) >= _REMEMBERED_FILES:
+            self._synced_files.clear()
+        self._synced_files |= fresh
 
     def _live(self, limits: JournalLimits) -> None:
         """The journal's own thread: syncs, grows old, and closes it once it is retired."""

@@ -8,13 +8,23 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
-from flightlog.recorder.frames import FILE_MAGIC, Buffer, Damage, Frame, FrameType, scan
+from flightlog.recorder.frames import (
+    FILE_MAGIC,
+    Buffer,
+    Damage,
+    Frame,
+    FrameType,
+    scan,
+    seed_of,
+)
 from flightlog.recorder.journal import Header
 from flightlog.trace.versions import FORMAT_VERSION, check_format
 
+_FIRST_SEEDED: Final = 2
 _decode_header = msgspec.json.Decoder(Header).decode
 
 
@@ -48,14 +58,28 @@ def mapped(path: Path) -> Iterator[Buffer]:
             yield data
 
 
-def read_header(data: Buffer) -> Header:
-    """Who wrote a journal; one that nobody knows where its header is damaged."""
+def read_header(data: Buffer, journal_id: str) -> Header:
+    """Who wrote a journal; one that nobody knows where its header is damaged or another's."""
+    return _header(data, journal_id) or Header(format=FORMAT_VERSION)
+
+
+def _header(data: Buffer, journal_id: str) -> Header | None:
     start = len(FILE_MAGIC)
     for item in scan(data, start=start, first_sequence=0) if data[:start] == FILE_MAGIC else ():
         if isinstance(item, Frame) and item.type == FrameType.HEADER:
-            return _decode_header(item.payload)
+            header = _decode_header(item.payload)
+            return header if header.journal_id in ("", journal_id) else None
         break
-    return Header(format=FORMAT_VERSION)
+    return None
+
+
+def _seed(data: Buffer, journal_id: str) -> int:
+    """What the CRC of the frames begins with, also where the header does not tell."""
+    seed, header = seed_of(journal_id), _header(data, journal_id)
+    if header is not None:
+        return seed if header.format >= _FIRST_SEEDED else 0
+    frames = scan(data, start=0, first_sequence=1, seed=seed)
+    return seed if any(isinstance(item, Frame) for item in frames) else 0
 
 
 def read_records(data: Buffer, *, where: Path) -> Iterator[Frame | Damage]:
@@ -70,7 +94,7 @@ def read_records(data: Buffer, *, where: Path) -> Iterator[Frame | Damage]:
         return
     if data[:size] != FILE_MAGIC:
         yield Damage(0, size, 0)
-    for item in scan(data, start=size, first_sequence=0):
+    for item in scan(data, start=size, first_sequence=0, seed=_seed(data, where.stem)):
         if isinstance(item, Frame) and item.type == FrameType.HEADER:
             check_format(_decode_header(item.payload).format, where=str(where))
         else:

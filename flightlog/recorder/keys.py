@@ -14,7 +14,7 @@ import re
 import secrets
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -31,7 +31,7 @@ _ID_DIGITS: Final = 16
 _HOW: Final = "A key is one line, as `flightlog keygen` makes it."
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class StoreKey:
     """One key.
 
@@ -39,7 +39,10 @@ class StoreKey:
         secret: 32 random bytes.
     """
 
-    secret: bytes = field(repr=False)
+    secret: bytes
+
+    def __repr__(self) -> str:
+        return f"StoreKey(id={self.id!r})"
 
     @property
     def id(self) -> str:

@@ -49,6 +49,11 @@ _LATER_FOLDERS: Final = ("pins", "pending")
 """Made when they are needed."""
 
 
+def is_digest(text: str) -> bool:
+    """True for what names a blob: 32 hex digits, in lower case."""
+    return _DIGEST.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """Something in a store that is not as it was written.
@@ -74,11 +79,14 @@ class Layout:
         disk: what changes files in it.
         keys: the keys that were given; None for a store that is not encrypted, without
             any, and for who needs none.
+        trusts_cache: False once a sync has failed: a file that reads well may then be on
+            the disk no more, and is written anew rather than synced again.
     """
 
     root: Path
     disk: Disk = field(default=DISK, compare=False, repr=False)
     keys: StoreKeys | None = field(default=None, compare=False, repr=False)
+    trusts_cache: bool = field(default=True, compare=False, repr=False)
 
     @property
     def format_file(self) -> Path:
@@ -153,7 +161,7 @@ class Layout:
         Raises:
             StoreError: it is no digest; recorded texts never become paths.
         """
-        if not _DIGEST.fullmatch(digest):
+        if not is_digest(digest):
             raise StoreError(
                 f"no blob {digest[:80]!r}: it is not a digest",
                 where=str(self.blobs),
@@ -244,6 +252,7 @@ def create_layout(path: str | Path, *, disk: Disk = DISK) -> Layout:
         disk.mkdir(layout.root)
         if not layout.format_file.exists():
             _refuse_foreign_content(layout.root)
+            _sync_folders_above(layout)
             write_file(layout, layout.format_file, f"{FORMAT_WORD} {FORMAT_VERSION}\n".encode())
         open_layout(layout.root, disk=disk)
         absent = [folder for name in _FOLDERS if not (folder := layout.root / name).is_dir()]
@@ -251,7 +260,6 @@ def create_layout(path: str | Path, *, disk: Disk = DISK) -> Layout:
             disk.mkdir(folder)
         if absent:
             disk.sync_folder(layout.root)
-            disk.sync_folder(layout.root.parent)
     except OSError as error:
         raise StoreError(
             f"cannot create or write the store: {error.strerror or error}",
@@ -259,6 +267,17 @@ def create_layout(path: str | Path, *, disk: Disk = DISK) -> Layout:
             hint="Give a folder that this user may write to.",
         ) from error
     return layout
+
+
+def _sync_folders_above(layout: Layout) -> None:
+    """Makes the name of the store survive the loss of power, before it has a FORMAT file.
+
+    All folders above, since whoever made them may have been killed before syncing them.
+    """
+    for folder in layout.root.absolute().parents:
+        # One that this user may not read was not made by it either.
+        with contextlib.suppress(PermissionError):
+            layout.disk.sync_folder(folder)
 
 
 def _refuse_open_to_all(root: Path) -> None:

@@ -8,6 +8,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -22,7 +23,7 @@ from flightlog.recorder.frames import FrameType
 from flightlog.recorder.journal import Journal, JournalLimits
 from flightlog.recorder.layout import create_layout
 from flightlog.recorder.prepared import redacted_payloads
-from flightlog.recorder.records import event_payload, message_payload
+from flightlog.recorder.records import NewFile, event_payload, message_payload
 from flightlog.redact.events import EventRedactor
 from flightlog.redact.policy import Redaction
 from flightlog.trace.canonical import clean_text
@@ -195,11 +196,17 @@ class Recorder:
             if journal is None or journal.sync_error is not None:
                 journal = self._reopen()
             new = {m.digest: m for m in messages if m.digest not in self._seen}
-            payload, rows, run_id = self._payloads(event, new.values(), journal)
+            files: list[Path] = []
+            payload, rows, run_id = self._payloads(event, new.values(), files.append)
+            for path in files:
+                journal.sync_with_next(path)
             if rows or self._unwritten_gap:
                 self._append_with_more(journal, payload, rows)
             else:
                 journal.append(_EVENT, payload)
+            if not all(path.exists() for path in files):
+                # Who removes blobs that nobody names did so before this event named it.
+                self._payloads(event, new.values(), journal.sync_with_next)
             if new:
                 self._remember(new)
         except Exception as error:
@@ -217,10 +224,10 @@ class Recorder:
         return journal
 
     def _payloads(
-        self, event: Event, messages: Collection[Message], journal: Journal
+        self, event: Event, messages: Collection[Message], on_new_file: NewFile
     ) -> tuple[bytes, list[bytes], str]:
         """The event and its new messages as records, and its run, as they are to be recorded."""
-        layout, on_new_file = self._layout, journal.sync_with_next
+        layout = self._layout
         if self._redacting is not None:
             return redacted_payloads(event, messages, self._redacting, layout, on_new_file)
         rows = [message_payload(message, layout, on_new_file) for message in messages]
@@ -249,6 +256,8 @@ class Recorder:
             raise StoreError("the recorder is closed", where=str(self.store_path))
         if self._journal is not None:
             self._journal.close()
+            if self._journal.sync_error is not None:
+                self._layout = replace(self._layout, trusts_cache=False)
         return self._open()
 
     def _gap(self) -> Gap:

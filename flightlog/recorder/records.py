@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from flightlog.recorder.blobs import INLINE_BYTES, is_long, write_blob
-from flightlog.recorder.layout import Layout
+from flightlog.recorder.layout import Layout, is_digest
 from flightlog.trace.events import (
     Evaluation,
     Event,
@@ -28,6 +28,7 @@ from flightlog.trace.fitting import (
     fitted,
     fitted_text,
 )
+from flightlog.trace.foreign_writer import LOSSY
 from flightlog.trace.messages import Message, ToolRequest
 from flightlog.trace.slices import is_valid_utf8, utf8_size
 
@@ -57,8 +58,11 @@ def event_payload(event: Event, layout: Layout, on_new_file: NewFile) -> bytes:
         OSError: a blob cannot be written.
     """
     try:
-        if type(event) is ToolCall and event.result is not None and is_long(event.result):
-            event = _with_blob(event, layout, on_new_file)
+        if type(event) is ToolCall:
+            if event.result_blob is not None:
+                event = _without_odd_blob(event)
+            if event.result is not None and is_long(event.result):
+                event = _with_blob(event, layout, on_new_file)
         long_fields = _LONG_FIELDS.get(type(event))
         if long_fields is not None:
             for text in long_fields(event):
@@ -71,9 +75,19 @@ def event_payload(event: Event, layout: Layout, on_new_file: NewFile) -> bytes:
         raise
     except Exception:  # a value that JSON does not have, or that no column has
         event = fitted(event)
-        if isinstance(event, ToolCall) and event.result is not None and is_long(event.result):
-            event = _with_blob(event, layout, on_new_file)
+        if isinstance(event, ToolCall):
+            event = _without_odd_blob(event)
+            if event.result is not None and is_long(event.result):
+                event = _with_blob(event, layout, on_new_file)
         return encode_event(event)
+
+
+def _without_odd_blob(event: ToolCall) -> ToolCall:
+    """The event without a name of a blob that can be none: it would only mislead readers."""
+    if event.result_blob is None or is_digest(event.result_blob):
+        return event
+    flag = event.result_flag or f"{LOSSY}it named a blob that cannot be"
+    return msgspec.structs.replace(event, result_blob=None, result_flag=flag)
 
 
 def _with_blob(event: ToolCall, layout: Layout, on_new_file: NewFile) -> ToolCall:

@@ -58,36 +58,31 @@ def _replaced(layout: Layout, state: StoreState) -> list[Path]:
 
 
 def _strays(layout: Layout, state: StoreState) -> list[Path]:
-    """Segments, and files of dropped rows, that no manifest ever listed."""
+    """Segments, and files of dropped rows, that no manifest ever listed, and unfinished ones.
+
+    Who else wrote segments or manifests is dead, since he had the sealing lock.
+    """
     known = {layout.root / path for path in (*state.live, *state.replaced)}
     known |= {
         (layout.root / path).with_suffix(DROPPED_SUFFIX)
         for path in (*state.live, *state.replaced)
         if path in state.replaced or state.live[path].dropped_sha256 is not None
     }
-    return [
-        path
-        for folder in (layout.events, layout.messages)
-        for suffix in (SEGMENT_SUFFIX, DROPPED_SUFFIX)
-        for path in folder.glob(f"date=*/{MERGED_PREFIX}*{suffix}")
-        if path not in known
-    ]
+    found = list(layout.manifests.glob(f".*{TEMPORARY_SUFFIX}"))
+    for folder in (layout.events, layout.messages):
+        found += folder.glob(f"date=*/.*{TEMPORARY_SUFFIX}")
+        for suffix in (SEGMENT_SUFFIX, DROPPED_SUFFIX):
+            merged = folder.glob(f"date=*/{MERGED_PREFIX}*{suffix}")
+            found += [path for path in merged if path not in known]
+    return found
 
 
-def remove_unfinished(layout: Layout) -> None:
-    """Removes what writers of segments, manifests and blobs left when they died.
-
-    The caller holds the sealing lock: who else wrote segments and manifests is dead.
-    A blob in the making is locked by its writer.
-    """
-    made_here = [
-        path
-        for folder in (layout.events, layout.messages)
-        for path in folder.glob(f"date=*/.*{TEMPORARY_SUFFIX}")
-    ]
-    made_here += layout.manifests.glob(f".*{TEMPORARY_SUFFIX}")
-    blobs = [path for path in layout.blobs.glob(f"*/.*{TEMPORARY_SUFFIX}") if not _is_locked(path)]
-    _unlink(layout, [*made_here, *blobs])
+def remove_unfinished_blobs(layout: Layout) -> None:
+    """Removes what writers of blobs left when they died; one in the making is locked."""
+    _unlink(
+        layout,
+        [path for path in layout.blobs.glob(f"*/.*{TEMPORARY_SUFFIX}") if not _is_locked(path)],
+    )
 
 
 def _is_locked(path: Path) -> bool:
@@ -97,9 +92,9 @@ def _is_locked(path: Path) -> bool:
         return False
 
 
-def checkpoint_if_many(layout: Layout) -> bool:
+def checkpoint_if_many(layout: Layout, *, many: int = MANY_MANIFESTS) -> bool:
     """Moves the manifests into the history when there are many; the caller holds the lock."""
-    if len(manifest_files(layout)) < MANY_MANIFESTS:
+    if len(manifest_files(layout)) < many:
         return False
     # A removal that is not on the disk yet could come undone, and the checkpoint
     # no longer tells that the file was replaced.

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from flightlog.errors import DamagedError
 from flightlog.recorder.dropped import dropped_file
-from flightlog.recorder.layout import Layout
+from flightlog.recorder.layout import Layout, is_digest
 from flightlog.recorder.manifest import SegmentEntry, StoreState, add_manifest
 from flightlog.recorder.needs import (
     EVENT_BLOB,
@@ -233,9 +233,10 @@ def _doomed_messages(
 
 def remove_unneeded_blobs(layout: Layout, state: StoreState, pending: Pending) -> int:
     """Removes those of the record's blobs that nobody names; gives their bytes."""
-    if not pending.blobs:
+    blobs = {digest for digest in pending.blobs if is_digest(digest)}
+    if not blobs:
         return 0
-    unneeded = set(pending.blobs) - needed_blobs(layout, state, pending.blobs)
+    unneeded = blobs - needed_blobs(layout, state, blobs)
     return remove_blobs(layout, unneeded, lambda: unsealed_blobs(layout))
 
 

@@ -9,7 +9,7 @@ from typing import Self
 
 import pyarrow as pa
 
-from flightlog.errors import StoreError, StoreKeyError
+from flightlog.errors import DamagedError, StoreError, StoreKeyError
 from flightlog.recorder.blobs import read_blob
 from flightlog.recorder.chain import segment_schema
 from flightlog.recorder.encrypted import for_writing, require_keys, with_keys
@@ -209,7 +209,7 @@ def _read_journal(path: Path) -> _Unsealed | None:
             where=str(path),
             hint="Read the store as the user that recorded it, or seal it first: flightlog seal",
         ) from error
-    journal = _Unsealed(path, alive, [], [], [], read_header(data).open_runs)
+    journal = _Unsealed(path, alive, [], [], [], read_header(data, path.stem).open_runs)
     for item in read_records(data, where=path):
         if isinstance(item, Damage):
             # A living writer may be in the middle of its write.
@@ -247,7 +247,7 @@ def _own(
 def _why_foreign(layout: Layout, path: Path, schema: pa.Schema) -> str | None:
     try:
         found = open_segment(layout, path).schema_arrow
-    except StoreKeyError as error:
+    except (StoreKeyError, DamagedError) as error:
         return error.what
     except (pa.ArrowException, OSError) as error:
         return f"not a readable Parquet file ({str(error).splitlines()[0][:120]})"

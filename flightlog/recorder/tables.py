@@ -29,6 +29,7 @@ _MIN_BLOCK_BYTES = 1 << 20
 _MAX_BLOCK_BYTES = (1 << 31) - 1
 _BATCH_BYTES = 2 << 20  # small enough for the caches: a third faster than 64 MB
 _INT64 = range(-(2**63), 2**63)
+_FLOAT_BITS = 1023  # a longer integer is no finite float
 
 
 class Misfit(NamedTuple):
@@ -229,7 +230,9 @@ def _fits(value: Any, arrow: pa.DataType) -> bool:
     if pa.types.is_int64(arrow):
         return type(value) is int and value in _INT64
     if pa.types.is_floating(arrow):
-        return type(value) in (int, float) and math.isfinite(value)
+        if type(value) is int:
+            return value.bit_length() <= _FLOAT_BITS
+        return type(value) is float and math.isfinite(value)
     if arrow == _LABEL_LIST:
         return isinstance(value, list) and all(
             isinstance(pair, dict)

@@ -13,7 +13,7 @@ from flightlog.errors import DamagedError, StoreKeyError
 from flightlog.recorder.blobs import is_intact_file
 from flightlog.recorder.encrypted import encryption_notes, lacking_keys
 from flightlog.recorder.encryption import read_segment
-from flightlog.recorder.layout import Layout, Problem
+from flightlog.recorder.layout import Layout, Problem, is_digest
 from flightlog.recorder.manifest import SegmentEntry, live_files, sha256_of, store_state
 from flightlog.recorder.store import Snapshot, Store
 
@@ -138,9 +138,14 @@ def _missing_blobs(layout: Layout, snapshot: Snapshot) -> list[Problem]:
     named = _named_blobs(layout, snapshot.event_files, events, "result_blob")
     named |= _named_blobs(layout, snapshot.message_files, messages, "text_blob")
     there = {path.name for path in layout.blob_files()}
-    return [
-        Problem(layout.blob_file(digest), f"the blob {digest} is missing; a row names it")
+    odd = [
+        Problem(layout.blobs, f"a row names the blob {digest[:80]!r}, which is no digest")
         for digest in sorted(named)
+        if not is_digest(digest)
+    ]
+    return odd + [
+        Problem(layout.blob_file(digest), f"the blob {digest} is missing; a row names it")
+        for digest in sorted(filter(is_digest, named))
         if there.isdisjoint(path.name for path in layout.blob_places(digest))
     ]
 

@@ -85,7 +85,8 @@ def fitted_number(value: Any, kind: type[int] | type[float]) -> Any:
     if type(value) is int:
         return value if value in _INT64 else _short(value)
     if type(value) is float:
-        return value if kind is float or not value.is_integer() else int(value)
+        is_whole = kind is int and math.isfinite(value) and value.is_integer()
+        return int(value) if is_whole and abs(value) < 2**63 else value
     text = _short(value)
     try:
         number = int(text) if kind is int else float(text)

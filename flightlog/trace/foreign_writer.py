@@ -353,7 +353,8 @@ class ForeignWriter:
             self._note("lone surrogates as U+FFFD")
         if utf8_size(clean) > self._left:
             self._note("the rest is cut")
-            return cut_to_bytes(clean, max(0, self._left))
+            clean = cut_to_bytes(clean, max(0, self._left))
+            self._left = utf8_size(clean)  # nothing comes after what is cut
         return clean
 
     def _note(self, text: str) -> None:

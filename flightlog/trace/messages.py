@@ -57,7 +57,7 @@ class Message(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def digest(self) -> str:
         """32 hex digits over all fields; equal messages have equal digests."""
-        if not self._is_of_texts():
+        if not self.is_of_texts:
             return self.cleaned.digest
         try:
             if self.is_long:
@@ -70,7 +70,7 @@ class Message(msgspec.Struct, frozen=True, dict=True):
     @property
     def is_long(self) -> bool:
         """True when a text in it is looked at in slices only."""
-        if not self._is_of_texts():
+        if not self.is_of_texts:
             return False
         if self.text is not None and len(self.text) > SLICE_CHARS:
             return True
@@ -80,6 +80,8 @@ class Message(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def size_bytes(self) -> int:
         """UTF-8 bytes of the text and of the tool requests."""
+        if not self.is_of_texts:
+            return self.cleaned.size_bytes
         parts = [self.text or "", self.name or ""]
         for request in self.tool_requests:
             parts += [request.name, request.arguments]
@@ -102,15 +104,16 @@ class Message(msgspec.Struct, frozen=True, dict=True):
         )
 
     def _is_clean(self) -> bool:
-        if not self._is_of_texts():
+        if not self.is_of_texts:
             return False
         texts = [self.role, self.text, self.tool_call_id, self.name]
         for request in self.tool_requests:
             texts += [request.id, request.name, request.arguments]
         return all(one is None or is_valid_utf8(one) for one in texts)
 
-    def _is_of_texts(self) -> bool:
-        """False when a field holds something else, which nobody but its builder has checked."""
+    @property
+    def is_of_texts(self) -> bool:
+        """False when a field holds something else; in `cleaned` none does."""
         texts = (self.role, self.text, self.tool_call_id, self.name)
         if type(self.tool_requests) is not tuple or not _TEXTS.issuperset(map(type, texts)):
             return False

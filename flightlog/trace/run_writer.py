@@ -69,7 +69,8 @@ class RunWriter:
 
     def started(self, *, messages: Sequence[Message] = (), **fields: Any) -> bool:
         """Writes `run_started`; fields are those of `RunStarted`."""
-        return self._write(RunStarted, fields, messages, is_plain=_are_plain(fields))
+        bodies = [_of_texts(message) for message in messages]
+        return self._write(RunStarted, fields, bodies, is_plain=_are_plain(fields))
 
     def model_call(
         self,
@@ -86,6 +87,8 @@ class RunWriter:
             output: the answer.
             fields: those of `ModelCall`.
         """
+        prompt = [_of_texts(message) for message in prompt]
+        output = None if output is None else _of_texts(output)
         with self._lock:
             digests = tuple(message.digest for message in prompt)
             delta = PromptDelta.between(self._prompt, digests, base_seq=self._prompt_seq)
@@ -93,7 +96,7 @@ class RunWriter:
             if digests:
                 self._prompt, self._prompt_seq = digests, self._seq
             is_plain = _are_plain(fields)
-            if output is not None and type(output.tool_requests) in (tuple, list):
+            if output is not None:
                 fields.setdefault("tool_requests", len(output.tool_requests))
             return self._write(
                 ModelCall,
@@ -181,6 +184,10 @@ class RunWriter:
                 event = fitted(event)
             self._seq += 1
             return self._sink.emit(event, messages=messages, durable=durable)
+
+
+def _of_texts(message: Message) -> Message:
+    return message if message.is_of_texts else message.cleaned
 
 
 def _are_plain(fields: dict[str, Any]) -> bool:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flightlog.trace.canonical import digest_of
 from flightlog.trace.events import ModelCall
-from flightlog.trace.messages import Message, PromptDelta, ToolRequest
+from flightlog.trace.messages import Message, PromptDelta, ToolRequest, json_pieces
 from flightlog.trace.run_writer import RunWriter
 from flightlog.trace.sink import MemorySink
+from flightlog.trace.slices import SLICE_CHARS
 
 DIGESTS = st.lists(st.sampled_from("abc"), max_size=8)
 TEXT = st.text(max_size=5)
@@ -81,3 +85,38 @@ def test_a_message_never_holds_itself_since_no_collector_would_free_it() -> None
     before = sys.getrefcount(message)
     assert message.digest == message.cleaned.digest
     assert sys.getrefcount(message) == before
+
+
+def test_message_in_pieces_is_what_msgspec_writes_of_it() -> None:
+    long = Message(
+        "assistant",
+        'quote " slash \\ \x00 \x1f \u2028 é \U0001f600 </script>' * 3,
+        (ToolRequest("1", "näme", '{"a":"\\"b\\""}'), ToolRequest("", "", "")),
+        "id",
+        None,
+    )
+    for message in (long, Message("user"), Message("user", "", (), "", "")):
+        for chars in (1, 2, 7, 1000):
+            assert b"".join(json_pieces(message, chars=chars)) == msgspec.json.encode(message)
+
+
+@pytest.mark.parametrize("sign", ["a", "é", "\U0001f600", "\x00"])
+def test_digest_of_a_long_message_is_that_of_its_json(sign: str) -> None:
+    message = Message("user", sign * (SLICE_CHARS + 3))
+    assert message.is_long
+    assert message.digest == digest_of(msgspec.json.encode(message))
+    assert message.size_bytes == len((sign * (SLICE_CHARS + 3)).encode())
+
+
+def test_long_message_with_surrogates_has_the_digest_of_its_clean_form() -> None:
+    message = Message("user", "\ud800" * (SLICE_CHARS + 3))
+    assert message.digest == message.cleaned.digest
+
+
+def test_message_of_other_values_becomes_one_of_texts() -> None:
+    odd = Message("user", {"a": 1}, [5], None, b"n")  # type: ignore[arg-type]
+    assert not odd.is_of_texts
+    clean = Message("user", '{"a":1}', (ToolRequest("", "", "5"),), None, "n")
+    assert odd.cleaned == clean
+    assert odd.digest == clean.digest
+    assert odd.size_bytes == clean.size_bytes
