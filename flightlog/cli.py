@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import io
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -19,7 +21,10 @@ from flightlog.trace.versions import FORMAT_VERSION
 
 CANCELLED = 130
 CLOSED_PIPE = 141
-"""As a shell reports SIGINT and SIGPIPE; neither 0 nor 1, which would be a verdict."""
+TERMINATED = 143
+"""As a shell reports SIGINT, SIGPIPE and SIGTERM; neither 0 nor 1, which would be a verdict."""
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 COMMANDS = {
     "demo": ("flightlog.commands.demo:demo", "Record, pin, replay and gate a small agent."),
@@ -103,6 +108,9 @@ def cli() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Runs one command and leaves with its exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who started it, as by `>&-`
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         # A character that the terminal cannot show is written as an escape, not as a crash.
         if isinstance(stream, io.TextIOWrapper):
@@ -138,10 +146,13 @@ def run(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
     except SystemExit as error:
+        if error.code == TERMINATED:  # so a run that is ended by SIGTERM leaves the process
+            _complain("terminated")
+            return TERMINATED
         _complain(f"code that flightlog was given to run called sys.exit({error.code!r})")
         return ExitCode.USAGE
     except OSError as error:
-        if error.filename is None:
+        if error.filename is None and error.errno not in _FULL:
             traceback.print_exc()
         place = f"{error.filename}: " if error.filename is not None else ""
         _complain(f"{place}{error.strerror or error}\n  Check the path, its rights and the disk.")

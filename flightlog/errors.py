@@ -9,6 +9,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Collection, Iterable
 from enum import IntEnum
+from typing import Final
+
+_SHOWN_CHARS: Final = 100
 
 
 class ExitCode(IntEnum):
@@ -147,12 +150,18 @@ def nearest(name: str, known: Iterable[str], *, limit: int = 3, cutoff: float = 
 
 def nearest_text(name: str, known: Collection[str], *, shown: int = 8) -> str:
     """The nearest known names as text, and the known ones where they are few or none is near."""
-    near = nearest(name, known)
+    near = [_in_a_line(one) for one in nearest(name, known)]
     names = sorted(set(known))
     if near and len(near) == len(names):
         return f"nearest: {', '.join(near)}"
     if near and len(names) > shown:
         return f"nearest: {', '.join(near)}"
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    listed = f"known: {', '.join(names[:shown]) or 'none'}{more}"
+    listed = f"known: {', '.join(map(_in_a_line, names[:shown])) or 'none'}{more}"
     return f"nearest: {', '.join(near)}. {listed}" if near else listed
+
+
+def _in_a_line(name: str) -> str:
+    """A name out of a trace that can neither break the line nor fill the screen."""
+    text = name.replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}…"

@@ -29,6 +29,12 @@ FROM budgets
 WHERE scope = 'run'
 ORDER BY run_number
 """
+_TENANT_STOPS = """
+SELECT coalesce(variant, $no_variant) AS variant, count(DISTINCT (store, run_id)) AS runs
+FROM budgets
+WHERE scope <> 'run' AND is_hit
+GROUP BY ALL
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +114,7 @@ class BudgetUse:
         variants_left_out: those beyond MAX_VARIANTS, fewest runs first to go.
         runs: runs with a limit, of the variants shown.
         is_timed: True when x is the start time, False when it is the run's number.
+        tenant_stops: runs, of the variants shown, that a limit of their tenant stopped.
     """
 
     panels: tuple[BudgetPanel, ...]
@@ -115,6 +122,7 @@ class BudgetUse:
     variants_left_out: tuple[str, ...]
     runs: int
     is_timed: bool
+    tenant_stops: int
 
 
 def budget_use(traces: Traces, *, variants: Sequence[str] = ()) -> BudgetUse:
@@ -144,7 +152,9 @@ def budget_use(traces: Traces, *, variants: Sequence[str] = ()) -> BudgetUse:
     if not known:
         raise UsageError("no run with a limit has a known use", hint="Did any run end?")
     runs = len({row["run_number"] for row in rows})
-    return BudgetUse(known, shown, left_out, runs, is_timed)
+    by_tenant = traces.rows(_TENANT_STOPS, {"no_variant": NO_VARIANT})
+    tenant_stops = sum(row["runs"] for row in by_tenant if row["variant"] in shown)
+    return BudgetUse(known, shown, left_out, runs, is_timed, tenant_stops)
 
 
 def _chosen(

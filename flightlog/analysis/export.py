@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import sys
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flightlog.analysis.tables import print_table
+from flightlog.analysis.terminal import escape_terminal
 from flightlog.errors import UnknownNameError, UsageError
 
 FORMS = ("table", "csv", "json", "parquet")
@@ -48,8 +50,8 @@ def write_result(
         result: of a query or a question.
         form: table, csv, json or parquet; parquet needs `out`.
         out: a new file; None writes to `stream`.
-        stream: where to without `out`; None is standard output. A cut result says so
-            on standard error.
+        stream: where to without `out`; None is standard output. A terminal gets CSV and
+            JSON with what it would obey escaped. A cut result says so on standard error.
 
     Raises:
         UsageError: parquet without `out`, or `out` exists already or has no folder.
@@ -72,7 +74,11 @@ def write_result(
 
 
 def _write_text(table: pa.Table, form: str, stream: IO[str]) -> None:
-    if form == "csv":
+    if form in ("csv", "json") and stream.isatty():
+        shown = io.StringIO(newline="")
+        _write_text(table, form, shown)
+        stream.write(escape_terminal(shown.getvalue(), keep_newlines=True))
+    elif form == "csv":
         write_csv(table, stream)
     elif form == "json":
         write_json(table, stream)

@@ -235,9 +235,11 @@ def _set_x_axis(axes: Axes, use: BudgetUse, *, is_last: bool) -> None:
     if use.is_timed:
         locator = AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
-        axes.xaxis.set_major_formatter(
-            ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
-        )
+        formatter = ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
+        # Seconds alone would read as plain numbers.
+        formatter.formats[5], formatter.zero_formats[5] = "%H:%M:%S.%f", "%H:%M:%S"
+        formatter.offset_formats[5] = "%Y-%b-%d"
+        axes.xaxis.set_major_formatter(formatter)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     margin = (high - low) * 0.015 or 0.5
@@ -267,6 +269,17 @@ def _title(text: str) -> str:
     return escape_terminal(text, max_chars=60)
 
 
+def _subtitle(use: BudgetUse) -> str:
+    """What is drawn, in at most two parts: more would run into the legend."""
+    parts = []
+    if use.variants_left_out:
+        parts.append(f"{len(use.variants_left_out)} more variants are not shown")
+    if use.tenant_stops:
+        parts.append(f"limits of tenants stopped {use.tenant_stops:,}")
+    what = "" if len(parts) > 1 else ", each as a share of its own limit"
+    return "; ".join([_runs(use.runs) + what, *parts])
+
+
 def _draw_head(
     figure: Figure, use: BudgetUse, colours: dict[str, str], title: str, columns: int
 ) -> None:
@@ -275,10 +288,7 @@ def _draw_head(
         0.016, 1 - 0.13 / height, _title(title),
         va="top", fontsize=15, fontweight="bold",
     )  # fmt: skip
-    subtitle = f"{_runs(use.runs)}, each as a share of its own limit"
-    if use.variants_left_out:
-        subtitle += f"; {len(use.variants_left_out)} more variants are not shown"
-    figure.text(0.016, 1 - 0.46 / height, subtitle, va="top", color="#5A5A5A")
+    figure.text(0.016, 1 - 0.46 / height, _subtitle(use), va="top", color="#5A5A5A")
     handles = [
         Line2D([], [], marker="o", linestyle="", color=colours[name], markersize=7)
         for name in use.variants

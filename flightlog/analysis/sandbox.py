@@ -6,8 +6,9 @@ the segments of the stores, the configuration is locked, and one SELECT is run.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,11 +128,7 @@ def _usage_error(connection: duckdb.DuckDBPyConnection, query: str, error: Excep
             hint=_near_text(near) + f"tables: {', '.join(VIEW_NAMES)}",
         )
     if found := _UNKNOWN_COLUMN.search(text):
-        near = nearest(found[1], _column_names(connection))
-        return UsageError(
-            f"unknown column {found[1]!r}",
-            hint=_near_text(near) + "columns: DESCRIBE runs",
-        )
+        return _unknown_column(connection, query, found[1])
     if isinstance(error, duckdb.PermissionException):
         return UsageError(
             f"files and settings are out of reach here: {text.splitlines()[0]}",
@@ -147,5 +144,36 @@ def _near_text(near: Sequence[str]) -> str:
     return f"nearest: {', '.join(near)}. " if near else ""
 
 
-def _column_names(connection: duckdb.DuckDBPyConnection) -> set[str]:
-    return {name for view in VIEW_NAMES for name in connection.view(view).columns}
+def _unknown_column(connection: duckdb.DuckDBPyConnection, query: str, name: str) -> UsageError:
+    """The error of a column that no view of the query has, with what to write instead."""
+    columns = {view: connection.view(view).columns for view in VIEW_NAMES}
+    named = _table_names(connection, query)
+    asked = [view for view in VIEW_NAMES if view in named] or list(VIEW_NAMES)
+    near = _alike(name.lower(), {column for view in asked for column in columns[view]})
+    elsewhere = [view for view in VIEW_NAMES if view not in asked and name in columns[view]]
+    hint = f"it is a column of: {', '.join(elsewhere)}. " if elsewhere else _near_text(near)
+    described = ", ".join(f"DESCRIBE {view}" for view in asked[:2])
+    return UsageError(f"unknown column {name!r}", hint=f"{hint}columns: {described}")
+
+
+def _table_names(connection: duckdb.DuckDBPyConnection, query: str) -> set[str]:
+    """The tables that a query names, at any depth."""
+    [(text,)] = connection.execute("SELECT json_serialize_sql($1)", [query]).fetchall()
+    names = set()
+    parts = [json.loads(text)]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            names |= {str(part["table_name"]).lower()} if "table_name" in part else set()
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
+    return names
+
+
+def _alike(name: str, known: Collection[str]) -> list[str]:
+    """Columns that differ by a slip, else those with the name in theirs, else the nearest."""
+    slips = nearest(name, known, cutoff=0.8)
+    holding = [one for one in sorted(known) if len(name) > 2 and name in one]
+    holding.sort(key=len)
+    return list(dict.fromkeys([*slips, *holding]))[:4] or nearest(name, known)

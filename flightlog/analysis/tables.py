@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from flightlog.analysis.terminal import UNKNOWN, cell_text, escape_terminal
+from flightlog.analysis.terminal import UNKNOWN, cell_text, escape_terminal, share_text
 
 PIPE_WIDTH = 240
 _COLUMN_GAP = 3
@@ -47,6 +47,8 @@ def result_table(
     table: pa.Table, *, title: str | None = None, max_chars: int = 200, is_fitting: bool = False
 ) -> Table:
     """An Arrow table as a rich table: all its rows, numbers to the right.
+
+    A float column `share` or `..._share` is shown in percent.
 
     Args:
         table: any result; cells and column names are escaped.
@@ -126,12 +128,16 @@ def _widths(table: pa.Table, max_chars: int) -> list[int]:
 
 def _cells(table: pa.Table, max_chars: int) -> Iterator[list[str]]:
     columns = [
-        [_shown(value, field.type) for value in column.to_pylist()]
+        [_shown(value, field) for value in column.to_pylist()]
         for column, field in zip(table.columns, table.schema, strict=True)
     ]
     for row in zip(*columns, strict=True):
         yield [cell_text(value, max_chars=max_chars) for value in row]
 
 
-def _shown(value: Any, arrow: pa.DataType) -> Any:
-    return dict(value) if value is not None and pa.types.is_map(arrow) else value
+def _shown(value: Any, field: pa.Field) -> Any:
+    if value is None:
+        return None
+    if pa.types.is_floating(field.type) and field.name.rpartition("_")[2] == "share":
+        return share_text(value)
+    return dict(value) if pa.types.is_map(field.type) else value

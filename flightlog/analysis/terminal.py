@@ -9,7 +9,7 @@ from typing import Any
 
 from flightlog.trace.terminal_text import escape_terminal
 
-__all__ = ["UNKNOWN", "cell_text", "escape_terminal", "number_text"]
+__all__ = ["UNKNOWN", "cell_text", "escape_terminal", "number_text", "share_text"]
 
 UNKNOWN = "-"
 """How a null is shown: unknown or absent, never zero."""
@@ -40,3 +40,9 @@ def number_text(value: float) -> str:
     if 1e6 <= abs(value) < 1e15:
         return f"{value:.0f}"
     return f"{value:.6g}"
+
+
+def share_text(value: float) -> str:
+    """A share as percent, to three significant digits; 1 is 100 %."""
+    percent = 100 * value
+    return f"{percent:.0f} %" if 1000 <= abs(percent) < 1e15 else f"{percent:.3g} %"

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from flightlog.commands.changes import echo, record_changes, user_at_host, warn_unrecorded
+from flightlog.commands.changes import (
+    echo,
+    record_changes,
+    short_text,
+    user_at_host,
+    warn_unrecorded,
+)
 from flightlog.commands.options import control_of, store_option
 from flightlog.errors import UsageError
 
@@ -22,9 +28,11 @@ LISTED_CHARS: Final = 80
 SHOWN_CHARS: Final = 4000
 """Of one argument, before it is approved; longer ones are read with `show` and pinned."""
 
-who_option = click.option("--who", help="Who decides.  [default: user@host]")
-why_option = click.option("--why", default="", help="The reason; shown to the agent and in traces.")
-json_option = click.option("--json", "as_json", is_flag=True, help="As JSON.")
+who_option = click.option("--who", callback=short_text, help="Who decides.  [default: user@host]")
+why_option = click.option(
+    "--why", default="", callback=short_text, help="The reason; shown to the agent and in traces."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="As JSON, with every field.")
 
 
 @click.group()
@@ -42,12 +50,9 @@ def approvals() -> None:
 @store_option
 def list_(everything: bool, as_json: bool, store: Path) -> None:
     """List the requests that wait for a decision or for their run."""
-    from flightlog.control.approval import ApprovalState
-
-    open_states = (ApprovalState.PENDING, ApprovalState.APPROVED)
     now_s = time.time()
     kept = _queue(store).requests(now_s)
-    found = [one for one in kept if everything or one.state in open_states]
+    found = [one for one in kept if everything or _is_open(one)]
     if as_json:
         click.echo(json.dumps([_plain(one) for one in found], indent=2))
     elif found:
@@ -189,12 +194,19 @@ def _print_table(found: list[Approval], now_s: float) -> None:
             "task": shown(one.write.task_id),
             "tool": f"{shown_text(one.write.tool)} ({one.write.effect.value})",
             "arguments": _short(one.write.args),
-            "expires": _left(one.expires_at_us / 1e6 - now_s),
+            "expires": _left(one.expires_at_us / 1e6 - now_s) if _is_open(one) else None,
         }
         for one in found
     ]
     schema = pa.schema([(name, pa.string()) for name in rows[0]])
     print_table(pa.Table.from_pylist(rows, schema=schema))
+
+
+def _is_open(one: Approval) -> bool:
+    """Waits for its decision or for its run."""
+    from flightlog.control.approval import ApprovalState
+
+    return one.state in (ApprovalState.PENDING, ApprovalState.APPROVED)
 
 
 def _short(args: str) -> str:

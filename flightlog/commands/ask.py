@@ -6,17 +6,22 @@ from pathlib import Path
 
 import click
 
-from flightlog.commands.options import key_values, stores_option
+from flightlog.commands.options import format_option, key_values, stores_option
 
 
 @click.command()
 @click.argument("name", required=False, help="A question; without one, all are listed.")
 @stores_option
-@click.option("-p", "--param", "params", multiple=True, callback=key_values, help="KEY=VALUE.")
 @click.option(
-    "--format", "form", type=click.Choice(["table", "csv", "json", "parquet"]), default="table"
+    "-p",
+    "--param",
+    "params",
+    multiple=True,
+    callback=key_values,
+    help="KEY=VALUE: a parameter of the question; repeat for more.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Write to a file instead.")
+@format_option
+@click.option("--out", type=click.Path(path_type=Path), help="Write to a new file instead.")
 def ask(
     name: str | None, stores: tuple[Path, ...], params: dict[str, str], form: str, out: Path | None
 ) -> None:

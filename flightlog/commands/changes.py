@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from flightlog.redact.policy import Redaction
     from flightlog.trace.events import StateChanged
 
+MAX_TEXT: Final = 1000
+"""Longest reason or name, characters: they go to agents, models and traces."""
+
 
 def user_at_host() -> str:
     """Who runs this command, as far as the system knows."""
@@ -25,6 +28,16 @@ def user_at_host() -> str:
     except (KeyError, OSError):  # a container may run under a number without a name
         name = f"uid {os.getuid()}"
     return f"{name}@{socket.gethostname()}"
+
+
+def short_text(_ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:
+    """Click callback: refuses a text that is too long to stand in every refused call."""
+    if text is not None and len(text) > MAX_TEXT:
+        raise click.BadParameter(
+            f"it has {len(text):,} characters, more than {MAX_TEXT:,}; nothing was changed",
+            param=param,
+        )
+    return text
 
 
 def record_changes(store: Path, changes: Sequence[StateChanged]) -> str | None:
@@ -56,7 +69,7 @@ def _redaction() -> Redaction:
 def warn_unrecorded(problem: str | None) -> None:
     """Warns of what `record_changes` gave; the change holds all the same."""
     if problem is not None:
-        echo(f"warning: in force, but not recorded in the store: {problem}", err=True)
+        echo(f"warning: done, but not recorded in the store: {problem}", err=True)
 
 
 def echo(text: str, *, err: bool = False) -> None:

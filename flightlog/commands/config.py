@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flightlog.config import DEFAULT_CONFIG_NAME
+from flightlog.config import DEFAULT_CONFIG_NAME, DEFAULT_SOURCE
 
 if TYPE_CHECKING:
     from flightlog.config import Config
@@ -42,7 +42,9 @@ def check(file: Path) -> None:
     prices_from(loaded)
     credentials_from(loaded)
     redaction_from(loaded)
-    warnings = contradictions(loaded, environ=os.environ)
+    warnings = [str(one) for one in contradictions(loaded, environ=os.environ)]
+    if all(source == DEFAULT_SOURCE for source in loaded.sources.values()):
+        warnings.append(f"{file} sets nothing: the defaults hold")
     _say(f"ok: {file}: {_summary(loaded)}{_count(len(warnings), '; {} warning')}")
     for warning in warnings:
         _say(f"warning: {warning}")
@@ -76,7 +78,6 @@ def show(file: Path | None, as_json: bool, everything: bool) -> None:
 def _line(row: Effective) -> str:
     import json
 
-    from flightlog.config import DEFAULT_SOURCE
     from flightlog.config.effective import default_text
     from flightlog.config.validation import key_text
 

@@ -20,7 +20,13 @@ def golden() -> None:
 @golden.command()
 @click.argument("runs", nargs=-1, required=True, help="Run ids; 'last' works.")
 @store_option
-@click.option("--goldens", type=_folder, default=DEFAULT_GOLDENS, show_default=True)
+@click.option(
+    "--goldens",
+    type=_folder,
+    default=DEFAULT_GOLDENS,
+    show_default=True,
+    help="Folder of the golden tasks.",
+)
 @click.option(
     "--tools",
     "tools_file",

@@ -15,7 +15,13 @@ from flightlog.commands.options import config_option, key_values, redaction_of, 
 @store_option
 @click.option("--suite", help="Suite of the imported tasks; from the file by default.")
 @click.option("--variant", help="Variant of the imported runs; from the file by default.")
-@click.option("--label", "labels", multiple=True, callback=key_values, help="KEY=VALUE.")
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    callback=key_values,
+    help="KEY=VALUE: a label of the imported runs; repeat for more.",
+)
 @config_option
 def import_(
     files: tuple[Path, ...],

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from flightlog.commands.changes import echo, record_changes, user_at_host, warn_unrecorded
+from flightlog.commands.changes import (
+    echo,
+    record_changes,
+    short_text,
+    user_at_host,
+    warn_unrecorded,
+)
 from flightlog.commands.options import control_of, store_option
 from flightlog.errors import StoreError
 
@@ -18,9 +24,13 @@ if TYPE_CHECKING:
     from flightlog.control.kill_switch import KillRule, KillSwitch
     from flightlog.trace.events import StateChanged
 
-tenant_option = click.option("--tenant", help="Only runs of this tenant, by its exact name.")
-why_option = click.option("--why", default="", help="The reason; shown by agents and in traces.")
-who_option = click.option("--who", help="Who switches.  [default: user@host]")
+tenant_option = click.option(
+    "--tenant", callback=short_text, help="Only runs of this tenant, by its exact name."
+)
+why_option = click.option(
+    "--why", default="", callback=short_text, help="The reason; shown by agents and in traces."
+)
+who_option = click.option("--who", callback=short_text, help="Who switches.  [default: user@host]")
 
 
 @click.group()
@@ -66,6 +76,8 @@ def on(mode: str, tenant: str | None, why: str, who: str | None, store: Path) ->
     echo(f"kill switch is on: {_described(rule)}")
     if replaced is not None:
         echo(f"in place of: {_described(replaced)}")
+    if tenant is not None and any(sign in tenant for sign in "*?["):
+        echo("warning: a tenant is meant by its exact name; signs of a glob mean nothing", err=True)
     warn_unrecorded(problem)
 
 
@@ -76,7 +88,7 @@ def on(mode: str, tenant: str | None, why: str, who: str | None, store: Path) ->
 @who_option
 @store_option
 def off(tenant: str | None, everything: bool, why: str, who: str | None, store: Path) -> None:
-    """Switch off: the rule for all runs, that of one tenant, or all rules."""
+    """Switch off: for all runs, for one tenant, or everything."""
     from flightlog.control.kill_switch import KillMode, KillRule
 
     if tenant is not None and everything:

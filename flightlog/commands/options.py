@@ -35,6 +35,15 @@ stores_option = click.option(
     help="Folder of a store; repeat it to read several as one.",
 )
 
+format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    default="table",
+    show_default=True,
+    help="How the rows are written; parquet needs --out.",
+)
+
 
 config_option = click.option(
     "--config",

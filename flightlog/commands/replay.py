@@ -14,7 +14,13 @@ from flightlog.commands.options import config_option, redaction_of, store_option
 @click.option("--agent", required=True, help="module:function that makes the candidate's agent.")
 @store_option
 @click.option("--variant", default="candidate", show_default=True, help="Name of this side.")
-@click.option("--trials", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Replays of each task.",
+)
 @click.option("--task", "tasks", multiple=True, help="Only this task; repeat for more.")
 @click.option("--session", help="Session that these runs share; new by default.")
 @config_option

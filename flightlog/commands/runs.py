@@ -15,27 +15,24 @@ from flightlog.commands.options import stores_option
 @click.option("--model", help="Only runs of this model.")
 @click.option("--agent", help="Only runs of this agent.")
 @click.option("--suite", help="Only runs of this suite.")
-@click.option("--stop-reason", help="Only runs that ended for this reason.")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True)
-def runs(
-    stores: tuple[Path, ...],
-    variant: str | None,
-    model: str | None,
-    agent: str | None,
-    suite: str | None,
-    stop_reason: str | None,
-    limit: int,
-) -> None:
-    """List the runs of a store, newest first."""
+@click.option("--tenant", help="Only runs of this tenant.")
+@click.option("--task", help="Only runs of this task.")
+@click.option("--session", help="Only runs of this session.")
+@click.option("--stop-reason", help="Only runs that ended for this reason, or reason:tool.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="At most this many, the newest.",
+)
+def runs(stores: tuple[Path, ...], limit: int, **filters: str | None) -> None:
+    """List the runs of a store, newest first.
+
+    Columns without a value are left out, and in a narrow terminal the less telling ones.
+    """
     from flightlog.analysis.db import Traces
     from flightlog.analysis.runs import print_runs
 
-    filters = {
-        "variant": variant,
-        "model": model,
-        "agent": agent,
-        "suite": suite,
-        "stop_reason": stop_reason,
-    }
     with Traces(*stores) as traces:
         print_runs(traces, limit=limit, **filters)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from flightlog.commands.options import stores_option
+from flightlog.commands.options import format_option, stores_option
 from flightlog.errors import UsageError
 
 MAX_QUERY_BYTES = 1 << 20
@@ -19,14 +19,8 @@ MAX_QUERY_BYTES = 1 << 20
 @click.option(
     "-f", "--file", "file", type=click.Path(path_type=Path), help="Read the query from a file."
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json", "parquet"]),
-    default="table",
-    show_default=True,
-)
-@click.option("--out", type=click.Path(path_type=Path), help="Write to a file instead.")
+@format_option
+@click.option("--out", type=click.Path(path_type=Path), help="Write to a new file instead.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many rows.")
 def sql(
     query: str | None,

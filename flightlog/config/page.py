@@ -134,8 +134,8 @@ An attempt spends, also when it fails or is refused. `per_tool` counts within on
     "Writes, approvals, credentials": """\
 A tool whose effect is unknown counts as a write. An approver given in code wins over
 `approvals.via`. A credential reaches only the tool and the tenant that it is listed under, and
-never the model or a trace; the variable is read when the agent is made, and a tool whose
-credential is missing is denied.
+never the model or a trace; the variable is read when the agent is made. A variable that is not set
+is an error before the run; a tool whose credential is not listed for the tenant is denied.
 """,
     "Retries and circuit breakers": """\
 Without an entry a call is tried once and no breaker opens. A write is tried again only where its

@@ -97,8 +97,18 @@ def parse_yaml(text: str, *, where: str) -> tuple[Any, Lines]:
         mark: Any = getattr(error, "problem_mark", None)
         place = where if mark is None else f"{where}:{mark.line + 1}"
         problem = getattr(error, "problem", None) or str(error).split("\n", 1)[0]
-        hint = "Check brackets, quotes and indentation here and in the line before."
+        problem, hint = _explained(problem, text, mark)
         raise ConfigError(f"not YAML: {problem}", where=place, hint=hint) from error
+
+
+def _explained(problem: str, text: str, mark: Any) -> tuple[str, str]:
+    """A problem in words of its own where the parser's say little, and what to do."""
+    rest = "" if mark is None else text.split("\n")[mark.line : mark.line + 1]
+    if rest and rest[0][mark.column : mark.column + 1] == "\t":
+        return "a tab stands where only spaces may", "Indent with spaces."
+    if problem == "but found another document":
+        return "a second document begins here", "Keep one: remove the line of dashes."
+    return problem, "Check brackets, quotes and indentation here and in the line before."
 
 
 def _check_events(events: Iterable[Any], where: str) -> None:
@@ -129,8 +139,9 @@ def _too_deep(place: str) -> ConfigError:
     )
 
 
-def _twice(key: str, place: str) -> ConfigError:
-    return ConfigError(f"key {key!r} appears twice", where=place, hint="Keep one of them.")
+def _twice(key: str, place: str, first_line: int) -> ConfigError:
+    what = f"key {key!r} appears twice, first in line {first_line}"
+    return ConfigError(what, where=place, hint="Keep one of them.")
 
 
 def _encodable(text: str, place: str) -> str:
@@ -147,7 +158,7 @@ def _value_of(node: Any, path: Keys, lines: Lines, where: str) -> Any:
     lines.setdefault(path, node.start_mark.line + 1)
     if node.id == "scalar":
         text = _encodable(node.value, f"{where}:{node.start_mark.line + 1}")
-        return text if node.style else _scalar(text)
+        return text if node.style else plain_scalar(text)
     if node.id == "sequence":
         return [_value_of(item, (*path, i), lines, where) for i, item in enumerate(node.value)]
     value: dict[str, Any] = {}
@@ -157,14 +168,15 @@ def _value_of(node: Any, path: Keys, lines: Lines, where: str) -> Any:
             hint = "Quote it, or write it out."
             raise ConfigError("a key must be a plain word", where=f"{where}:{line}", hint=hint)
         if key_node.value in value:
-            raise _twice(key_node.value, f"{where}:{line}")
+            raise _twice(key_node.value, f"{where}:{line}", lines[(*path, key_node.value)])
         _encodable(key_node.value, f"{where}:{line}")
         lines[(*path, key_node.value)] = line
         value[key_node.value] = _value_of(item, (*path, key_node.value), lines, where)
     return value
 
 
-def _scalar(text: str) -> Any:
+def plain_scalar(text: str) -> Any:
+    """What an unquoted word means: null, true or false, a number, else the text."""
     if text in ("", "~", "null"):
         return None
     if text in ("true", "false"):
@@ -248,7 +260,8 @@ class _Json:
                 raise self._wrong("a key in double quotes is missing")
             key = self._decoded(part)
             if key in members:
-                raise _twice(key, f"{self._where}:{self._line}")
+                first = self._lines[(*path, key)]
+                raise _twice(key, f"{self._where}:{self._line}", first)
             self._lines[(*path, key)] = self._line
             if next(self._tokens) != ":":
                 raise self._wrong(f"':' is missing after key {key!r}")
@@ -270,7 +283,7 @@ class _Json:
 
     def _decoded(self, part: str) -> Any:
         if part[0] in "-0123456789":
-            return _scalar(part)
+            return plain_scalar(part)
         try:
             value = json.loads(part)
         except json.JSONDecodeError as error:

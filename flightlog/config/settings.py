@@ -107,7 +107,12 @@ def _retries(path: str, max_attempts: int, what: str) -> tuple[Setting, ...]:
             f"Tries of {what} in all; 1 never tries again. Every try spends budget.",
         ),
         Setting(f"{path}.initial_seconds", _FROM_0, 0.5, "Wait before the second try."),
-        Setting(f"{path}.max_seconds", _FROM_0, 30.0, "Longest wait between two tries."),
+        Setting(
+            f"{path}.max_seconds",
+            _FROM_0,
+            30.0,
+            "Longest wait between two tries; who asks for a longer one is not tried again.",
+        ),
         Setting(
             f"{path}.multiplier",
             {"type": "number", "minimum": 1},

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any, Final
 
-from flightlog.config.reading import Keys
+from flightlog.config.reading import Keys, plain_scalar
 from flightlog.config.settings import KILL_SWITCH_MODES, SETTINGS, file_schema
 from flightlog.errors import ConfigError, nearest
 
@@ -27,6 +27,8 @@ _RANGES: Final = {
     "maximum": "at most",
     "exclusiveMaximum": "below",
 }
+_LARGEST: Final = 1e15
+"""Whole numbers from here on are not told digit by digit."""
 _SHOW_ALL: Final = "flightlog config show --all lists every key with its default."
 
 
@@ -93,7 +95,7 @@ def _error(error: Any, lines: Mapping[Keys, int], file: str) -> ConfigError:
         return ConfigError(
             f"{name} is {shown}, not {_types_text(error.validator_value)}",
             where=where,
-            hint=_hint_for_type(keys, error.validator_value),
+            hint=_hint_for_type(keys, error.validator_value, error.instance),
         )
     if error.validator == "enum" or (error.validator == "pattern" and keys[0] == "kill_switch"):
         allowed = KILL_SWITCH_MODES if error.validator == "pattern" else error.validator_value
@@ -102,7 +104,8 @@ def _error(error: Any, lines: Mapping[Keys, int], file: str) -> ConfigError:
         return ConfigError(f"{name}: {shown} is unknown", where=where, hint=hint)
     if error.validator in _RANGES:
         rule = f"{_RANGES[error.validator]} {error.validator_value}"
-        return ConfigError(f"{name} is {shown}, not {rule}", where=where, hint=f"Write {rule}.")
+        hint = f"Write {_range_text(error.schema)}."
+        return ConfigError(f"{name} is {shown}, not {rule}", where=where, hint=hint)
     if keys[0] == "credentials":
         return ConfigError(
             f"{name} is no name of an environment variable (its value is not shown)",
@@ -127,7 +130,15 @@ def _unknown(keys: Keys, key: str, known: Mapping[str, Any], where: str) -> Conf
     return ConfigError(f"unknown key {_cut(name)!r}", where=where, hint=hint)
 
 
-def _hint_for_type(keys: Keys, types: str | list[str]) -> str:
+def _range_text(schema: Mapping[str, Any]) -> str:
+    """What a number of this schema may be."""
+    types = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
+    ranges = [f"{word} {schema[rule]}" for rule, word in _RANGES.items() if rule in schema]
+    null = ", or null" if "null" in types else ""
+    return f"{_TYPES[types[0]]} {' and '.join(ranges)}{null}"
+
+
+def _hint_for_type(keys: Keys, types: str | list[str], value: Any) -> str:
     if keys[:1] == ("credentials",):
         return "Write credentials.<tenant>.<tool>.<name>: {env: NAME_OF_A_VARIABLE}."
     if types == "object":
@@ -136,7 +147,26 @@ def _hint_for_type(keys: Keys, types: str | list[str]) -> str:
             return f"Its keys: {', '.join(setting.path for setting in parents[:4])}."
     if types in ("string", "boolean"):
         return "Put a text in quotes." if types == "string" else "Write true or false."
-    return _SHOW_ALL
+    if types == "array" and isinstance(value, str):
+        return f"Write a list: [{_cut(value)}]."
+    return _hint_for_number(types, value) or _SHOW_ALL
+
+
+def _hint_for_number(types: str | list[str], value: Any) -> str | None:
+    """What to write where a number is wanted and was nearly there."""
+    is_whole = "integer" in types
+    if not (is_whole or "number" in types) or isinstance(value, bool):
+        return None
+    number = plain_scalar(value) if isinstance(value, str) else value
+    if isinstance(number, float) and is_whole and number.is_integer() and number < _LARGEST:
+        number = int(number)
+    if isinstance(number, int) and not isinstance(number, bool):
+        return f"Write it as {number}{', without quotes' if isinstance(value, str) else ''}."
+    if isinstance(number, float) and not is_whole:
+        return f"Write it as {number}, without quotes."
+    if isinstance(value, str):
+        return f"Write the digits alone, such as {12 if is_whole else 0.5}: no unit, no separator."
+    return None
 
 
 def _is_below(path: tuple[str, ...], keys: Keys) -> bool:

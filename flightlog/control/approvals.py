@@ -184,7 +184,8 @@ class ApprovalQueue:
                 _save(db, decided)
                 return decided
         # After the transaction, which may have marked it as expired.
-        raise UsageError(_closed_text(found), hint="Run the task again to ask anew.")
+        use = "use it" if found.state is ApprovalState.APPROVED else "ask anew"
+        raise UsageError(_closed_text(found), hint=f"Run the task again to {use}.")
 
     def get(self, approval_id: str, now_s: float) -> Approval | None:
         """The request of this id as it is now; None when there is none.
@@ -204,7 +205,7 @@ class ApprovalQueue:
             StoreError: the state cannot be read.
         """
         ids = [row[0] for row in self._state.read(_IDS)]
-        wanted = start.strip().lower()
+        wanted = start.strip().removesuffix(".").lower()  # as copied from the end of a sentence
         fitting = [one for one in ids if wanted and one.startswith(wanted)]
         if len(fitting) > 1:
             shown = ", ".join(fitting[:8])

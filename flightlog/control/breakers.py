@@ -9,21 +9,22 @@ transaction, which the next `admit` of any process sees. To be admitted by a
 closed breaker costs one read and no write; reading does not wait for writers.
 
 A breaker must not take an agent down: where the state cannot be used, it counts
-as closed, and `errors` says how often that was so. After such a failure nothing is
-written for five seconds, so that not every call waits for a file that is locked.
+as closed, and `errors` says how often that was so. After a failed write nothing is
+written for five seconds, and after a failed read nothing is read either, so that not
+every call waits for a file that is locked.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from flightlog.control.breaker_policy import BreakerPolicy
-from flightlog.control.shared_state import SharedState, decoded, encoded
+from flightlog.control.shared_state import Row, SharedState, decoded, encoded
 from flightlog.control.sliding import SlidingSums, microseconds
 from flightlog.errors import DamagedError, StoreError
 
@@ -37,6 +38,7 @@ _TABLES = (
     ) STRICT""",
 )
 _ROW = "SELECT state, since_us, successes FROM breakers WHERE tool = ?"
+_NOT_CLOSED = "SELECT tool, state, since_us, successes FROM breakers WHERE state <> 'closed'"
 _ENTER = "INSERT OR REPLACE INTO breakers VALUES (?, ?, ?, 0)"
 _WAITING_PROBES = "SELECT at_us FROM breaker_probes WHERE tool = ? AND at_us > ? ORDER BY at_us"
 _OLDEST_PROBE = "SELECT id FROM breaker_probes WHERE tool = ? ORDER BY at_us LIMIT 1"
@@ -116,6 +118,7 @@ class Breakers:
         self._state = state
         self._calls = SlidingSums(state, "breaker")
         self._failed_at_s: float | None = None
+        self._unread_at_s: float | None = None
         state.declare(*_TABLES)
 
     def admit(self, tool: str, policy: BreakerPolicy, now_s: float) -> Admittance:
@@ -126,7 +129,7 @@ class Breakers:
         """
         now_us, open_us = round(now_s * 1e6), microseconds(policy.open_s)
         try:
-            rows = self._state.read(_ROW, (encoded(tool),))
+            rows = self._read_rows(_ROW, (encoded(tool),), now_s)
             state, since_us, _ = _parsed(rows[0] if rows else None)
             if state is BreakerState.CLOSED:
                 return _CLOSED
@@ -187,14 +190,26 @@ class Breakers:
 
     def state_of(self, tool: str, policy: BreakerPolicy, now_s: float) -> BreakerState:
         """Where the breaker is; half-open as soon as `open_s` is over. Closed if unreadable."""
+        return self.states_of({tool: policy}, now_s)[tool]
+
+    def states_of(
+        self, policies: Mapping[str, BreakerPolicy], now_s: float
+    ) -> dict[str, BreakerState]:
+        """The same for several tools, in one look."""
+        states = dict.fromkeys(policies, BreakerState.CLOSED)
         try:
-            rows = self._state.read(_ROW, (encoded(tool),))
-            state, since_us, _ = _parsed(rows[0] if rows else None)
+            for name, *row in self._read_rows(_NOT_CLOSED, (), now_s):
+                tool = decoded(name)
+                policy = policies.get(tool)
+                if policy is not None:
+                    state, since_us, _ = _parsed(row)
+                    is_over = round(now_s * 1e6) >= since_us + microseconds(policy.open_s)
+                    is_half_open = state is BreakerState.OPEN and is_over
+                    states[tool] = BreakerState.HALF_OPEN if is_half_open else state
         except StoreError as error:
             self._failed(error, None)
-            return BreakerState.CLOSED
-        is_over = round(now_s * 1e6) >= since_us + microseconds(policy.open_s)
-        return BreakerState.HALF_OPEN if state is BreakerState.OPEN and is_over else state
+            return dict.fromkeys(policies, BreakerState.CLOSED)
+        return states
 
     def states(self) -> list[BreakerRow]:
         """The breakers that were open once, in order of their tools.
@@ -222,15 +237,30 @@ class Breakers:
         detail = f"{failures} of {calls} calls failed in {policy.window_s:g} s"
         return _entered(db, tool, (BreakerState.CLOSED, BreakerState.OPEN), now_us, detail)
 
+    def _read_rows(self, query: str, values: Sequence[bytes], now_s: float) -> list[Row]:
+        """The rows of a query; none for some seconds after the file could not be read."""
+        if _is_soon_after(self._unread_at_s, now_s):
+            self.errors += 1
+            return []
+        try:
+            return self._state.read(query, values)
+        except StoreError:
+            self._unread_at_s = self._failed_at_s = now_s
+            raise
+
     def _is_paused(self, now_s: float) -> bool:
         """After a failed write none is tried for some seconds: each could wait for the timeout."""
-        return self._failed_at_s is not None and 0 <= now_s - self._failed_at_s < _PAUSE_S
+        return _is_soon_after(self._failed_at_s, now_s)
 
     def _failed(self, error: StoreError, now_s: float | None) -> None:
         self.errors += 1
         self.last_error = str(error)
         if now_s is not None:
             self._failed_at_s = now_s
+
+
+def _is_soon_after(failed_at_s: float | None, now_s: float) -> bool:
+    return failed_at_s is not None and 0 <= now_s - failed_at_s < _PAUSE_S
 
 
 def _read(db: sqlite3.Connection, tool: str) -> tuple[BreakerState, int, int]:

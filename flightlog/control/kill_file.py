@@ -15,7 +15,7 @@ from typing import Final
 
 from flightlog.control.kill_format import END_OF_TIME_US, MAX_BYTES, decoded, encoded
 from flightlog.control.kill_rule import KillMode, KillRule
-from flightlog.control.owner import give_to_owner
+from flightlog.control.owner import give_to_owner, lock_file
 from flightlog.errors import StoreError
 
 DEFAULT_TIMEOUT_S: Final = 2.0
@@ -174,13 +174,8 @@ class KillFile:
 
     def _opened(self, lock: Path) -> int:
         """The lock file; made when absent."""
-        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-        with contextlib.suppress(FileExistsError):
-            descriptor = os.open(lock, flags | os.O_CREAT | os.O_EXCL, 0o666)
-            give_to_owner(descriptor, lock.parent)
-            return descriptor
         with contextlib.suppress(PermissionError):
-            return os.open(lock, flags)
+            return lock_file(lock)
         # Another user made it; on a local disk it can be locked all the same.
         return os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
 

@@ -48,6 +48,13 @@ _OLDEST = """SELECT at_us, a, b, c FROM sliding_entries WHERE account = ? AND at
 _NAMED_SUM = """SELECT ifnull(sum(a), 0), ifnull(sum(b), 0), ifnull(sum(c), 0)
     FROM sliding_entries WHERE at_us > ? AND account =
     (SELECT id FROM sliding_accounts WHERE kind = ? AND name = ?)"""
+_KEPT_SUM = """SELECT s.a - ifnull(sum(e.a), 0), s.b - ifnull(sum(e.b), 0),
+    s.c - ifnull(sum(e.c), 0)
+    FROM sliding_accounts n JOIN sliding_sums s ON s.account = n.id
+    LEFT JOIN sliding_entries e
+        ON e.account = s.account AND e.at_us > s.after_us AND e.at_us <= ?
+    WHERE n.kind = ? AND n.name = ? AND s.window_us = ? AND s.after_us <= ? AND s.asked_us > ?
+    GROUP BY s.account"""
 
 _END_OF_TIME = (1 << 63) - 1
 _LONGEST_US = 1 << 60
@@ -211,9 +218,13 @@ class SlidingSums:
         )
 
     def read(self, name: str, window_us: int, now_us: int) -> Amounts:
-        """The sum of a window that ends now, for display: adds up its entries, changes nothing."""
-        values = (now_us - window_us, self._kind, encoded(name))
-        rows = self._state.read(_NAMED_SUM, values)
+        """The sum of a window that ends now, for display; changes nothing.
+
+        Taken from the kept sum while the window is in use, else added up.
+        """
+        key, after_us = (self._kind, encoded(name)), now_us - window_us
+        rows = self._state.read(_KEPT_SUM, (after_us, *key, window_us, after_us, after_us))
+        rows = rows or self._state.read(_NAMED_SUM, (after_us, *key))
         return (rows[0][0], rows[0][1], rows[0][2]) if rows else (0, 0, 0)
 
     def names(self) -> list[str]:
@@ -236,9 +247,10 @@ class SlidingSums:
         for account, is_retired, idle_at_us in accounts:
             if not is_retired and idle_at_us is not None and idle_at_us > now_us:
                 continue
+            # First its sums: nothing could take off them what is deleted here.
+            db.execute("DELETE FROM sliding_sums WHERE account = ?", (account,))
             deleted = db.execute(_DELETE_OLD, (account, _END_OF_TIME, _DELETED_AT_A_TIME))
             if deleted.rowcount < _DELETED_AT_A_TIME:
-                db.execute("DELETE FROM sliding_sums WHERE account = ?", (account,))
                 db.execute("DELETE FROM sliding_accounts WHERE id = ?", (account,))
 
 

@@ -6,12 +6,14 @@ import os
 import sqlite3
 import stat
 import time
+import uuid
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from flightlog.control.owner import give_to_owner
 from flightlog.errors import NewerFormatError, StoreError
 
 SCHEMA_VERSION = 1
@@ -122,11 +124,32 @@ def _rolled_back(db: sqlite3.Connection) -> None:
 def _make_private(path: Path) -> None:
     """Makes an empty file that only its owner may read, unless there is one.
 
-    Without opening it: closing any descriptor of a file takes away the locks
-    that SQLite holds on it elsewhere in this process.
+    Without opening it under its name: closing any descriptor of a file takes away the
+    locks that SQLite holds on it elsewhere in this process.
     """
+    if os.geteuid() == 0 and path.parent.stat().st_uid != 0 and _make_for_owner(path):
+        return
     with suppress(FileExistsError, PermissionError):  # some systems let only root do this
         os.mknod(path, 0o600 | stat.S_IFREG)
+
+
+def _make_for_owner(path: Path) -> bool:
+    """As root: makes the file in its owner's name; False where there are no hard links.
+
+    SQLite gives the files -wal and -shm to the owner of this one.
+    """
+    new = path.with_name(f".{path.name}.{uuid.uuid4().hex}.new")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        give_to_owner(descriptor, path.parent)
+        with suppress(FileExistsError):
+            os.link(new, path, follow_symlinks=False)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+        new.unlink(missing_ok=True)
+    return True
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

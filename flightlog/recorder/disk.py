@@ -14,8 +14,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from flightlog.control.owner import give_to_owner, make_folder
+
 PRIVATE_FILE: Final = 0o600
-PRIVATE_FOLDER: Final = 0o700
 
 
 def _sync_through(descriptor: int) -> None:
@@ -38,7 +39,9 @@ class Disk:
     def create(self, path: Path, *, append: bool = False) -> int:
         """A new file, open for writing; only its owner may read it."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
-        return os.open(path, flags | (os.O_APPEND if append else 0), PRIVATE_FILE)
+        descriptor = os.open(path, flags | (os.O_APPEND if append else 0), PRIVATE_FILE)
+        give_to_owner(descriptor, path.parent)
+        return descriptor
 
     def rename(self, source: Path, target: Path) -> None:
         """Gives a file its name; one that had it is gone."""
@@ -50,9 +53,7 @@ class Disk:
 
     def mkdir(self, path: Path) -> None:
         """Makes a folder, and those above it, that only its owner may enter."""
-        for folder in reversed((path, *path.parents)):
-            if not folder.is_dir():
-                folder.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+        make_folder(path)
 
     def sync_file(self, path: Path) -> None:
         """Brings the bytes of a file to the disk."""

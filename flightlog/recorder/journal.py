@@ -23,7 +23,6 @@ from typing import Final
 import msgspec
 
 from flightlog._version import __version__
-from flightlog.control.owner import give_to_owner
 from flightlog.recorder.disk import Disk, sync_files
 from flightlog.recorder.frames import FILE_MAGIC, FrameType, pack, seed_of
 from flightlog.recorder.ids import new_journal_id
@@ -318,7 +317,6 @@ def _create(disk: Disk, path: Path, header: Header) -> tuple[int, int]:
     temporary = path.with_suffix(NEW_SUFFIX)
     descriptor = disk.create(temporary, append=True)
     try:
-        give_to_owner(descriptor, path.parent)
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         content = FILE_MAGIC + pack(FrameType.HEADER, 0, msgspec.json.encode(header))
         disk.write_all(descriptor, content)

@@ -217,7 +217,8 @@ def open_layout(path: str | Path, *, disk: Disk = DISK) -> Layout:
         raise StoreError(
             f"the store {what}",
             where=str(layout.root),
-            hint="Give the folder that Recorder(...) or record(...) wrote to.",
+            hint="Give the folder that Recorder(...) or record(...) wrote to; commands take it "
+            "from --store or FLIGHTLOG_STORE.",
         )
     _refuse_open_to_all(layout.root)
     try:

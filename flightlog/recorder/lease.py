@@ -22,7 +22,7 @@ from typing import Final
 
 import msgspec
 
-from flightlog.recorder.disk import PRIVATE_FILE
+from flightlog.control.owner import lock_file
 from flightlog.recorder.layout import Layout, write_file
 
 LEASE_FILE: Final = ".readers"
@@ -155,12 +155,10 @@ def _locked_alone(descriptor: int, until_s: float) -> bool:
 
 
 def _open(path: Path) -> int | None:
-    flags = os.O_CLOEXEC | os.O_NOFOLLOW
-    for extra in (os.O_RDWR | os.O_CREAT, os.O_RDONLY):
-        try:
-            return os.open(path, flags | extra, PRIVATE_FILE)
-        except OSError:
-            continue
+    with contextlib.suppress(OSError):
+        return lock_file(path)
+    with contextlib.suppress(OSError):
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     return None
 
 

@@ -18,8 +18,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from flightlog.control.owner import lock_file
 from flightlog.errors import StoreError
-from flightlog.recorder.disk import PRIVATE_FILE
 from flightlog.recorder.layout import Layout, Problem, segment_files, write_file
 from flightlog.trace.versions import FORMAT_VERSION, check_format
 
@@ -143,11 +143,7 @@ def sealing_lock(layout: Layout) -> Iterator[None]:
     """
     try:
         layout.disk.mkdir(layout.manifests)
-        descriptor = os.open(
-            layout.manifests / ".lock",
-            os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW,
-            PRIVATE_FILE,
-        )
+        descriptor = lock_file(layout.manifests / ".lock")
     except OSError as error:
         raise StoreError(
             f"cannot seal: {error.strerror or error}",

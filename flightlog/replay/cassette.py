@@ -177,7 +177,8 @@ class Cassette:
         walk = KeyWalk()
         executed = (call for call in recording.tool_calls if not call.outcome.is_refusal)
         for _, batch in groupby(executed, key=_batch_of):
-            calls = sorted(batch, key=lambda call: (call.call_ix or 0, call.attempt))
+            # Tries of one step go in rounds; a replay asks for them in the same order.
+            calls = sorted(batch, key=lambda call: (call.attempt, call.call_ix or 0))
             racing = self._racing(recording, calls) if _is_parallel(calls) else {}
             for position, call in enumerate(calls):
                 recorded = self._recorded(recording, walk, call, is_racy=position in racing)
@@ -222,7 +223,9 @@ class Cassette:
         racing: dict[int, list[str]] = {}
         for one, (rule, scopes) in enumerate(touched):
             for other, (other_rule, other_scopes) in enumerate(touched):
-                if one != other and other_rule.changes_state and _overlap(scopes, other_scopes):
+                if _is_same_call(calls[one], calls[other]):
+                    continue
+                if other_rule.changes_state and _overlap(scopes, other_scopes):
                     racing[one] = scopes if rule.changes_state else []
         return racing
 
@@ -251,6 +254,11 @@ def _by_key(calls: Iterable[RecordedCall]) -> dict[str, list[RecordedCall]]:
 def _batch_of(call: ToolCall) -> tuple[object, ...]:
     # A call without a step stands alone: its neighbours cannot be known to be of one batch.
     return (call.actor, call.step) if call.step is not None else (call.actor, None, call.seq)
+
+
+def _is_same_call(one: ToolCall, other: ToolCall) -> bool:
+    """True for a call and its further tries, which wait for each other."""
+    return one is other or (one.call_ix is not None and one.call_ix == other.call_ix)
 
 
 def _is_parallel(calls: Sequence[ToolCall]) -> bool:

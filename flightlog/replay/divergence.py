@@ -37,8 +37,8 @@ def first_divergence(cassette: Cassette, calls: Sequence[ToolCall]) -> Divergenc
 
     Args:
         cassette: the recordings.
-        calls: the candidate's calls in order; refused ones and those of a simulated
-            user do not count.
+        calls: the candidate's calls in order; refused ones, further tries of a call, and
+            those of a simulated user do not count.
 
     Returns:
         None when the calls equal those of a recording, or nothing is recorded.
@@ -47,7 +47,8 @@ def first_divergence(cassette: Cassette, calls: Sequence[ToolCall]) -> Divergenc
     digests = [cassette.rules[call.tool_name].args_of(call.args or "") for call in mine]
     identities = [(c.tool_name, args.digest) for c, args in zip(mine, digests, strict=True)]
     best: tuple[int, Sequence[RecordedCall]] | None = None
-    for calls_there in reversed(cassette.calls):
+    for every in reversed(cassette.calls):
+        calls_there = [call for call in every if call.call.attempt == 1]
         theirs = [(call.tool_name, call.args.digest) for call in calls_there]
         if theirs == identities:
             return None
@@ -74,7 +75,8 @@ def first_divergence(cassette: Cassette, calls: Sequence[ToolCall]) -> Divergenc
 
 def _counts(call: ToolCall) -> bool:
     # A miss was asked for and is the very call that differs; a refusal was never served.
-    return not call.outcome.is_refusal or call.outcome.value == "replay_miss"
+    is_served = not call.outcome.is_refusal or call.outcome.value == "replay_miss"
+    return is_served and (call.attempt == 1 or call.outcome.value == "replay_miss")
 
 
 def _common(one: Sequence[object], other: Sequence[object]) -> int:

@@ -88,6 +88,7 @@ class StateAwareExecutor:
         else:
             self._walk.happened(rule, args, recorded)
         self.served[ServedHow.RECORDED] += 1
+        is_failure = recorded.outcome in (Outcome.FAILED, Outcome.TIMED_OUT)
         return Served(
             outcome=recorded.outcome,
             result=recorded.result,
@@ -97,7 +98,20 @@ class StateAwareExecutor:
             served_how=ServedHow.RECORDED,
             served_from=recorded.run_id,
             state_key=found.key,
+            is_final=is_failure and not self._may_go_on(rule, args, found),
         )
+
+    def _may_go_on(self, rule: ToolRule, args: CanonicalArgs, found: CallKey) -> bool:
+        """False where another try of a failed call would find no answer that is recorded for it.
+
+        It would fail again, or be a miss, only because the recorded run did not try again. A
+        write of unknown outcome is left to become a miss: its state is not known any more.
+        """
+        if not rule.changes_state:
+            key = found.key or ""
+            return len(self.cassette.find(key)) > self._times_asked[key]
+        following = self._walk.key_of(rule, args).key
+        return following is None or bool(self.cassette.find(following))
 
     def _is_declared(self, name: str) -> bool:
         return name in self.cassette.rules.declared

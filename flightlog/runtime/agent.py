@@ -12,7 +12,8 @@ from flightlog.runtime.model import Model, User
 from flightlog.runtime.policy import Policy
 from flightlog.runtime.prices import PriceTable
 from flightlog.runtime.prompt_fit import Fit
-from flightlog.runtime.tools import Tool
+from flightlog.runtime.tools import Tool, toolset_message
+from flightlog.trace.messages import Message
 
 
 @dataclass(frozen=True)
@@ -64,3 +65,8 @@ class Agent:
     def tools_by_name(self) -> dict[str, Tool]:
         """The tools by name."""
         return {tool.name: tool for tool in self.tools}
+
+    @cached_property
+    def toolset(self) -> Message:
+        """The declarations of the tools as one message, whose digest stands in each run."""
+        return toolset_message(self.tools)

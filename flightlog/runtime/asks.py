@@ -14,6 +14,10 @@ MAX_PARALLEL: Final = 64
 VIRTUAL_GRACE_MS: Final = 2_000.0
 """Real time that a call on a virtual clock has at least: how busy a machine is decides nothing."""
 
+LONGEST_SLEEP_S: Final = 0.5
+"""Between two looks while something is waited for. A signal that the system delivers to another
+thread does not wake a waiting main thread; nor does a kill switch."""
+
 R = TypeVar("R")
 
 
@@ -76,9 +80,15 @@ class AskAll:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Let real time pass, such as before another try."""
+    """Let real time pass, such as before another try.
+
+    Attributes:
+        is_over: looked at before and during the wait, which ends where it says True;
+            it must not raise.
+    """
 
     seconds: float
+    is_over: Callable[[], bool] = lambda: False
 
 
 Request: TypeAlias = Ask | AskAll | Wait

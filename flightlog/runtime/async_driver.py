@@ -13,7 +13,16 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
-from flightlog.runtime.asks import Ask, Asked, Loop, R, Request, Wait, attempt_in_worker
+from flightlog.runtime.asks import (
+    LONGEST_SLEEP_S,
+    Ask,
+    Asked,
+    Loop,
+    R,
+    Request,
+    Wait,
+    attempt_in_worker,
+)
 from flightlog.runtime.cancel import CancelToken, RunCancelledError
 from flightlog.runtime.tools import is_async
 from flightlog.runtime.workers import Workers
@@ -119,7 +128,7 @@ class AsyncDriver:
     async def _perform(self, request: Request) -> Asked | None:
         self._look()
         if isinstance(request, Wait):
-            await self._until(asyncio.ensure_future(asyncio.sleep(request.seconds)), None)
+            await self._wait(request)
             return None
         if isinstance(request, Ask):
             return await self._one(request)
@@ -136,6 +145,12 @@ class AsyncDriver:
             await asyncio.wait(tasks, timeout=CANCEL_GRACE_S)
             raise
         return None
+
+    async def _wait(self, request: Wait) -> None:
+        until_ms = self._stopwatch.monotonic_ms() + request.seconds * 1000
+        while (left_ms := until_ms - self._stopwatch.monotonic_ms()) > 0 and not request.is_over():
+            slept = asyncio.sleep(min(left_ms / 1000, LONGEST_SLEEP_S))
+            await self._until(asyncio.ensure_future(slept), None)
 
     async def _one(self, ask: Ask) -> Asked:
         if ask.cut_ms is not None and ask.cut_ms <= 0:

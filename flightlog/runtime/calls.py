@@ -225,10 +225,21 @@ def error_text(error: BaseException) -> str:
     return clean_text(text) or type(error).__name__
 
 
+def named_error(error: BaseException) -> str:
+    """Class of an exception and what it says."""
+    name, text = type(error).__name__, error_text(error)
+    return name if text == name else f"{name}: {text}"
+
+
 def sentence(text: str) -> str:
-    """The text with one full stop at its end; foreign errors have one, or none, or blanks."""
-    text = text.rstrip()
-    return text if text.endswith((".", "!", "?")) else f"{text}."
+    """The text in one line that ends once; what others say ends in any way, or not at all."""
+    line = clause(text)
+    return line if line.endswith(("!", "?")) else f"{line}."
+
+
+def clause(text: str) -> str:
+    """The text in one line without its end, so that more can follow."""
+    return " ".join(text.split()).rstrip(" .:;,")
 
 
 def error_observation(error_type: str, message: str, **more: Any) -> str:

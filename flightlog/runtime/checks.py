@@ -11,7 +11,7 @@ from typing import Final
 from flightlog.control.breaker_policy import Fallback
 from flightlog.control.breakers import Transition
 from flightlog.errors import nearest
-from flightlog.runtime.calls import MAX_ERROR_CHARS, PendingCall, Refusal, error_text
+from flightlog.runtime.calls import MAX_ERROR_CHARS, PendingCall, Refusal, named_error
 from flightlog.runtime.gate import Gate, Reserved, kill_text, place_of
 from flightlog.runtime.ledger import Shortage
 from flightlog.runtime.policy import ApprovalRequest, Decision, approve_all, chosen
@@ -108,6 +108,7 @@ def check_approval(call: PendingCall, gate: Gate) -> Refusal | None:
         error = f"writes need approval and nobody is there to approve {call.name!r}"
         return Refusal(Outcome.APPROVAL_DENIED, "approval_denied", error)
     decision, why = _ask(call, gate)
+    gate.check_over()  # who answers a run that is over has answered nobody
     gate.writer.state_changed(
         step=call.step,
         subject="approval",
@@ -167,7 +168,7 @@ def _ask(call: PendingCall, gate: Gate) -> tuple[Decision, str]:
     try:
         answer = approver(request)
     except Exception as error:  # the approver is foreign code, and its failure is a no
-        return Decision.DENIED, f": {type(error).__name__}: {error_text(error)}"
+        return Decision.DENIED, f": {named_error(error)}"
     why = f": {'; '.join(told)}" if told else ""
     if answer is True:
         return Decision.APPROVED, why
@@ -191,7 +192,7 @@ def check_breaker(call: PendingCall, gate: Gate) -> Refusal | None:
     if got.transition is not None:
         record_transition(got.transition, gate, call.step)
     if not got.is_open:
-        gate.admitted[place_of(call)] = got
+        gate.admitted[place_of(call)] = (call.name, got)
         return None
     degrade(call.name, gate, call.step)
     when = f"; it is tried again in {got.retry_in_s:.0f} s" if got.retry_in_s else ""

@@ -60,7 +60,7 @@ def contradictions(
     return tuple(sorted(found, key=lambda one: int("0" + one.where.rpartition(":")[2])))
 
 
-_Said = Iterator[tuple[str, tuple[str, ...], str]]
+_Said = Iterator[tuple[str, Keys, str]]
 
 
 def _open_ended(config: Config) -> _Said:
@@ -73,6 +73,9 @@ def _open_ended(config: Config) -> _Said:
             yield "tools.allow", (), "is empty: no tool may be called"
         if "*" in config["tools.allow"]:
             yield "tools.allow", (), "holds '*': every tool is allowed"
+        for number, name in enumerate(islice(config["tools.allow"], _MOST_COMPARED)):
+            if any(char.isspace() for char in name):
+                yield "tools.allow", (number,), f"is {name!r}, and no tool name has white space"
     for setting, window in (("budgets.per_tool", ()), ("budgets.per_tenant", ("window_seconds",))):
         for name, entry in config[setting].items():
             if not any(value is not None for key, value in entry.items() if key not in window):

@@ -68,10 +68,6 @@ class RunMode:
             if self.read_only_because is None:
                 self._record(step, None, READ_ONLY, NORMAL, why)
 
-    def waits_for(self) -> tuple[str, ...]:
-        """Tools whose breaker keeps the run degraded."""
-        return (*sorted(self._without), *self._reasons)
-
     def _refuse_writes(self, step: int, why: str) -> None:
         if self.read_only_because is None:
             self.read_only_because = why

@@ -12,7 +12,7 @@ from flightlog.control.kill_switch import KillRule
 from flightlog.control.windows import Reservation
 from flightlog.runtime.agent import Agent
 from flightlog.runtime.calls import PendingCall
-from flightlog.runtime.cancel import CancelToken
+from flightlog.runtime.cancel import CancelToken, RunCancelledError
 from flightlog.runtime.credentials import Scrubber
 from flightlog.runtime.degrade import RunMode
 from flightlog.runtime.ledger import Ledger
@@ -49,7 +49,7 @@ class Gate:
         redactor: of the recorder; None where it records everything, or nothing.
         cancelled: set once the run is over or cancelled.
         reserved: what admitted calls reserved, by place.
-        admitted: admitted calls that a breaker waits to hear of, by place.
+        admitted: tool and admittance of calls that a breaker waits to hear of, by place.
         seen_rules: rules of the kill switch that the trace names already.
     """
 
@@ -69,8 +69,13 @@ class Gate:
     scrubber: Scrubber | None = None
     redactor: Redactor | None = None
     reserved: dict[tuple[int, int], Reserved] = field(default_factory=dict)
-    admitted: dict[tuple[int, int], Admittance] = field(default_factory=dict)
+    admitted: dict[tuple[int, int], tuple[str, Admittance]] = field(default_factory=dict)
     seen_rules: set[KillRule] = field(default_factory=set)
+
+    def check_over(self) -> None:
+        """Raises in a worker thread that goes on with a call after its run was cancelled."""
+        if self.cancelled.is_cancelled:
+            raise RunCancelledError
 
     @property
     def tools(self) -> Mapping[str, Tool]:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from flightlog.runtime.asks import Ask, real_cut_ms
 from flightlog.runtime.calls import (
@@ -20,7 +19,7 @@ from flightlog.runtime.checks import CHECKS, Check, check_kill_switch, degrade, 
 from flightlog.runtime.gate import Gate, place_of
 from flightlog.runtime.policy import approve_all, chosen
 from flightlog.runtime.repeats import may_try_again
-from flightlog.runtime.retry import RetryPolicy
+from flightlog.runtime.retry import IS_TRIED_AGAIN, RetryPolicy
 from flightlog.runtime.tool_context import ToolContext
 from flightlog.runtime.tools import is_async
 from flightlog.trace.canonical import clean_text
@@ -51,9 +50,6 @@ _NO_INTENT = Refusal(
 )
 _CHECKED_OUTCOMES = (Outcome.OK, Outcome.INVALID_OUTPUT)
 _BREAKER_FAILURES = (Outcome.FAILED, Outcome.TIMED_OUT, Outcome.INVALID_OUTPUT)
-
-_is_retried: Final[ContextVar[bool]] = ContextVar("flightlog_is_retried", default=False)
-"""True inside a tool that a gateway may call again: its own runs then do not try again too."""
 
 
 class CallRefusedError(Exception):
@@ -147,9 +143,18 @@ class Gateway:
             gate.ledger.refund_cost(call.name, reserved.cost_usd)
             if reserved.of_tenant is not None and gate.tenant_budget is not None:
                 gate.tenant_budget.refund_cost(reserved.of_tenant)
-        got = gate.admitted.pop(place, None)
+        self._release(place)
+
+    def abandon(self) -> None:
+        """Gives back the probes of calls that nobody waits for any more: the run is over."""
+        for place in list(self._gate.admitted):
+            self._release(place)
+
+    def _release(self, place: tuple[int, int]) -> None:
+        tool, got = self._gate.admitted.pop(place, ("", None))
         if got is not None:
-            gate.control.breakers.release(call.name, is_probe=got.is_probe, probe_id=got.probe_id)
+            breakers = self._gate.control.breakers
+            breakers.release(tool, is_probe=got.is_probe, probe_id=got.probe_id)
 
     def _unserved(self, call: PendingCall) -> Refusal | None:
         """Why a call that passed the checks can not be executed; a write leaves its intent."""
@@ -194,14 +199,16 @@ class Gateway:
         )
 
     def _guarded(self, call: PendingCall, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """The function behind a last look at the kill switch, just before it is called."""
-        is_retried = self.retry_of(call) is not None
+        """The function behind a last look at run and kill switch, just before it is called."""
+        retry = self.retry_of(call)
+        is_retried = retry is not None and retry.max_attempts > 1
 
         def look() -> None:
+            self._gate.check_over()
             if refusal := check_kill_switch(call, self._gate):
                 raise CallRefusedError(refusal)
             if is_retried:
-                _is_retried.set(True)
+                IS_TRIED_AGAIN.set(True)
 
         if is_async(fn):
 
@@ -212,29 +219,33 @@ class Gateway:
             return call_async
 
         def call_sync(**kwargs: Any) -> Any:
-            before = _is_retried.get()
+            before = IS_TRIED_AGAIN.get()
             look()
             try:
                 return fn(**kwargs)
             finally:
                 if is_retried:
-                    _is_retried.set(before)
+                    IS_TRIED_AGAIN.set(before)
 
         return call_sync
 
     def retry_of(self, call: PendingCall) -> RetryPolicy | None:
         """The retry policy of a call; None where it is not tried again."""
         policy = chosen(self._gate.policy.retries, call.name)
-        if policy is None or _is_retried.get() or not may_try_again(call):
+        if policy is None or IS_TRIED_AGAIN.get() or not may_try_again(call):
             return None
         return policy
+
+    def is_killed(self, call: PendingCall) -> bool:
+        """True while the kill switch forbids the call."""
+        return check_kill_switch(call, self._gate) is not None
 
     def end(self, call: PendingCall, settled: Settled) -> None:
         """Tells breaker and budgets how an attempt ended."""
         gate, outcome, place = self._gate, settled.served.outcome, place_of(call)
         gate.reserved.pop(place, None)
         gate.ledger.book_time(call.name, settled.served.latency_ms)
-        got = gate.admitted.pop(place, None)
+        _, got = gate.admitted.pop(place, ("", None))
         policy = chosen(gate.policy.breakers, call.name)
         if got is None or policy is None:
             return

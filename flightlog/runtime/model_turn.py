@@ -6,8 +6,10 @@ from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from flightlog.control.breaker_policy import BreakerPolicy, Fallback
 from flightlog.runtime.asks import Ask, Asked, Request, Wait, real_cut_ms
-from flightlog.runtime.calls import error_text, sentence
+from flightlog.runtime.calls import named_error
+from flightlog.runtime.checks import degrade
 from flightlog.runtime.gate import Gate, kill_text
 from flightlog.runtime.guards import GuardAction, GuardFinding, Guards
 from flightlog.runtime.ledger import Bound, Shortage
@@ -23,7 +25,13 @@ from flightlog.runtime.model import (
 )
 from flightlog.runtime.policy import chosen
 from flightlog.runtime.prices import Cost, PriceTable
-from flightlog.runtime.retry import asked_wait_s, attribute_of, is_worth_retrying, pause_s
+from flightlog.runtime.retry import (
+    IS_TRIED_AGAIN,
+    asked_wait_s,
+    attribute_of,
+    is_worth_retrying,
+    pause_s,
+)
 from flightlog.runtime.tool_turn import Stop
 from flightlog.runtime.tools import Tool
 from flightlog.trace.clock import Clock
@@ -87,16 +95,17 @@ class ModelTurn:
         self._agent = gate.agent
         self._prices = gate.agent.prices or PriceTable()
         self._is_bounding = _has_limits(gate)
+        self._degrading = _degrading(gate)
 
     def play(self, conversation: Sequence[Message]) -> Generator[Request, Any, Answered]:
         """Asks the model; the conversation is not changed."""
         gate, step = self._gate, self._gate.ledger.step
-        self._restore_tools(step)
+        yield from self._follow_breakers(step)
         prompt, stop = self._prompt(conversation, step)
         stop = stop or self._killed(step) or self._guarded(prompt, len(conversation), step)
         if gate.mode.read_only_because is not None:  # a guard may just have asked for that
             prompt = prompt.offering(gate.mode.offered(self._agent.tools))
-        attempt, policy = 1, gate.policy.model_retry
+        attempt, policy = 1, None if IS_TRIED_AGAIN.get() else gate.policy.model_retry
         while stop is None:
             stop = yield from self._reserved(prompt.request)
             if stop is not None:
@@ -109,33 +118,35 @@ class ModelTurn:
             remaining_ms = gate.ledger.remaining_ms()
             if wait_s is None or (remaining_ms is not None and wait_s * 1000 >= remaining_ms):
                 return tried.answered
-            yield from self._wait(wait_s)
+            yield from self._wait(wait_s, step)
             attempt += 1
             stop = self._killed(step)
         return Answered(stop=stop)
 
-    def _wait(self, seconds: float) -> Generator[Request, Any, None]:
+    def _wait(self, seconds: float, step: int) -> Generator[Request, Any, None]:
         if self._gate.clock.is_virtual:
             self._gate.clock.advance_ms(seconds * 1000)
         elif seconds > 0:
-            yield Wait(seconds)
+            yield Wait(seconds, lambda: self._killed(step) is not None)
 
     def _killed(self, step: int) -> Stop | None:
         rule = self._gate.kill_rule(None, is_write=False, step=step)
         if rule is None:
             return None
-        detail = sentence(f"the kill switch is on: {kill_text(rule)}")
-        return Stop(StopReason.KILL_SWITCH, detail=detail)
+        return Stop(StopReason.KILL_SWITCH, detail=f"the kill switch is on: {kill_text(rule)}")
 
-    def _restore_tools(self, step: int) -> None:
-        """Offers a tool again as soon as its breaker lets a call through."""
+    def _follow_breakers(self, step: int) -> Generator[Request, Any, None]:
+        """Offers a tool while its breaker lets a call through; other runs open and close it too."""
         gate = self._gate
-        for tool in gate.mode.waits_for():
-            policy = chosen(gate.policy.breakers, tool)
-            if policy is None:
-                continue
-            state = gate.control.breakers.state_of(tool, policy, gate.now_s())
-            if state != "open":
+        if not self._degrading:
+            return
+        asked = yield Ask(gate.control.breakers.states_of, (self._degrading, gate.now_s()))
+        if asked.error:
+            raise asked.error
+        for tool, state in asked.value.items():
+            if state == "open":
+                degrade(tool, gate, step)
+            else:
                 why = f"the circuit breaker of {tool!r} is {state.replace('_', '-')}"
                 gate.mode.restore(tool, step=step, why=why)
 
@@ -146,8 +157,8 @@ class ModelTurn:
             try:
                 sent = _messages_of(agent.fit(sent))
             except Exception as error:  # the agent's own code
-                detail = f"the prompt of step {step} could not be made: {type(error).__name__}: "
-                stop = Stop(StopReason.MODEL_ERROR, detail=detail + error_text(error))
+                detail = f"the prompt of step {step} could not be made: {named_error(error)}"
+                stop = Stop(StopReason.MODEL_ERROR, detail=detail)
         system = agent.system
         has_policy = None
         if system:
@@ -183,7 +194,7 @@ class ModelTurn:
         if shortage is None:
             return None
         gate.ledger.release_model_call()
-        return Stop(shortage.reason, detail=sentence(shortage.text))
+        return Stop(shortage.reason, detail=shortage.text)
 
     def _bound(self, request: ModelRequest) -> Bound:
         model = self._agent.model
@@ -343,7 +354,7 @@ def act_on(findings: Sequence[GuardFinding], gate: Gate, step: int) -> Stop | No
 def failure_of(asked: Asked, expected: type[ModelResponse | UserTurn]) -> str | None:
     """Why a model or user gave no answer that can be used; None when it did."""
     if asked.error is not None:
-        return f"{type(asked.error).__name__}: {error_text(asked.error)}"
+        return named_error(asked.error)
     return problem_of_answer(asked.value, expected)
 
 
@@ -363,6 +374,16 @@ def latency_of(clock: Clock, who: Model | User, asked: Asked, stated_ms: float |
 def is_past(clock: Clock, latency_ms: float, cut_ms: float | None) -> bool:
     """True past the deadline on a virtual clock; real time has cut what was late."""
     return clock.is_virtual and cut_ms is not None and latency_ms > cut_ms
+
+
+def _degrading(gate: Gate) -> dict[str, BreakerPolicy]:
+    """Tools that are in use, and whose open breaker changes what the model is offered."""
+    by_tool = {name: chosen(gate.policy.breakers, name) for name in gate.tools}
+    return {
+        name: policy
+        for name, policy in by_tool.items()
+        if policy and policy.fallback is not Fallback.STOP and gate.policy.allows(name)
+    }
 
 
 def _has_limits(gate: Gate) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,6 +45,9 @@ class RetryPolicy:
                     "multiplier from 1, jitter from 0 to 1.",
                 )
 
+
+IS_TRIED_AGAIN: Final[ContextVar[bool]] = ContextVar("flightlog_is_tried_again", default=False)
+"""True inside a tool that a gateway may call again: its own runs then do not try again too."""
 
 _LASTING_STATUS: Final = frozenset({400, 401, 402, 403, 404, 405, 410, 413, 422})
 """HTTP statuses that another try does not change."""

@@ -12,15 +12,23 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from flightlog.errors import AgentError
-from flightlog.runtime.asks import Ask, AskAll, Asked, Loop, R, Request, Wait, attempt_in_worker
+from flightlog.runtime.asks import (
+    LONGEST_SLEEP_S,
+    Ask,
+    AskAll,
+    Asked,
+    Loop,
+    R,
+    Request,
+    Wait,
+    attempt_in_worker,
+)
 from flightlog.runtime.cancel import CancelToken, RunCancelledError
 from flightlog.runtime.workers import Workers
 from flightlog.trace.clock import SystemClock
 
 _NEVER: Final = float("inf")
 _CANCELLED: Final = -1
-# A signal that the system delivers to another thread does not wake a waiting main thread.
-_LONGEST_WAIT_S: Final = 0.5
 
 
 class SyncDriver:
@@ -56,7 +64,7 @@ class SyncDriver:
     def _perform(self, request: Request) -> Asked | None:
         self._look()
         if isinstance(request, Wait):
-            self._wait(request.seconds)
+            self._wait(request)
             return None
         if isinstance(request, AskAll):
             self._all(request)
@@ -69,9 +77,9 @@ class SyncDriver:
         if self._cancel is not None and self._cancel.is_cancelled:
             raise RunCancelledError
 
-    def _wait(self, seconds: float) -> None:
-        until_ms = self._stopwatch.monotonic_ms() + seconds * 1000
-        while (left_s := self._wait_s(until_ms)) > 0:
+    def _wait(self, request: Wait) -> None:
+        until_ms = self._stopwatch.monotonic_ms() + request.seconds * 1000
+        while (left_s := self._wait_s(until_ms)) > 0 and not request.is_over():
             if self._cancel is None:
                 self._stopwatch.sleep(left_s)
             else:
@@ -132,7 +140,7 @@ class SyncDriver:
 
     def _wait_s(self, until_ms: float) -> float:
         left_s = max(0.0, until_ms - self._stopwatch.monotonic_ms()) / 1000
-        return min(left_s, _LONGEST_WAIT_S)
+        return min(left_s, LONGEST_SLEEP_S)
 
 
 def _without_awaitable(asked: Asked, ask: Ask) -> Asked:

@@ -14,7 +14,6 @@ from flightlog.runtime.calls import (
     Served,
     Settled,
     error_observation,
-    sentence,
 )
 from flightlog.runtime.gateway import NO_CUT, CallRefusedError, Cut, Gateway
 from flightlog.runtime.guards import StepCall
@@ -60,6 +59,8 @@ class _Way:
         settled: what the last attempt came to; None for a refused one.
         is_open: a further attempt follows.
         refusal: the refusal whose observation an earlier call still has to give.
+        is_live: the current attempt may be called, or was, and is not written yet.
+        is_called: its function was called.
     """
 
     call: PendingCall
@@ -68,6 +69,8 @@ class _Way:
     settled: Settled | None = None
     is_open: bool = True
     refusal: Refusal | None = None
+    is_live: bool = False
+    is_called: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +128,21 @@ class ToolTurn:
         )
 
     def _round(self, ways: Sequence[_Way]) -> Generator[Request, Any, None]:
-        """One attempt of each call."""
+        """One attempt of each call; also the end of a run in its midst leaves no call unwritten."""
+        try:
+            yield from self._attempts(ways)
+        except BaseException:
+            for way in ways:
+                if way.is_live:
+                    self._end_interrupted(way)
+            raise
+
+    def _attempts(self, ways: Sequence[_Way]) -> Generator[Request, Any, None]:
         admissions: list[Admission] = []
         for way in ways:
-            admissions.append((yield from self._admit(way.call)))
+            admission = yield from self._admit(way.call)
+            admissions.append(admission)
+            way.is_live, way.is_called = admission.is_live, False
         for admission, way in zip(admissions, ways, strict=True):
             if admission.refusal:
                 self._end_refused(way, admission.refusal)
@@ -162,7 +176,9 @@ class ToolTurn:
             if self._clock.is_virtual:
                 self._clock.advance_ms(longest_s * 1000)
             else:
-                yield Wait(longest_s)
+                yield Wait(
+                    longest_s, lambda: all(self._gateway.is_killed(way.call) for way in again)
+                )
         for way in again:
             way.call = replace(way.call, attempt=way.call.attempt + 1)
         return again
@@ -193,6 +209,7 @@ class ToolTurn:
 
         def on_done(which: int, asked: Asked) -> None:
             way, cut = ways[which], cuts[which]
+            way.is_live = False
             if isinstance(asked.error, CallRefusedError):
                 self._gateway.unmade(way.call)
                 self._end_refused(way, asked.error.refusal)
@@ -211,6 +228,8 @@ class ToolTurn:
                 settled = self._gateway.settle(way.call, served, NO_CUT)
             self._end(way, settled)
 
+        for way in ways:
+            way.is_called = True
         asks = [self._gateway.ask_of(way.call, cut) for way, cut in zip(ways, cuts, strict=True)]
         return AskAll(tuple(asks), on_done)
 
@@ -261,6 +280,20 @@ class ToolTurn:
             error_type=refusal.error_type,
         )
 
+    def _end_interrupted(self, way: _Way) -> None:
+        """Writes a call that the end of the run has overtaken."""
+        error = "the run was cancelled before the call was made"
+        if way.is_called:
+            error = "the run was cancelled while the call was under way"
+        self._write(
+            way.call,
+            outcome=Outcome.TIMED_OUT if way.is_called else Outcome.FAILED,
+            error=error,
+            error_type="cancelled",
+            served_how=ServedHow.LIVE if way.is_called else None,
+        )
+        way.is_live = False
+
     def _end(self, way: _Way, settled: Settled) -> None:
         """Books and writes one attempt."""
         call, served = way.call, settled.served
@@ -310,7 +343,7 @@ class ToolTurn:
             return None
         detail = error
         if outcome is not Outcome.REPLAY_MISS:  # a miss names its place itself
-            detail = f"tool call {call.name!r} at step {call.step}: {sentence(error)}"
+            detail = f"tool call {call.name!r} at step {call.step}: {error}"
         return Stop(reason, None if reason in _WITHOUT_TOOL else call.name, detail)
 
     def _write(self, call: PendingCall, **fields: Any) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from flightlog.control.control import Control
 from flightlog.runtime.agent import Agent
 from flightlog.runtime.asks import Ask, Asked, Request
-from flightlog.runtime.calls import ToolExecutor, error_text
+from flightlog.runtime.calls import ToolExecutor, clause, named_error, sentence
 from flightlog.runtime.cancel import CancelToken, RunCancelledError
 from flightlog.runtime.credentials import Scrubber
 from flightlog.runtime.degrade import RunMode
@@ -34,10 +34,10 @@ from flightlog.runtime.model_turn import (
 from flightlog.runtime.policy import chosen
 from flightlog.runtime.repeats import CallMemory
 from flightlog.runtime.result import RunContext, RunResult
+from flightlog.runtime.signals import TERMINATED
 from flightlog.runtime.task import Task
 from flightlog.runtime.tenant import TenantBudget
 from flightlog.runtime.tool_turn import Stop, ToolTurn
-from flightlog.runtime.tools import toolset_message
 from flightlog.trace.canonical import canonical_json
 from flightlog.trace.clock import Clock
 from flightlog.trace.events import Label
@@ -93,7 +93,7 @@ class Turns:
         self._gate = gate = _gate(setup, ledger, self._over)
         self._guards = Guards(policy.guards)
         self._model = ModelTurn(gate, self._guards)
-        gateway = Gateway(gate, executor=setup.executor)
+        self._gateway = gateway = Gateway(gate, executor=setup.executor)
         self._tools = ToolTurn(policy, gateway, ledger, setup.writer, setup.clock)
         self._messages: list[Message] = []
         self._answer: str | None = None
@@ -113,25 +113,24 @@ class Turns:
         try:
             stop = yield from self._turns()
         except RunCancelledError:
-            why = cancel.why if cancel and cancel.why else "cancelled from outside"
+            why = clause(cancel.why if cancel else "") or "cancelled from outside"
             stop = Stop(StopReason.CANCELLED, detail=f"{why} at step {self._ledger.step}.")
         except _INTERRUPTS as error:
-            detail = f"{type(error).__name__} at step {self._ledger.step}."
+            detail = f"{_interruption(error)} at step {self._ledger.step}."
             self._finish(Stop(StopReason.CANCELLED, detail=detail))
             raise
         except BaseException as error:  # raised again; but no run is left without its end
-            detail = f"{type(error).__name__}: {error_text(error)}"
-            self._finish(Stop(StopReason.CRASHED, detail=detail))
+            self._finish(Stop(StopReason.CRASHED, detail=named_error(error)))
             raise
         finally:
-            self._over.cancel("the run is over")
+            self._gateway.abandon()
             if forget is not None:
                 forget()
         return self._finish(stop)
 
     def _start(self) -> None:
         agent, task, context = self._agent, self._setup.task, self._setup.context
-        toolset = toolset_message(agent.tools)
+        toolset = agent.toolset
         system = [Message("system", agent.system)] if agent.system else []
         self._messages = [*system, *([Message("user", task.prompt)] if task.prompt else [])]
         self._writer.started(
@@ -225,12 +224,14 @@ class Turns:
         return Stop(StopReason.MODEL_ERROR, detail=detail)
 
     def _finish(self, stop: Stop) -> RunResult:
+        self._over.cancel("the run is over")  # first, so that nothing is written behind the end
         used, budget = self._ledger.used(), self._policy.budget
         answer, detail, tool = self._answer, stop.detail, stop.tool
         if (scrubber := self._gate.scrubber) is not None:
             answer = scrubber.clean_optional(answer)
-            detail = scrubber.clean_optional(detail)
+            detail = scrubber.clean_optional(detail)  # before its line breaks are taken out
             tool = scrubber.clean_optional(tool)
+        detail = None if detail is None else sentence(detail)
         self._writer.stopped(
             status=stop.reason.status,
             stop_reason=stop.reason,
@@ -287,3 +288,14 @@ def _gate(setup: Setup, ledger: Ledger, over: CancelToken) -> Gate:
         scrubber=setup.scrubber,
         redactor=setup.redactor,
     )
+
+
+def _interruption(error: BaseException) -> str:
+    """What interrupted a run, in the words of who did it."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted (KeyboardInterrupt, such as by Ctrl-C)"
+    if isinstance(error, SystemExit) and error.code == TERMINATED:
+        return "terminated (SIGTERM)"
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled by its caller (CancelledError)"
+    return f"ended by {type(error).__name__}"

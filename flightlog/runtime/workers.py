@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 T = TypeVar("T")
+
+_Job: TypeAlias = tuple[Context, Callable[[], T], Callable[[T], None]]
 
 
 class Workers(Generic[T]):
@@ -23,7 +25,7 @@ class Workers(Generic[T]):
     """
 
     def __init__(self) -> None:
-        self._idle: list[SimpleQueue[Callable[[], None] | None]] = []
+        self._idle: list[SimpleQueue[_Job[T] | None]] = []
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -32,26 +34,15 @@ class Workers(Generic[T]):
 
         Neither may raise; both run in the worker thread.
         """
-        context = copy_context()
         with self._lock:
             inbox = self._idle.pop() if self._idle else None
-        if inbox is None:
-            inbox = SimpleQueue()
+        is_new = inbox is None
+        inbox = inbox or SimpleQueue()
+        inbox.put((copy_context(), work, deliver))
+        if is_new:  # only now, so that it finds the job while `start` still waits for it
             threading.Thread(
                 target=self._serve, args=(inbox,), name="flightlog-call", daemon=True
             ).start()
-        own = inbox
-
-        def job() -> None:
-            result = context.run(work)
-            with self._lock:
-                if not self._is_closed:
-                    self._idle.append(own)
-                else:
-                    own.put(None)
-            deliver(result)  # after the thread is idle again, so that the next call meets it
-
-        inbox.put(job)
 
     def close(self) -> None:
         """Ends the idle threads; busy ones end with their job."""
@@ -61,7 +52,15 @@ class Workers(Generic[T]):
         for inbox in idle:
             inbox.put(None)
 
-    @staticmethod
-    def _serve(inbox: SimpleQueue[Callable[[], None] | None]) -> None:
+    def _serve(self, inbox: SimpleQueue[_Job[T] | None]) -> None:
         while job := inbox.get():
-            job()
+            context, work, deliver = job
+            result = context.run(work)
+            with self._lock:
+                if self._is_closed:
+                    inbox.put(None)
+                else:
+                    self._idle.append(inbox)
+            deliver(result)  # after the thread is idle again, so that the next call meets it
+            # The traceback of an error in the result holds this frame: a cycle of the whole run.
+            del job, context, work, deliver, result

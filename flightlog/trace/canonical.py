@@ -108,13 +108,7 @@ def canonical_json(value: Any) -> str:
         ValueError: NaN or an infinity, a key that is not a string, a type that JSON lacks, or
             more than `MAX_PARTS` parts.
     """
-    return json.dumps(
-        _normalise(value, [MAX_PARTS]),
-        sort_keys=True,
-        separators=(",", ":"),
-        ensure_ascii=False,
-        allow_nan=False,
-    )
+    return _encode(_normalise(value, [MAX_PARTS]))
 
 
 def canonical_args(
@@ -163,7 +157,7 @@ def _raw_args(raw: str | Mapping[str, Any], flag: str) -> CanonicalArgs:
 def _parse(text: str) -> Any:
     if not text.strip():
         return {}
-    return json.loads(text, object_pairs_hook=_unique_pairs, parse_constant=_no_constant)
+    return _decode(text)
 
 
 def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -175,6 +169,14 @@ def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> Any:
     raise _UncleanError(FLAG_NON_FINITE)
+
+
+_decode: Final = json.JSONDecoder(
+    object_pairs_hook=_unique_pairs, parse_constant=_no_constant
+).decode
+_encode: Final = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+).encode
 
 
 def _properties(schema: Mapping[str, Any] | None) -> list[tuple[str, Any]]:
@@ -190,14 +192,18 @@ def _drop(value: dict[str, Any], path: list[str]) -> None:
         node.pop(path[-1], None)
 
 
+_AS_IT_IS: Final = frozenset({str, int, bool, type(None)})
+
+
 def _normalise(value: Any, left: list[int]) -> Any:
-    if value is None or isinstance(value, (bool, str, int)):
+    kind = type(value)
+    if kind in _AS_IT_IS or isinstance(value, (bool, str, int)):
         return value
     if isinstance(value, float):
         if not math.isfinite(value):
             raise _UncleanError(FLAG_NON_FINITE)
         return int(value) if value.is_integer() and abs(value) <= MAX_SAFE_INTEGER else value
-    if isinstance(value, Mapping):
+    if kind is dict or isinstance(value, Mapping):  # the look at a plain type spares the slow one
         if not all(isinstance(key, str) for key in value):
             raise ValueError("keys of a JSON object are strings")
         _count(value, left)

@@ -167,9 +167,7 @@ def _check_keys(events: list[Key], promise: Promised) -> None:
         last[run_id] = seq
 
 
-def _check_ends(
-    world: World, events: list[Key], ends: dict[str, int], promise: Promised
-) -> None:
+def _check_ends(world: World, events: list[Key], ends: dict[str, int], promise: Promised) -> None:
     """Each run without an end has a crashed one, after its last event; no other run has."""
     stopped, last = set[str](), dict[str, int]()
     for key in events:

@@ -165,6 +165,17 @@ def test_every_setting_has_a_description_and_a_valid_default() -> None:
         ("kill_switch: {mode_when_enabled: stop_al}\n", 1, "nearest: stop_all"),
         ("kill_switch: {mode_when_enabled: 'disable_tools:'}\n", 1, "nearest: disable_tools:GLOB"),
         ("approvals: {via: slack}\n", 1, "one of: none, terminal, queue"),
+        ("budgets: {max_steps: '3'}\n", 1, "Write it as 3, without quotes."),
+        ("budgets: {max_usd: '0.50'}\n", 1, "Write it as 0.5, without quotes."),
+        ("budgets: {max_steps: 1e3}\n", 1, "Write it as 1000."),
+        ("budgets: {max_steps: 1_000}\n", 1, "Write the digits alone, such as 12: no unit"),
+        ("budgets: {max_seconds: 90s}\n", 1, "Write the digits alone, such as 0.5: no unit"),
+        ("budgets: {max_steps: -1}\n", 1, "Write a whole number above 0, or null."),
+        ("breakers: {a: {failure_rate: 50}}\n", 1, "Write a number above 0 and at most 1."),
+        ("tools: {allow: search}\n", 1, "Write a list: [search]."),
+        ("budgets:\n\tmax_steps: 3\n", 2, "a tab stands where only spaces may"),
+        ("writes: {}\n---\ntools: {}\n", 2, "a second document begins here"),
+        ("writes: {}\ntools: {}\nwrites: {}\n", 3, "appears twice, first in line 1"),
     ],
 )
 def test_bad_setting_names_file_line_and_what_to_do(
@@ -179,7 +190,7 @@ def test_bad_setting_names_file_line_and_what_to_do(
 @pytest.mark.parametrize(
     ("text", "line", "says"),
     [
-        ('{"a": 1,\n "a": 2}', 2, "'a' appears twice"),
+        ('{"a": 1,\n "a": 2}', 2, "'a' appears twice, first in line 1"),
         ('{"budgets": {\n"max_steps": 1,\n"max_steps": 2}}', 3, "'max_steps' appears twice"),
         ('{"budgets": {},\n "budgetz": {}}', 2, "nearest: budgets"),
         ('{"budgets": {"max_usd":\n NaN}}', 2, "'N' is not expected"),

@@ -39,6 +39,22 @@ def _json(table: pa.Table) -> Any:
     return json.loads(stream.getvalue())
 
 
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_a_terminal_obeys_nothing_in_csv_and_json_and_a_file_gets_all(form: str) -> None:
+    table = pa.table({"a": ["\x1b[2J\u202ex\ny"]})
+    screen, file = _Terminal(), io.StringIO()
+    write_result(table, form=form, stream=screen)
+    write_result(table, form=form, stream=file)
+    assert not {"\x1b", "\u202e"} & set(screen.getvalue())
+    assert "\\u202ex" in screen.getvalue()
+    assert "\u202ex" in file.getvalue()
+
+
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
 def test_a_formula_in_a_text_cell_is_defused(start: str) -> None:
     text = f"{start}cmd|' /C calc'!A0"

@@ -40,6 +40,52 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
+def test_a_stop_by_the_tenant_s_limit_is_no_hit_of_the_run_s_own(store: Path) -> None:
+    detail = "budget max_tool_calls=20 of tenant 'a' per 60 s used up (20 spent by all its runs)"
+    scoped = (
+        '[{"scope": "tenant:a", "budget": "max_tool_calls", "unit": "attempts",'
+        ' "allowed": 20, "used": 20}]'
+    )
+    with Recorder(store) as recorder:
+        _run(recorder, 1, variant="a", used=10)
+        writer = RunWriter(recorder, "r2", clock=VirtualClock(1_760_000_000_000_000))
+        writer.started(variant="a", max_tool_calls=10)
+        writer.stopped(
+            stop_reason="max_tool_calls",
+            stop_detail=detail,
+            max_tool_calls=10,
+            used_tool_calls=1,
+            scoped_budgets=scoped,
+        )
+    with Traces(store) as traces:
+        use = budget_use(traces)
+        hits = traces.rows("SELECT run_id, scope, is_hit FROM budgets ORDER BY ALL")
+    assert use.panels[0].series[0].is_hit.tolist() == [False, True]
+    assert use.tenant_stops == 1
+    [subtitle] = [text.get_text() for text in _figure(use, "x").texts if "runs" in text.get_text()]
+    assert subtitle == "2 runs, each as a share of its own limit; limits of tenants stopped 1"
+    assert [tuple(row.values()) for row in hits] == [
+        ("r00001", "run", True),
+        ("r2", "run", False),
+        ("r2", "tenant:a", True),
+    ]
+
+
+def test_seconds_on_the_axis_have_their_hour_and_minute(store: Path) -> None:
+    with Recorder(store) as recorder:
+        for second in (0, 20, 40):
+            clock = VirtualClock(1_760_000_000_000_000 + second * 1_000_000)
+            RunWriter(recorder, f"r{second}", clock=clock).started(max_tool_calls=9)
+            RunWriter(recorder, f"r{second}", clock=clock).stopped(used_tool_calls=1)
+    with Traces(store) as traces:
+        axes = _figure(budget_use(traces), "x").axes[0]
+    axes.figure.canvas.draw()
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert "08:53:40" in labels
+    assert all(len(label) == 8 for label in labels), labels
+    assert axes.xaxis.get_offset_text().get_text() == "2025-Oct-09"
+
+
 def test_the_numbers_are_shares_of_the_limit(tiny: Traces) -> None:
     use = budget_use(tiny)
     assert use.variants == ("baseline", "candidate")

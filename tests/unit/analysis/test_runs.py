@@ -10,6 +10,7 @@ import pytest
 from flightlog.analysis.db import Traces
 from flightlog.analysis.runs import list_runs, print_runs
 from flightlog.errors import UnknownNameError
+from flightlog.recorder.record import record
 from flightlog.recorder.store import Store
 
 
@@ -60,7 +61,8 @@ def test_the_row_has_the_figures_of_the_run(tiny: Traces) -> None:
     row = list_runs(tiny, stop_reason="tool_denied").to_pylist()[0]
     row.pop("store"), row.pop("started_at")
     assert row == {
-        "run_id": "c2", "agent": "helper", "model": "model-b", "variant": "candidate",
+        "run_id": "c2", "agent": "helper", "tenant": None, "model": "model-b",
+        "variant": "candidate",
         "task": "t1", "trial": 1, "status": "stopped", "stop": "tool_denied:delete",
         "success": False, "steps": 1, "tool_calls": 1, "cost_usd": 0.01, "seconds": 0.1,
     }  # fmt: skip
@@ -87,6 +89,32 @@ def test_a_pipe_gets_every_column_that_has_a_value(tiny: Traces) -> None:
         "run_id", "started_at", "agent", "model", "variant", "task", "trial", "status", "stop",
         "success", "steps", "tool_calls", "cost_usd", "seconds",
     ]  # fmt: skip
+
+
+def test_runs_of_one_tenant_task_and_session_are_found(tmp_path: Path) -> None:
+    for number, tenant in enumerate(("acme", "acme", "beta"), 1):
+        fields = {"task_id": f"t{number % 2}", "tenant": tenant, "session_id": f"s{number}"}
+        with record(tmp_path / "store", run_id=f"r{number}", agent="a", **fields):
+            pass
+    with Traces(tmp_path / "store") as traces:
+        assert sorted(_ids(traces, tenant="acme")) == ["r1", "r2"]
+        assert _ids(traces, tenant="acme", task="t1") == ["r1"]
+        assert _ids(traces, session="s3") == ["r3"]
+        with pytest.raises(UnknownNameError, match="unknown tenant 'acm'\n  nearest: acme"):
+            _ids(traces, tenant="acm")
+        with pytest.raises(UnknownNameError, match="unknown filter 'tenants'\n  nearest: tenant"):
+            _ids(traces, tenants="acme")
+        assert "tenant" in list_runs(traces).column_names
+
+
+def test_a_list_that_is_cut_says_so(tiny: Traces) -> None:
+    for limit, is_cut in ((7, True), (8, False), (9, False), (None, False)):
+        stream = io.StringIO()
+        print_runs(tiny, stream, limit=limit)
+        assert ("the newest 7; --limit shows more" in stream.getvalue()) is is_cut
+        assert stream.getvalue().count("baseline") + stream.getvalue().count("candidate") == (
+            7 if is_cut else 8
+        )
 
 
 def test_an_empty_store_says_so(tmp_path: Path) -> None:

@@ -169,6 +169,30 @@ def test_unknown_names_come_with_the_nearest(tiny_store: Path) -> None:
         user_sql([tiny_store], "SELECT m.cost_usdd FROM model_calls m")
 
 
+@pytest.mark.parametrize(
+    ("query", "hint"),
+    [
+        ("SELECT agnt FROM runs", "nearest: agent. columns: DESCRIBE runs"),
+        (
+            "SELECT stop FROM runs",
+            "nearest: stop_tool, stop_detail, stop_reason, source_stop_reason. ",
+        ),
+        (
+            "SELECT t.Latency FROM tool_calls t JOIN runs USING (run_id)",
+            "nearest: latency_ms. columns: DESCRIBE runs, DESCRIBE tool_calls",
+        ),
+        ("SELECT tool_name FROM runs", "it is a column of: tool_calls, messages, events. "),
+        ("SELECT zzz FROM steps", "columns: DESCRIBE steps"),
+    ],
+)
+def test_an_unknown_column_is_looked_for_where_the_query_looks(
+    tiny_store: Path, query: str, hint: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        user_sql([tiny_store], query)
+    assert caught.value.hint.startswith(hint)
+
+
 def test_an_error_of_the_sql_keeps_duckdb_s_words(tiny_store: Path) -> None:
     with pytest.raises(UsageError, match='syntax error at or near "SELEC"'):
         user_sql([tiny_store], "SELEC 1")

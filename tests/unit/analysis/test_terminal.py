@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flightlog.analysis.tables import console, print_table, result_table, table_width
-from flightlog.analysis.terminal import cell_text, escape_terminal, number_text
+from flightlog.analysis.terminal import cell_text, escape_terminal, number_text, share_text
 
 HOSTILE = [
     ("\x1b[2J", "\\x1b[2J"),
@@ -142,3 +142,35 @@ def test_columns_without_a_value_are_left_out_and_named_where_that_makes_a_table
     assert "search" in out
     assert "1 of 1" not in out
     assert " ".join(out.split()).endswith(f"without a value: {long}, another_one")
+
+
+@pytest.mark.parametrize(
+    ("share", "shown"),
+    [
+        (0.00684932, "0.685 %"),
+        (0.0, "0 %"),
+        (1.0, "100 %"),
+        (0.406552, "40.7 %"),
+        (12.3456, "1235 %"),
+        (1e-9, "1e-07 %"),
+    ],
+)
+def test_a_share_is_told_in_percent(share: float, shown: str) -> None:
+    assert share_text(share) == shown
+
+
+def test_columns_of_shares_are_in_percent_in_tables() -> None:
+    table = pa.table(
+        {"runs": [146], "share": [1 / 146], "error_share": [None], "shared": [0.00684932]},
+        schema=pa.schema(
+            [
+                ("runs", pa.int64()),
+                ("share", pa.float64()),
+                ("error_share", pa.float64()),
+                ("shared", pa.float64()),
+            ]
+        ),
+    )
+    told = io.StringIO()
+    print_table(table, file=told)
+    assert told.getvalue().splitlines()[3].split() == ["146", "0.685", "%", "-", "0.00684932"]

@@ -105,6 +105,28 @@ def test_a_second_decision_is_exit_64_and_changes_nothing(
     assert state_of(store, asked) == before
 
 
+@pytest.mark.parametrize("option", ["--why", "--who"])
+def test_a_text_that_is_too_long_for_every_reader_decides_nothing(
+    store: Path, capsys: Captured, option: str
+) -> None:
+    asked = ask(store)
+    assert approvals(store, "deny", asked.id, option, "x" * 1001) == 64
+    assert f"'{option}': it has 1,001 characters, more than 1,000" in capsys.readouterr().err
+    assert state_of(store, asked).state is ApprovalState.PENDING
+
+
+def test_only_what_waits_is_listed_with_the_time_that_is_left(
+    store: Path, capsys: Captured
+) -> None:
+    asked = ask(store)
+    assert approvals(store, "list") == 0
+    assert " in 60 min" in capsys.readouterr().out
+    assert approvals(store, "deny", asked.id) == 0
+    capsys.readouterr()
+    assert approvals(store, "list", "--all") == 0
+    assert "in 60 min" not in capsys.readouterr().out
+
+
 def test_a_used_approval_cannot_be_taken_back(store: Path, capsys: Captured) -> None:
     asked = ask(store)
     assert approvals(store, "approve", asked.id) == 0
@@ -229,7 +251,7 @@ def test_a_decision_holds_even_where_it_cannot_be_recorded(store: Path, capsys: 
     journals.rmdir()
     journals.write_text("in the way")
     assert approvals(store, "approve", asked.id) == 0
-    assert "warning: in force, but not recorded in the store" in capsys.readouterr().err
+    assert "warning: done, but not recorded in the store" in capsys.readouterr().err
     assert state_of(store, asked).state is ApprovalState.APPROVED
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
-from flightlog.cli import CLOSED_PIPE, run
+from flightlog.cli import CLOSED_PIPE, COMMANDS, TERMINATED, cli, run
 from flightlog.recorder.record import record
 
 
@@ -222,6 +224,56 @@ def test_agent_code_that_calls_sys_exit_cannot_end_a_replay_as_a_pass(
     assert "sys.exit" in fails(capsys, *argv)
 
 
+ENDED_AGENT = """
+import os, signal, flightlog
+
+class Model:
+    name = "m"
+
+    def complete(self, request):
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+
+flightlog.run(flightlog.Agent("a", Model()), flightlog.Task("t", "go"))
+"""
+
+
+def test_a_command_that_is_ended_by_sigterm_in_a_run_says_so(tmp_path: Path) -> None:
+    (tmp_path / "ended_agent.py").write_text(ENDED_AGENT, encoding="utf-8")
+    code = "from flightlog.cli import main; main()"
+    argv = ["replay", "goldens", "--agent", "ended_agent:make", "--store", "s"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *argv],
+        check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (TERMINATED, "error: terminated\n")
+
+
+@pytest.mark.parametrize("argv", [["runs"], ["ask", "stop_reasons"], ["sql", "select 1"], ["-h"]])
+def test_a_closed_output_changes_no_exit_code(store: Path, argv: list[str]) -> None:
+    code = "import os, sys; os.close(1); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    start = ["-c", "from flightlog.cli import main; main()"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *start, *argv],
+        check=False, env={**os.environ, "FLIGHTLOG_STORE": str(store)},
+        stderr=subprocess.PIPE, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has it")
+@pytest.mark.parametrize("argv", [["runs"], ["ask"], ["-h"]])
+def test_a_full_disk_behind_the_output_is_one_sentence(store: Path, argv: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", "from flightlog.cli import main; main()", *argv],
+            check=False, env={**os.environ, "FLIGHTLOG_STORE": str(store)},
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 64
+    assert done.stderr.startswith("error: No space left on device")
+
+
 def test_closed_error_pipe_leaves_the_exit_code(store: Path) -> None:
     code = "from flightlog.cli import main; main()"
     reader, writer = os.pipe()
@@ -240,6 +292,27 @@ def test_terminal_that_lacks_a_character_gets_it_escaped(store: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert r"\u65e5" in done.stdout
+
+
+def _commands(group: click.Group, *names: str) -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        yield " ".join((*names, name)), command
+        if isinstance(command, click.Group):
+            yield from _commands(command, *names, name)
+
+
+def test_every_command_and_option_says_what_it_is_for() -> None:
+    for name, command in _commands(cli):
+        summary = command.get_short_help_str(64)
+        # The commands of the first level are listed with a text of their own.
+        assert name in COMMANDS or not summary.endswith("..."), (name, summary)
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert option.help, (name, option.opts)
+                assert option.help[-1] in ".]", (name, option.help)
 
 
 @pytest.mark.parametrize("argv", [[], ["golden"], ["plot"], ["config"]])

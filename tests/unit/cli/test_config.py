@@ -49,6 +49,16 @@ def test_check_warns_of_contradictions_and_exits_0(capsys: pytest.CaptureFixture
     )
 
 
+@pytest.mark.parametrize("text", ["", "# budgets: {max_steps: 3}\n", "{}"])
+def test_check_of_a_file_that_sets_nothing_warns(
+    capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    write(text)
+    said, warning = output(capsys, "check").splitlines()
+    assert said.endswith("writes need approval; 1 warning")
+    assert warning == "warning: flightlog.yaml sets nothing: the defaults hold"
+
+
 def test_check_of_a_wrong_file_exits_64_with_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     write("budgets:\n  max_stepz: 3\n", "other.yaml")
     text = output(capsys, "check", "other.yaml", code=64)

@@ -185,7 +185,8 @@ def test_bytes_that_are_no_text_are_kept_out_of_the_file(store: Path) -> None:
         (["on", "--mode", "stopall"], "nearest: stop_all"),
         (["on", "--mode", "disable_tools"], "names no tool"),
         (["on", "--tenant", ""], "tenant is empty"),
-        (["on", "--why", "x" * 2000], "does not take this"),
+        (["on", "--why", "x" * 2000], "'--why': it has 2,000 characters, more than 1,000"),
+        (["off", "--who", "x" * 2000], "'--who': it has 2,000 characters"),
         (["off", "--all", "--tenant", "acme"], "not both"),
     ],
 )
@@ -196,6 +197,16 @@ def test_what_cannot_be_meant_is_exit_64_and_changes_nothing(
     assert said in capsys.readouterr().err
     assert rules(store) == ()
     assert changes(store) == []
+
+
+def test_a_tenant_that_looks_like_a_glob_is_switched_by_its_name_with_a_warning(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert kill("on", "--mode", "stop_all", "--tenant", "acme*", store=store) == 0
+    assert "warning: a tenant is meant by its exact name" in capsys.readouterr().err
+    assert [rule.tenant for rule in rules(store)] == ["acme*"]
+    assert kill("on", "--mode", "disable_tools:http.*", "--tenant", "acme", store=store) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_on_where_no_store_is_says_that_nothing_would_have_been_stopped(

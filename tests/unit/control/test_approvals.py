@@ -182,8 +182,9 @@ def test_what_is_decided_stays_decided(queue: ApprovalQueue, first: bool, second
     one = asked(queue)
     decide(queue, one, is_approved=first)
     word = "approved" if first else "denied"
-    with pytest.raises(UsageError, match=f"approval {one} is {word} already, by ann"):
+    with pytest.raises(UsageError, match=f"approval {one} is {word} already, by ann") as caught:
         decide(queue, one, is_approved=second, who="bob")
+    assert caught.value.hint == f"Run the task again to {'use it' if first else 'ask anew'}."
     if first:
         queue.collect(one, write(), NOW_S)
         with pytest.raises(UsageError, match="is used already, by run run-1"):
@@ -206,6 +207,7 @@ def test_requests_are_found_by_the_beginning_of_their_id() -> None:
         asked(queue, write({"n": n}))
     assert queue.find("x", NOW_S).id == "xyz789"
     assert queue.find(" ABC ", NOW_S).id == "abc123"
+    assert queue.find("abc123.", NOW_S).id == "abc123"
     with pytest.raises(UsageError, match="'ab' begins 2 approvals") as several:
         queue.find("ab", NOW_S)
     assert several.value.hint == "One of: abc123, abd456."

@@ -456,6 +456,23 @@ def test_an_open_breaker_that_cannot_be_written_lets_calls_through(path: Path) -
         assert breakers.errors == 3
 
 
+def test_a_state_that_cannot_be_read_is_left_alone_for_some_seconds(path: Path) -> None:
+    """Not every call of every step waits for a file that a process holds whole."""
+    opened(Breakers(SharedState(path)))
+    kept = path.with_suffix(".kept")
+    path.rename(kept)
+    path.write_bytes(b"no database" * 100)
+    breakers = Breakers(SharedState(path))
+    assert not breakers.admit(TOOL, ONE, START_S).is_open
+    kept.replace(path)
+    assert breakers.state_of(TOOL, ONE, START_S + 1) is CLOSED
+    assert not breakers.admit(TOOL, ONE, START_S + 4).is_open
+    assert breakers.errors == 3
+    assert breakers.admit(TOOL, ONE, START_S + 6).is_open
+    assert breakers.state_of(TOOL, ONE, START_S + 6) is OPEN
+    assert breakers.errors == 3
+
+
 def test_a_damaged_state_counts_as_closed_and_is_counted(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"not a database, " * 300)

@@ -73,6 +73,32 @@ def test_the_first_transaction_makes_a_file_that_only_its_owner_reads(path: Path
     state.close()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write for somebody else")
+def test_a_file_that_root_makes_belongs_to_the_owner_of_the_store(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    os.chown(path.parent, 12345, 12345)
+    state = things(path)
+    add(state, "a")
+    made = {file.name: file.stat() for file in path.parent.iterdir()}
+    assert set(made) == {"state.sqlite", "state.sqlite-wal", "state.sqlite-shm"}
+    for name, one in made.items():
+        assert (one.st_uid, one.st_gid, stat.S_IMODE(one.st_mode)) == (12345, 12345, 0o600), name
+    other = things(path)
+    add(other, "b")
+    assert names(state) == ["a", "b"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write for somebody else")
+def test_root_gives_away_no_file_that_was_there_before(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    os.chown(path.parent, 12345, 12345)
+    elsewhere = path.parent / "of_root"
+    elsewhere.touch(mode=0o600)
+    path.symlink_to(elsewhere)
+    add(things(path), "a")
+    assert elsewhere.stat().st_uid == 0
+
+
 def test_what_one_commits_another_reads(path: Path) -> None:
     one, other = things(path), things(path)
     add(one, "a")

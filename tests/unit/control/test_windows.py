@@ -315,8 +315,10 @@ def test_windows_do_what_a_plain_list_does(
             assert isinstance(expected, int)
             assert answer.limit == ("max_tool_calls", "max_usd", "max_tokens")[expected]
             assert not answer.reason
-        use = writers[which].used("t", window_s, now_s)
-        assert [use.tool_calls, int(use.usd * NANO), use.tokens] == simple.inside(now_us, window_us)
+        for later_s in (0, pick % 50):
+            use = writers[which].used("t", window_s, now_s + later_s)
+            found = [use.tool_calls, int(use.usd * NANO), use.tokens]
+            assert found == simple.inside(now_us + later_s * 10**6, window_us)
     assert [one.errors for one in writers] == [0, 0]
 
 
@@ -497,6 +499,17 @@ def test_tenants_that_never_come_back_are_deleted_bit_by_bit(path: Path) -> None
     assert windows.tenants() == ["a"]
     assert rows(path, "sliding_sums") == 1
     assert rows(path, "sliding_entries") <= 11
+
+
+def test_a_tenant_that_comes_back_half_deleted_has_spent_nothing() -> None:
+    windows, budget = in_memory(), WindowBudget(10, max_tool_calls=2_500)
+    for _ in range(2_500):
+        reserved(windows.reserve("a", budget, 1000.0, tool_calls=1))
+    for _ in range(300):  # one sweep
+        reserved(windows.reserve("b", budget, 1100.0, tool_calls=1))
+    for _ in range(2_500):
+        reserved(windows.reserve("a", budget, 1101.0, tool_calls=1))
+    assert refused(windows.reserve("a", budget, 1102.0, tool_calls=1)).used == 2_500
 
 
 def test_a_window_length_out_of_use_is_dropped(path: Path) -> None:

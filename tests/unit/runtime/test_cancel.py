@@ -13,16 +13,23 @@ import time
 
 import pytest
 
+from flightlog.control.control import Control
 from flightlog.runtime.agent import Agent
+from flightlog.runtime.asks import MAX_PARALLEL, Ask, Asked
 from flightlog.runtime.budget import Budget
-from flightlog.runtime.cancel import CancelToken
+from flightlog.runtime.cancel import CancelToken, RunCancelledError
 from flightlog.runtime.loop import run, run_async
 from flightlog.runtime.model import ModelResponse, ScriptedModel
-from flightlog.runtime.policy import Policy
+from flightlog.runtime.policy import Policy, approve_all
+from flightlog.runtime.result import RunContext
 from flightlog.runtime.task import Task
 from flightlog.runtime.tool_context import ToolContext
 from flightlog.runtime.tools import Tool
+from flightlog.runtime.turns import Setup, Turns
 from flightlog.testing import asking
+from flightlog.trace.clock import SystemClock
+from flightlog.trace.events import ToolCall, ToolIntent
+from flightlog.trace.run_writer import RunWriter
 from flightlog.trace.sink import MemorySink
 from flightlog.trace.vocab import Effect
 
@@ -64,6 +71,37 @@ def test_token_ends_a_run_whose_tool_blocks(max_seconds):
     assert result.stop == "cancelled"
     assert result.stop_detail == "the user pressed stop at step 1."
     assert [event.stop_reason.value for event in stopped(sink)] == ["cancelled"]
+
+
+def test_calls_that_the_end_overtakes_are_rows():
+    """Those under way: nobody knows how they ended. Those behind them: not made."""
+    token, sink, release = CancelToken(), MemorySink(), threading.Event()
+    entered = threading.Barrier(MAX_PARALLEL + 1)
+
+    def block(n: int) -> str:
+        entered.wait(30)
+        release.wait(30)
+        return "late"
+
+    def cancel():
+        entered.wait(30)
+        token.cancel("stop")
+
+    calls = MAX_PARALLEL + 2
+    tool = Tool("wait", block, effect=Effect.WRITE)
+    policy = Policy(("wait",), Budget(max_tool_calls=calls), approver=approve_all)
+    script = [asking(*[("wait", {"n": n}) for n in range(calls)]), DONE]
+    agent = Agent("a", ScriptedModel("m", script), [tool], policy=policy)
+    threading.Thread(target=cancel).start()
+    result = run(agent, TASK, sink=sink, cancel=token)
+    release.set()
+    rows = [event for event in sink.events if isinstance(event, ToolCall)]
+    assert (result.stop, result.usage.tool_calls) == ("cancelled", calls)
+    assert [row.call_ix for row in rows] == list(range(calls))
+    told = [(row.outcome, row.error_type, row.error.rpartition(" the call")[2]) for row in rows]
+    assert set(told[:MAX_PARALLEL]) == {("timed_out", "cancelled", " was under way")}
+    assert set(told[MAX_PARALLEL:]) == {("failed", "cancelled", " was made")}
+    assert len([event for event in sink.events if isinstance(event, ToolIntent)]) == calls
 
 
 def test_token_ends_an_async_run_and_its_task_is_cancelled():
@@ -136,6 +174,89 @@ def test_tool_is_told_that_the_run_is_over():
 
     assert run(agent_of(block, max_seconds=0.05), TASK).stop == "max_seconds"
     assert seen.wait(30)
+
+
+@pytest.mark.parametrize("is_cancelled", [True, False])
+def test_nested_run_that_is_handed_the_token_ends_with_the_outer_one(is_cancelled):
+    """Whether the outer run is cancelled, or leaves its tool behind at a timeout and ends."""
+    token, inner_sink, entered, ended = (
+        CancelToken(),
+        MemorySink(),
+        threading.Event(),
+        threading.Event(),
+    )
+
+    def block(context: ToolContext) -> str:
+        entered.set()
+        context.cancelled.wait(30)
+        return "x"
+
+    def delegate(context: ToolContext) -> str:
+        run(agent_of(block), TASK, sink=inner_sink, cancel=context.cancelled)
+        ended.set()
+        return "x"
+
+    def cancel():
+        entered.wait(30)
+        token.cancel("the user pressed stop")
+
+    if is_cancelled:
+        threading.Thread(target=cancel).start()
+    outer = agent_of(delegate, max_seconds=None if is_cancelled else 1)
+    stop = run(outer, TASK, cancel=token).stop
+    assert stop == ("cancelled" if is_cancelled else "max_seconds")
+    assert ended.wait(30)
+    assert [one.stop_reason.value for one in stopped(inner_sink)] == ["cancelled"]
+
+
+def join_workers():
+    for thread in threading.enumerate():
+        if thread.name == "flightlog-call":
+            thread.join(30)
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_approval_that_comes_after_the_end_is_none(is_async):
+    """The approver is still asked when the run is cancelled; its yes finds nobody."""
+    token, sink, answer, made = CancelToken(), MemorySink(), threading.Event(), []
+
+    def approve(_request):
+        token.cancel("the user pressed stop")
+        return answer.wait(30)
+
+    tool = Tool("pay", lambda: made.append(1) or "paid", effect=Effect.WRITE)
+    policy = Policy(("pay",), approver=approve)
+    agent = Agent("a", ScriptedModel("m", [asking(("pay", {})), DONE]), [tool], policy=policy)
+    if is_async:
+        result = asyncio.run(run_async(agent, TASK, sink=sink, cancel=token))
+    else:
+        result = run(agent, TASK, sink=sink, cancel=token)
+    answer.set()
+    join_workers()
+    kinds = [event.__struct_config__.tag for event in sink.events]
+    assert (result.stop, made) == ("cancelled", [])
+    assert kinds == ["run_started", "model_call", "run_stopped"]
+
+
+def test_call_that_starts_after_the_end_is_not_made():
+    """A worker may come to its call late; the run is over by then."""
+    made, sink = [], MemorySink()
+    tool = Tool("pay", lambda: made.append(1) or "paid", effect=Effect.WRITE)
+    policy = Policy(("pay",), approver=approve_all)
+    agent = Agent("a", ScriptedModel("m", [asking(("pay", {})), DONE]), [tool], policy=policy)
+    setup = Setup(
+        agent, TASK, RunContext(), RunWriter(sink, "r"), SystemClock(), Control.in_process()
+    )
+    with Turns(setup) as turns:
+        loop = turns.play()
+        request = next(loop)
+        while isinstance(request, Ask):
+            request = loop.send(Asked(request.call()))
+        with pytest.raises(StopIteration) as ended:
+            loop.throw(RunCancelledError())
+    with pytest.raises(RunCancelledError):
+        request.asks[0].call()
+    assert (ended.value.value.stop, made) == ("cancelled", [])
 
 
 def test_asyncio_cancellation_is_recorded_and_leaves_no_task():

@@ -32,6 +32,10 @@ def test_the_defaults_and_the_examples_contradict_nothing(tmp_path: Path) -> Non
         ),
         ("tools: {allow: []}", "1: tools.allow is empty: no tool may be called"),
         ('tools: {allow: ["*"]}', "1: tools.allow holds '*': every tool is allowed"),
+        (
+            "tools:\n  allow:\n    - a\n    - b c",
+            "4: tools.allow[1] is 'b c', and no tool name has white space",
+        ),
         ("budgets.per_tool: {kb.read: {}}", '1: budgets.per_tool."kb.read" sets no limit'),
         (
             "budgets.per_tenant: {a: {window_seconds: 9, max_usd: null}}",

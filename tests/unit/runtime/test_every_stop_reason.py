@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flightlog import Recorder
 from flightlog.control.breaker_policy import BreakerPolicy, Fallback
@@ -33,7 +36,7 @@ from flightlog.runtime.cancel import CancelToken
 from flightlog.runtime.guards import Guard, GuardAction, GuardPolicy
 from flightlog.runtime.loop import run
 from flightlog.runtime.model import ModelResponse, Usage
-from flightlog.runtime.policy import DEFAULT_STOP_ON, Policy, approve_all
+from flightlog.runtime.policy import DEFAULT_STOP_ON, Decision, Policy, approve_all
 from flightlog.runtime.prices import Price, PriceTable
 from flightlog.runtime.result import RESULT_SCHEMA, RunContext, RunResult
 from flightlog.runtime.task import Task
@@ -335,3 +338,124 @@ def test_a_run_whose_process_is_killed_is_found_to_have_crashed(tmp_path):
     assert stop is not None
     assert (stop.stop_reason, stop.status) == (StopReason.CRASHED, RunStatus.FAILED)
     assert (stop.max_steps, stop.max_tool_calls) == (5, 15)
+
+
+@pytest.mark.parametrize("reason", [one for one in StopReason if one is not StopReason.OK])
+def test_detail_of_a_stop_is_one_line_that_ends_with_one_full_stop(reason, tmp_path):
+    world = World(tmp_path / "store")
+    SCENARIOS[reason](world)
+    assert is_clean(world.stops()[0].stop_detail)
+
+
+def is_clean(detail: str | None) -> bool:
+    """One line, no blanks at its ends or beside each other, and one sign at its end."""
+    text = detail or ""
+    return text == " ".join(text.split()) and bool(re.search(r"([^\s.:;,!?]\.|[!?])$", text))
+
+
+WORDS = st.text(st.sampled_from("ab.:;, \n\t!?)"), max_size=12)
+"""What others write: with a full stop or without, with blanks, in several lines, or nothing."""
+
+
+class Shouting(Exception):  # noqa: N818 - as others name theirs
+    """Says what it is told to."""
+
+
+def failing_tool(world: World, words: str) -> None:
+    world.play(calls("look", 1), FakeTool("look", [Shouting(words)]), stop_on=[Outcome.FAILED])
+
+
+def failing_model(world: World, words: str) -> None:
+    world.play([Shouting(words)])
+
+
+def failing_prompt(world: World, words: str) -> None:
+    def fit(messages: Any) -> Any:
+        raise Shouting(words)
+
+    policy = Policy(("*",), Budget(**LIMITS))
+    agent = Agent("a", ScriptedModel("m", [say("x")]), (), policy=policy, prices=PRICES, fit=fit)
+    run(agent, TASK, sink=world.sink, clock=world.clock)
+
+
+def failing_user(world: World, words: str) -> None:
+    class User:
+        name = "u"
+
+        def reply(self, messages: Any) -> Any:
+            raise Shouting(words)
+
+    policy = Policy(("*",), Budget(**LIMITS))
+    agent = Agent(
+        "a", ScriptedModel("m", [say("x")]), (), policy=policy, prices=PRICES, user=User()
+    )
+    run(agent, TASK, sink=world.sink, clock=world.clock)
+
+
+def crashing(world: World, words: str) -> None:
+    class Broken:
+        def resolve(self, call: Any) -> None:
+            raise Shouting(words)
+
+    with pytest.raises(Shouting):
+        world.play(calls("look", 1), FakeTool("look"), executor=Broken())
+
+
+def cancelled(world: World, words: str) -> None:
+    token = CancelToken()
+    token.cancel(words)
+    world.play(calls("look", 1), FakeTool("look"), cancel=token)
+
+
+def denied(world: World, words: str) -> None:
+    def approve(request: Any) -> bool:
+        request.explain(words)
+        return False
+
+    tool = FakeTool("pay", effect=WRITE)
+    world.play(calls("pay", 1), tool, approver=approve, stop_on=[Outcome.APPROVAL_DENIED])
+
+
+def pending(world: World, words: str) -> None:
+    def approve(request: Any) -> Decision:
+        request.explain(words)
+        return Decision.PENDING
+
+    world.play(calls("pay", 1), FakeTool("pay", effect=WRITE), approver=approve)
+
+
+def killed(world: World, words: str) -> None:
+    switch = world.control.kill_switch
+    switch.turn_on(KillMode.STOP_ALL, who="ops", why=words, at_us=0)
+    world.play(calls("look", 1), FakeTool("look"))
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        failing_tool,
+        failing_model,
+        failing_prompt,
+        failing_user,
+        crashing,
+        cancelled,
+        denied,
+        pending,
+        killed,
+    ],
+)
+@given(words=WORDS)
+def test_detail_of_a_stop_stays_clean_whatever_others_say(way, words):
+    world = World(Path())
+    way(world, words)
+    assert is_clean(world.stops()[0].stop_detail)
+
+
+@pytest.mark.parametrize("limit", ["max_tool_calls", "max_usd", "max_tokens"])
+def test_detail_of_a_stop_by_the_tenants_budget_is_clean(limit):
+    world = World(Path())
+    window = WindowBudget(3600, **{limit: 1})
+    script = [ask(("look", {"n": n}), usage=USAGE) for n in range(4)]
+    world.play(script, FakeTool("look"), tenant_budgets={"*": window})
+    (stop,) = world.stops()
+    assert (stop.stop_reason, is_clean(stop.stop_detail)) == (StopReason(limit), True)

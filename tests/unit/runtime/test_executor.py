@@ -154,7 +154,7 @@ def test_miss_stops_the_run_with_the_reason_of_the_executor(play, rows):
     result = play(
         [asking(("a", {}))], [Tool("a")], executor=Table(a=Served(Outcome.REPLAY_MISS, error=why))
     )
-    assert (result.stop, result.stop_detail) == ("replay_miss:a", why)
+    assert (result.stop, result.stop_detail) == ("replay_miss:a", f"{why}.")
     assert (rows("tool_call")[0].outcome, rows("tool_call")[0].cost_usd) == (
         Outcome.REPLAY_MISS,
         None,

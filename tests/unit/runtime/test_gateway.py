@@ -10,8 +10,9 @@ import pytest
 from flightlog.errors import ConfigError
 from flightlog.runtime.budget import Budget
 from flightlog.runtime.calls import PendingCall, Served
+from flightlog.runtime.guards import GuardPolicy
 from flightlog.runtime.model import ModelResponse, Usage
-from flightlog.runtime.policy import DEFAULT_STOP_ON, Policy, approve_all
+from flightlog.runtime.policy import DEFAULT_STOP_ON, Decision, Policy, approve_all
 from flightlog.runtime.tools import Tool
 from flightlog.testing import FakeTool, MemorySink, asking
 from flightlog.trace.events import RunStopped, ToolCall, ToolIntent
@@ -381,3 +382,57 @@ def test_fifty_parallel_calls_all_run_and_keep_their_places(play, rows, sink):
     assert (result.stop, result.usage.tool_calls) == ("ok", 50)
     assert {row.call_ix: row.result for row in rows("tool_call")} == {n: str(n) for n in range(50)}
     assert [event.seq for event in sink.events] == list(range(len(sink.events)))
+
+
+# One call of a step stops the run: what becomes of the others, and whose reason it is
+
+
+def test_other_calls_of_a_step_are_made_where_one_waits_for_an_approval(play, rows):
+    def approve(request):
+        return Decision.PENDING if request.tool == "pay" else True
+
+    tools = [
+        FakeTool("look"),
+        FakeTool("pay", effect=Effect.WRITE),
+        FakeTool("note", effect=Effect.WRITE),
+    ]
+    calls = asking(("look", {}), ("pay", {}), ("note", {}))
+    result = play([calls], tools, policy=Policy(("*",), approver=approve))
+    assert {row.tool_name: row.outcome for row in rows("tool_call")} == {
+        "pay": Outcome.APPROVAL_DENIED,
+        "look": Outcome.OK,
+        "note": Outcome.OK,
+    }
+    assert (result.stop, [len(tool.calls) for tool in tools]) == ("approval_pending:pay", [1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("order", "stop"),
+    [
+        (("pay", "broken", "look"), "approval_pending:pay"),
+        (("broken", "pay", "look"), "tool_failed:broken"),
+        (("look", "broken", "pay"), "tool_failed:broken"),
+    ],
+)
+def test_first_stop_in_the_order_of_the_calls_is_the_reason(play, order, stop):
+    """Not the first in time: what is refused is known before any tool of the step runs."""
+    tools = [
+        FakeTool("look"),
+        FakeTool("pay", effect=Effect.WRITE),
+        FakeTool("broken", [ValueError("down")]),
+    ]
+    policy = Policy(
+        ("*",),
+        approver=lambda request: Decision.PENDING,
+        stop_on=DEFAULT_STOP_ON | {Outcome.FAILED},
+    )
+    assert play([asking(*((name, {}) for name in order))], tools, policy=policy).stop == stop
+
+
+def test_stop_of_a_call_comes_before_what_a_guard_finds_in_the_same_step(play):
+    guards = GuardPolicy(actions={"repeated_call": "stop"}, repeats=2)
+    policy = Policy(("*",), stop_on=DEFAULT_STOP_ON | {Outcome.FAILED}, guards=guards)
+    same = asking(("look", {}), ("look", {}), ("look", {}))
+    assert play([same], [FakeTool("look", [ValueError("x")])], policy=policy).stop == (
+        "tool_failed:look"
+    )

@@ -184,7 +184,8 @@ def test_cancelled_run_is_recorded_and_raises_and_cancels_its_tools():
     asyncio.run(main())
     stopped = sink.events[-1]
     assert isinstance(stopped, RunStopped)
-    assert (stopped.stop_reason, stopped.stop_detail) == ("cancelled", "CancelledError at step 1.")
+    assert stopped.stop_reason == "cancelled"
+    assert stopped.stop_detail == "cancelled by its caller (CancelledError) at step 1."
 
 
 def test_tool_that_cancels_itself_is_only_a_failed_call():

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from flightlog.runtime.model import ModelResponse
-from flightlog.runtime.policy import Policy, approve_all
+from flightlog.control.breaker_policy import BreakerPolicy
+from flightlog.control.window_budget import WindowBudget
+from flightlog.runtime.budget import Budget, ToolBudget
+from flightlog.runtime.model import ModelResponse, Usage
+from flightlog.runtime.policy import Decision, Policy, approve_all
+from flightlog.runtime.prices import Price, PriceTable
+from flightlog.runtime.retry import RetryPolicy
 from flightlog.runtime.tools import Tool
 from flightlog.testing import FakeTool, asking
 from flightlog.trace.vocab import Effect, Outcome
 
 PAY = {"to": "A", "amount": 5}
 DONE = ModelResponse("x")
+STEADY = RetryPolicy(max_attempts=3, initial_s=1, multiplier=2, jitter=0)
 
 
 def outcomes(rows):
@@ -194,3 +202,150 @@ def test_keys_differ_between_runs(play, rows):
         play([asking(("pay", PAY)), DONE], [tool], policy=Policy(("pay",), approver=approve_all))
     one, two = rows("tool_call")
     assert one.idempotency_key != two.idempotency_key
+
+
+# Approvals, stale reads, and writes in doubt over several tries
+
+
+def both_keyed():
+    return [
+        FakeTool(name, effect=Effect.WRITE, input_schema=KEYED) for name in ("pay", "delete_all")
+    ]
+
+
+def test_approval_of_one_tool_is_none_for_another_that_gets_the_same_key(play, rows):
+    asked = []
+
+    def only_pay(request):
+        asked.append(request.tool)
+        return request.tool == "pay"
+
+    args = {"idempotency_key": "k", "amount": 1}
+    policy = Policy(("*",), approver=only_pay)
+    play([asking(("pay", args), ("delete_all", args)), DONE], both_keyed(), policy=policy)
+    assert asked == ["pay", "delete_all"]
+    assert outcomes(rows) == ["approval_denied", "ok"]
+
+
+def test_approval_holds_for_the_arguments_and_not_for_the_key_alone(play, rows):
+    asked = []
+    policy = Policy(("*",), approver=lambda request: asked.append(request.args["amount"]) or True)
+    tool = FakeTool("pay", [ValueError("x"), "ok"], effect=Effect.WRITE, input_schema=KEYED)
+    script = [asking(("pay", {"idempotency_key": "k", "amount": amount})) for amount in (1, 1000)]
+    play([*script, DONE], [tool], policy=policy)
+    assert asked == [1, 1000]
+
+
+def test_read_under_way_during_a_write_is_not_reused(play, rows):
+    tools = [
+        FakeTool("browse", ["before", "after"], reuse_result=True),
+        FakeTool("pay", effect=Effect.WRITE),
+    ]
+    read = ("browse", {})
+    play([asking(read, ("pay", PAY)), asking(read), DONE], tools)
+    assert [row.result for row in rows("tool_call") if row.tool_name == "browse"] == [
+        "before",
+        "after",
+    ]
+
+
+def test_read_that_ends_after_the_write_of_its_step_is_not_reused(play, rows):
+    """A read that is tried again ends in a later round than the write beside it."""
+    tools = [
+        FakeTool("browse", [ValueError("x"), "during", "after"], reuse_result=True),
+        FakeTool("pay", effect=Effect.WRITE),
+    ]
+    read = ("browse", {})
+    policy = Policy(("*",), retries={"browse": STEADY}, approver=approve_all)
+    play([asking(read, ("pay", PAY)), asking(read), DONE], tools, policy=policy)
+    results = [row.result for row in rows("tool_call") if row.tool_name == "browse"]
+    assert results == [None, "during", "after"]
+
+
+def late_keyed(clock):
+    """A write with a key of the model; its first try times out, the others answer."""
+    made = []
+
+    def pay(**_arguments):
+        made.append(1)
+        if len(made) == 1:
+            clock.advance_ms(5000)
+        return "receipt"
+
+    return Tool("pay", pay, effect=Effect.WRITE, timeout_s=1, input_schema=KEYED)
+
+
+ONE, OTHER = ({"idempotency_key": "k", "amount": amount} for amount in (1, 2))
+OPENS_AT_ONCE = {"pay": BreakerPolicy(min_calls=1)}
+
+
+def test_write_in_doubt_keeps_its_key_where_its_second_try_is_refused(play, rows, clock):
+    """What timed out may have happened, whatever the refusal of the next try says."""
+    policy = Policy(("pay",), retries={"pay": STEADY}, breakers=OPENS_AT_ONCE, approver=approve_all)
+    play([asking(("pay", ONE)), asking(("pay", OTHER)), DONE], [late_keyed(clock)], policy=policy)
+    assert outcomes(rows) == ["timed_out", "circuit_open", "invalid_input"]
+    assert rows("tool_call")[-1].error_type == "idempotency_conflict"
+
+
+def test_write_in_doubt_keeps_its_key_where_its_repeat_is_refused(play, rows, clock):
+    policy = Policy(("pay",), breakers=OPENS_AT_ONCE, approver=approve_all)
+    script = [asking(("pay", args)) for args in (ONE, ONE, OTHER)]
+    play([*script, DONE], [late_keyed(clock)], policy=policy)
+    assert outcomes(rows) == ["timed_out", "circuit_open", "invalid_input"]
+
+
+def test_repeat_waits_for_all_tries_of_the_first_and_gets_what_they_come_to(play, rows):
+    tool = FakeTool("pay", [ValueError("x"), "receipt"], effect=Effect.WRITE, is_idempotent=True)
+    policy = Policy(("pay",), retries={"pay": STEADY}, approver=approve_all)
+    play([asking(("pay", PAY), ("pay", PAY)), DONE], [tool], policy=policy)
+    assert [(row.call_ix, row.attempt, row.outcome.value) for row in rows("tool_call")] == [
+        (0, 1, "failed"),
+        (0, 2, "ok"),
+        (1, 1, "deduplicated"),
+    ]
+    assert (rows("tool_call")[-1].result, len(tool.calls)) == ("receipt", 2)
+
+
+def test_repeat_of_a_write_whose_second_try_is_refused_gets_what_the_first_came_to(play, rows):
+    tool = FakeTool("pay", [ValueError("no funds")], effect=Effect.WRITE, is_idempotent=True)
+    policy = Policy(("pay",), retries={"pay": STEADY}, breakers=OPENS_AT_ONCE, approver=approve_all)
+    result = play([asking(("pay", PAY), ("pay", PAY)), DONE], [tool], policy=policy)
+    assert outcomes(rows) == ["failed", "circuit_open", "deduplicated"]
+    assert (rows("tool_call")[-1].error, result.stop) == ("no funds", "ok")
+
+
+def test_write_whose_approval_is_pending_and_its_repeat_are_both_pending(play, rows):
+    asked, tool = [], FakeTool("pay", effect=Effect.WRITE)
+    policy = Policy(("pay",), approver=lambda one: asked.append(one) or Decision.PENDING)
+    result = play([asking(("pay", PAY), ("pay", PAY)), DONE], [tool], policy=policy)
+    assert [row.error_type for row in rows("tool_call")] == ["approval_pending"] * 2
+    assert (result.stop, tool.calls) == ("approval_pending:pay", [])
+
+
+def test_repeat_of_a_refused_write_is_made_where_it_is_allowed(play, rows):
+    """A refusal is no effect: nothing is remembered of it."""
+    answers, tool = iter([False, True]), FakeTool("pay", effect=Effect.WRITE)
+    policy = Policy(("pay",), approver=lambda one: next(answers))
+    play([asking(("pay", PAY), ("pay", PAY)), DONE], [tool], policy=policy)
+    by_place = sorted(rows("tool_call"), key=lambda row: row.call_ix)
+    assert [row.outcome.value for row in by_place] == ["approval_denied", "ok"]
+
+
+def test_every_try_reserves_its_cost_once_and_a_refused_one_gets_it_back(play, rows):
+    tool = FakeTool("look", [ValueError("x"), "page"], cost_usd=1.0)
+    policy = Policy(
+        ("look",),
+        Budget(max_usd=10),
+        tool_budgets={"look": ToolBudget(max_usd=5)},
+        tenant_budgets={"*": WindowBudget(60, max_usd=100)},
+        retries={"look": STEADY},
+        breakers={"look": BreakerPolicy(min_calls=1)},
+    )
+    free = PriceTable({"m": Price(0.0, 0.0)}, use_public=False)
+    looks = [asking(("look", {"n": n}), usage=Usage(1, 1)) for n in range(2)]
+    done = ModelResponse("x", usage=Usage(1, 1))
+    result = play([*looks, done], [tool], policy=policy, prices=free)
+    assert outcomes(rows) == ["failed", "circuit_open", "circuit_open"]
+    assert (result.usage.tool_calls, result.usage.usd) == (3, 1.0)
+    scoped = json.loads(rows("run_stopped")[0].scoped_budgets)
+    assert {(one["scope"], one["used"]) for one in scoped} == {("tool:look", 1.0), ("tenant:", 1.0)}

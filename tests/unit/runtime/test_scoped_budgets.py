@@ -126,6 +126,27 @@ def test_stop_event_and_sql_hold_what_tools_and_tenant_were_allowed_and_used(tmp
     ]
 
 
+@pytest.mark.parametrize(
+    ("limit", "reason"),
+    [({"max_tool_calls": 1}, "max_tool_calls"), ({"max_tokens": 10}, "max_tokens")],
+)
+def test_sql_tells_the_tenant_s_limit_that_stopped_a_run_from_its_own(tmp_path, limit, reason):
+    own = Policy(
+        ("*",),
+        Budget(max_tool_calls=9, max_tokens=900),
+        tenant_budgets={"acme": WindowBudget(3600, **limit)},
+    )
+    told = [asking(("a", {"n": n}), usage=Usage(8, 8)) for n in range(3)]
+    with flightlog.Recorder(tmp_path / "store") as recorder:
+        agent = Agent("x", ScriptedModel("m", told), [FakeTool("a")], policy=own)
+        context = RunContext(tenant="acme")
+        stopped = run(agent, Task("t", "go"), sink=recorder, clock=FakeClock(), context=context)
+    assert stopped.stop == reason
+    with flightlog.open(tmp_path / "store") as traces:
+        rows = traces.sql("select scope, budget from budgets where is_hit").fetchall()
+    assert rows == [("tenant:acme", reason)]
+
+
 def test_stop_event_is_silent_about_scopes_that_nobody_limits(play, rows):
     play(asks("a"), [FakeTool("a")])
     assert rows("run_stopped")[0].scoped_budgets is None

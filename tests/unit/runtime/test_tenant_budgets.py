@@ -58,7 +58,7 @@ def test_attempts_of_all_runs_of_a_tenant_count_together(control, clock):
     result = play(control, clock, calls(3), [tool], max_tool_calls=5)
     assert (result.stop, len(tool.calls)) == ("max_tool_calls", 5)
     assert result.stop_detail == (
-        "budget max_tool_calls=5 of tenant 'acme' per 3600 s used up (5 spent by all its runs)"
+        "budget max_tool_calls=5 of tenant 'acme' per 3600 s used up (5 spent by all its runs)."
     )
 
 

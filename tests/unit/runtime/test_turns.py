@@ -151,7 +151,7 @@ def test_model_exception_is_a_failed_call_and_model_error(play, rows):
     call = rows("model_call")[0]
     assert (call.outcome, call.error) == (Outcome.FAILED, "ValueError: no such deployment")
     assert (result.status, result.stop) == (RunStatus.FAILED, "model_error")
-    assert result.stop_detail == "model 'm' failed at step 1: ValueError: no such deployment"
+    assert result.stop_detail == "model 'm' failed at step 1: ValueError: no such deployment."
 
 
 @pytest.mark.parametrize(
@@ -298,16 +298,19 @@ def test_interrupt_is_recorded_as_cancelled_and_raised_again(play, rows):
         play(interrupt)
     stopped = rows("run_stopped")[0]
     assert (stopped.status, stopped.stop_reason) == (RunStatus.STOPPED, StopReason.CANCELLED)
-    assert stopped.stop_detail == "KeyboardInterrupt at step 1."
+    assert stopped.stop_detail == "interrupted (KeyboardInterrupt, such as by Ctrl-C) at step 1."
 
 
-def test_interrupted_write_keeps_its_intent_and_has_no_outcome(play, rows):
+def test_interrupted_write_is_a_row_of_unknown_outcome(play, rows):
     def interrupt():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         play([asking(("pay", {}))], [FakeTool("pay", interrupt, effect="write")])
-    assert (len(rows("tool_intent")), rows("tool_call")) == (1, [])
+    (call,) = rows("tool_call")
+    assert len(rows("tool_intent")) == 1
+    assert (call.outcome, call.error_type) == (Outcome.TIMED_OUT, "cancelled")
+    assert call.error == "the run was cancelled while the call was under way"
 
 
 def test_broken_executor_is_recorded_as_crashed_and_raised_again(play, rows):
@@ -318,7 +321,7 @@ def test_broken_executor_is_recorded_as_crashed_and_raised_again(play, rows):
     with pytest.raises(LookupError):
         play([asking(("a", {}))], [FakeTool("a")], executor=Broken())
     assert rows("run_stopped")[0].stop_reason is StopReason.CRASHED
-    assert rows("run_stopped")[0].stop_detail == "LookupError: no index"
+    assert rows("run_stopped")[0].stop_detail == "LookupError: no index."
 
 
 def test_exception_beyond_all_classes_is_raised_again_and_still_ends_the_run(play, rows):
@@ -330,7 +333,7 @@ def test_exception_beyond_all_classes_is_raised_again_and_still_ends_the_run(pla
 
     with pytest.raises(Panic):
         play([asking(("a", {}))], [FakeTool("a", panic)])
-    assert rows("run_stopped")[0].stop_detail == "Panic: index out of bounds"
+    assert rows("run_stopped")[0].stop_detail == "Panic: index out of bounds."
 
 
 def test_usd_budget_without_a_price_is_refused_before_the_run(play, sink, done):

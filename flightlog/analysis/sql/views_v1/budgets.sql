@@ -10,8 +10,8 @@
 --   used: what was spent of it; null when unknown (no end recorded, or an unpriced call)
 --   share: used / allowed; 1 is the limit; null when used is unknown or allowed is 0
 --   started_at [UTC timestamp]: wall clock time of the run's start, for display
---   is_hit: true when the run was stopped by this limit of its own; null when the stop reason
---     is unknown, false for other scopes
+--   is_hit: true when this limit stopped the run, its own or that of its tenant; null when the
+--     stop reason is unknown, false for a tool, whose limit only refuses calls
 WITH facts AS (
     SELECT
         store,
@@ -97,7 +97,12 @@ SELECT
     listed.allowed,
     listed.used,
     listed.used / nullif(listed.allowed, 0) AS share,
-    listed.scope = 'run' AND runs.stop_reason = listed.budget AS is_hit,
+    runs.stop_reason = listed.budget
+    AND CASE split_part(listed.scope, ':', 1)
+        WHEN 'run' THEN NOT stop.is_of_tenant
+        WHEN 'tenant' THEN stop.is_of_tenant
+        ELSE FALSE
+    END AS is_hit,
     runs.suite,
     runs.task_id,
     runs.variant,
@@ -106,4 +111,10 @@ SELECT
     runs.started_at
 FROM listed
 JOIN runs USING (store, run_id)
+CROSS JOIN LATERAL (
+    -- Both budgets give the same stop reasons; the sentence tells them apart.
+    SELECT
+        coalesce(regexp_matches(runs.stop_detail, '^budget max_\w+=\S+ of tenant '), FALSE)
+            AS is_of_tenant
+) AS stop
 WHERE listed.allowed IS NOT NULL
