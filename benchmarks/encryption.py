@@ -21,8 +21,8 @@ from benchmarks._timing import rounds, table
 from benchmarks.seal_throughput import recorded
 from flightlog.analysis.db import Traces
 from flightlog.recorder.blobs import read_blob, write_blob
-from flightlog.recorder.keys import KEY_VARIABLE, new_key
-from flightlog.recorder.rekey import rekey_store
+from flightlog.recorder.encryption.keys import KEY_VARIABLE, new_key
+from flightlog.recorder.life.rekey import rekey_store
 from flightlog.recorder.seal import seal_store
 from flightlog.recorder.store import Store
 from flightlog.recorder.verify import verify_store

@@ -26,8 +26,8 @@ from flightlog.analysis.questions import question
 from flightlog.analysis.sql_files import VIEW_KEYS, VIEWS_FOLDER, sql_file, sql_text
 from flightlog.errors import DamagedError, StoreError, UsageError
 from flightlog.recorder.chain import segment_schema
-from flightlog.recorder.encryption import encrypted_dataset, is_encrypted
-from flightlog.recorder.keys import StoreKeys
+from flightlog.recorder.encryption.keys import StoreKeys
+from flightlog.recorder.encryption.parquet import encrypted_dataset, is_encrypted
 from flightlog.recorder.store import Problem, Snapshot, Store
 from flightlog.recorder.verify import VerifyReport, require_intact
 from flightlog.trace.messages import Message

@@ -24,7 +24,7 @@ def compact(store: Path, target_bytes: float, dry_run: bool) -> None:
     """Merge small segments into larger ones; the rows stay the same."""
     from flightlog.analysis.wording import counted
     from flightlog.commands.changes import echo
-    from flightlog.recorder.compact import compact_store
+    from flightlog.recorder.life.compact import compact_store
     from flightlog.recorder.store import Store
 
     report = compact_store(Store.open(store), target_bytes=round(target_bytes), is_dry_run=dry_run)

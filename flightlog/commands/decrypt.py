@@ -18,7 +18,7 @@ def decrypt(file: Path, store: Path) -> None:
 
     The bytes are written as they are. Segments are read with the other commands.
     """
-    from flightlog.recorder.boxes import box_key_id, read_box
+    from flightlog.recorder.encryption.boxes import box_key_id, read_box
     from flightlog.recorder.store import Store
 
     keys = Store.open(store).layout.keys

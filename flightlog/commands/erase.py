@@ -10,7 +10,7 @@ import click
 from flightlog.commands.options import store_option
 
 if TYPE_CHECKING:
-    from flightlog.recorder.erase import ErasureReport
+    from flightlog.recorder.life.erase import ErasureReport
 
 
 @click.command()
@@ -42,8 +42,8 @@ def erase(
     when its journal is sealed.
     """
     from flightlog.errors import ExitCode
-    from flightlog.recorder.erase import erase as erase_runs
-    from flightlog.recorder.pending import Column
+    from flightlog.recorder.life.erase import erase as erase_runs
+    from flightlog.recorder.life.pending import Column
     from flightlog.recorder.store import Store
 
     named: list[tuple[Column, str | None]] = [

@@ -22,7 +22,7 @@ def keygen(out: Path | None) -> None:
     Name its file in FLIGHTLOG_STORE_KEY_FILE, for whoever records and whoever reads. Without
     the key nobody can read the store: keep a copy of it, and not beside the store.
     """
-    from flightlog.recorder.keys import new_key
+    from flightlog.recorder.encryption.keys import new_key
 
     key = new_key()
     line = f"{key.text}\n"

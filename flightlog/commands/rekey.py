@@ -20,7 +20,7 @@ def rekey(store: Path) -> None:
     from flightlog.analysis.terminal import escape_terminal
     from flightlog.analysis.wording import counted
     from flightlog.errors import DamagedError
-    from flightlog.recorder.rekey import rekey_store
+    from flightlog.recorder.life.rekey import rekey_store
     from flightlog.recorder.store import Store
 
     report = rekey_store(Store.open(store))

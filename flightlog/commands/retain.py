@@ -11,7 +11,7 @@ from flightlog.commands.amounts import SIZE, SPAN, size_text
 from flightlog.commands.options import store_option
 
 if TYPE_CHECKING:
-    from flightlog.recorder.retain import RetainReport
+    from flightlog.recorder.life.retain import RetainReport
 
 
 @click.command()
@@ -41,7 +41,7 @@ def retain(
     from flightlog.analysis.wording import counted
     from flightlog.commands.changes import echo
     from flightlog.golden.files import recorded_run_ids
-    from flightlog.recorder.retain import retain as retain_runs
+    from flightlog.recorder.life.retain import retain as retain_runs
     from flightlog.recorder.store import Store
 
     pinned = {run_id for folder in goldens for run_id in recorded_run_ids(folder)}

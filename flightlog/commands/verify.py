@@ -35,7 +35,7 @@ def verify(store: Path, anchor: str | None, quick: bool) -> None:
     """
     from flightlog.analysis.wording import counted
     from flightlog.recorder.audit import Anchor, audit_store
-    from flightlog.recorder.encrypted import lacking_keys
+    from flightlog.recorder.encryption.store_key import lacking_keys
     from flightlog.recorder.manifest import store_state
     from flightlog.recorder.store import Store
     from flightlog.recorder.verify import verify_store

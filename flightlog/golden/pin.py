@@ -27,7 +27,7 @@ from flightlog.golden.task import (
     load_task,
 )
 from flightlog.golden.writing import Plan, write_plans
-from flightlog.recorder.pins import add_pins
+from flightlog.recorder.life.pins import add_pins
 from flightlog.recorder.store import Store
 from flightlog.replay.cassette import Cassette, Recording
 from flightlog.replay.matching import Rules

@@ -164,7 +164,7 @@ def stored_run_ids(store: str | Path) -> frozenset[str]:
     # Parquet is needed for this alone; an import into another sink does without.
     import pyarrow.compute as pc  # noqa: PLC0415
 
-    from flightlog.recorder.encryption import read_segment  # noqa: PLC0415
+    from flightlog.recorder.encryption.parquet import read_segment  # noqa: PLC0415
     from flightlog.recorder.store import Store  # noqa: PLC0415
 
     opened = Store.open(Path(store))

@@ -18,8 +18,8 @@ from typing import Final, Self
 import msgspec
 
 from flightlog.errors import DamagedError, StoreError, UsageError
-from flightlog.recorder.dropped import dropped_file, heads_of
 from flightlog.recorder.layout import Layout, Problem
+from flightlog.recorder.life.dropped import dropped_file, heads_of
 from flightlog.recorder.manifest import (
     HISTORY,
     Manifest,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from flightlog.errors import DamagedError, StoreError
-from flightlog.recorder.boxes import BOX_BYTES, box_key_id, boxed, read_box, unboxed
+from flightlog.recorder.encryption.boxes import BOX_BYTES, box_key_id, boxed, read_box, unboxed
 from flightlog.recorder.layout import TEMPORARY_SUFFIX, Layout
 from flightlog.trace.canonical import digest_of, digest_of_pieces
 from flightlog.trace.slices import utf8_slices

@@ -22,8 +22,8 @@ from flightlog.config.regular_file import read_regular
 from flightlog.control.control import CONTROL_FOLDER
 from flightlog.errors import DamagedError, StoreError
 from flightlog.recorder.disk import DISK, Disk
+from flightlog.recorder.encryption.keys import StoreKeys
 from flightlog.recorder.ids import day_of
-from flightlog.recorder.keys import StoreKeys
 from flightlog.trace.versions import FORMAT_VERSION, check_format
 
 FORMAT_WORD: Final = "flightlog"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from flightlog.recorder.boxes import box_key_id, boxed, read_box
+from flightlog.recorder.encryption.boxes import box_key_id, boxed, read_box
 from flightlog.recorder.layout import Layout, write_file
 
 

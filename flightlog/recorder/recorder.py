@@ -18,7 +18,7 @@ from flightlog.control.redacting import redactor_at
 from flightlog.errors import FlightlogError, StoreError
 from flightlog.recorder.background import BackgroundSealer
 from flightlog.recorder.disk import DISK, Disk
-from flightlog.recorder.encrypted import for_writing
+from flightlog.recorder.encryption.store_key import for_writing
 from flightlog.recorder.frames import FrameType
 from flightlog.recorder.journal import Journal, JournalLimits
 from flightlog.recorder.layout import create_layout

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flightlog.errors import DamagedError
-from flightlog.recorder.encryption import read_segment
+from flightlog.recorder.encryption.parquet import read_segment
 from flightlog.recorder.layout import Layout
 from flightlog.recorder.manifest import live_files, store_state
 from flightlog.recorder.tables import events_table

@@ -19,8 +19,7 @@ import pyarrow.compute as pc
 from flightlog.errors import FlightlogError, NewerFormatError
 from flightlog.recorder.chain import Chain, sealed_rows, segment_schema
 from flightlog.recorder.disk import sync_files
-from flightlog.recorder.encrypted import for_writing
-from flightlog.recorder.erasing import go_on
+from flightlog.recorder.encryption.store_key import for_writing
 from flightlog.recorder.frames import Buffer, Damage, FrameType
 from flightlog.recorder.journal import NEW_SUFFIX
 from flightlog.recorder.journal_reader import is_alive, mapped, read_header, read_records
@@ -32,6 +31,8 @@ from flightlog.recorder.layout import (
     Layout,
     Problem,
 )
+from flightlog.recorder.life.erasing import go_on
+from flightlog.recorder.life.removal import checkpoint_if_many, remove_replaced
 from flightlog.recorder.manifest import (
     Part,
     SegmentEntry,
@@ -43,7 +44,6 @@ from flightlog.recorder.manifest import (
 )
 from flightlog.recorder.quarantine import put_aside, read_aside
 from flightlog.recorder.recovery import OpenRuns, stopped_in_segments
-from flightlog.recorder.removal import checkpoint_if_many, remove_replaced
 from flightlog.recorder.segment import SegmentWriter
 from flightlog.recorder.store import Store
 from flightlog.recorder.tables import Misfit, events_table, messages_table, read_events

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from flightlog.recorder.chain import COMMITMENT, SALT
 from flightlog.recorder.disk import DiskFile
-from flightlog.recorder.encryption import writer_properties
+from flightlog.recorder.encryption.parquet import writer_properties
 from flightlog.recorder.layout import TEMPORARY_SUFFIX, Layout
 from flightlog.recorder.manifest import Part, SegmentEntry
 from flightlog.trace.schema import FORMAT_KEY

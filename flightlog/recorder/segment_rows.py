@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from flightlog.errors import DamagedError
 from flightlog.recorder.chain import segment_schema
-from flightlog.recorder.encryption import open_segment
+from flightlog.recorder.encryption.parquet import open_segment
 from flightlog.recorder.layout import Layout
 from flightlog.recorder.manifest import Part, SegmentEntry, StoreState, live_files, sha256_of
 from flightlog.trace.schema import FORMAT_KEY, messages_schema

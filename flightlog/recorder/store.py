@@ -12,11 +12,11 @@ import pyarrow as pa
 from flightlog.errors import DamagedError, StoreError, StoreKeyError
 from flightlog.recorder.blobs import read_blob
 from flightlog.recorder.chain import segment_schema
-from flightlog.recorder.encrypted import for_writing, require_keys, with_keys
-from flightlog.recorder.encryption import open_segment
+from flightlog.recorder.encryption.keys import StoreKeys
+from flightlog.recorder.encryption.parquet import open_segment
+from flightlog.recorder.encryption.store_key import for_writing, require_keys, with_keys
 from flightlog.recorder.frames import Damage, FrameType
 from flightlog.recorder.journal_reader import is_alive, read_header, read_records
-from flightlog.recorder.keys import StoreKeys
 from flightlog.recorder.layout import (
     DAMAGED_SUFFIX,
     MISFIT_SUFFIX,

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from flightlog.errors import DamagedError, StoreKeyError
 from flightlog.recorder.blobs import is_intact_file
-from flightlog.recorder.encrypted import encryption_notes, lacking_keys
-from flightlog.recorder.encryption import open_segment, read_segment
+from flightlog.recorder.encryption.parquet import open_segment, read_segment
+from flightlog.recorder.encryption.store_key import encryption_notes, lacking_keys
 from flightlog.recorder.layout import Layout, Problem, is_digest
 from flightlog.recorder.manifest import SegmentEntry, live_files, sha256_of, store_state
 from flightlog.recorder.store import Snapshot, Store

@@ -61,7 +61,7 @@ def _one_of(column: str, values: Collection[str]) -> Any:
 
 
 def _tables(store: Store, files: Iterable[Path], unsealed: pa.Table, wanted: Any) -> list[pa.Table]:
-    from flightlog.recorder.encryption import read_segment  # noqa: PLC0415
+    from flightlog.recorder.encryption.parquet import read_segment  # noqa: PLC0415
 
     tables = [read_segment(store.layout, file, filters=wanted) for file in files]
     return [*tables, unsealed if wanted is None else unsealed.filter(wanted)]

@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from flightlog.analysis.db import Traces
-from flightlog.recorder.compact import compact_store
+from flightlog.recorder.life.compact import compact_store
+from flightlog.recorder.life.removal import checkpoint_if_many
+from flightlog.recorder.life.retain import retain
 from flightlog.recorder.manifest import manifest_files, sealing_lock
 from flightlog.recorder.recorder import Recorder
-from flightlog.recorder.removal import checkpoint_if_many
-from flightlog.recorder.retain import retain
 from flightlog.recorder.seal import seal_store
 from flightlog.recorder.store import Store
 from flightlog.trace.events import Event, RunStarted, RunStopped, ToolCall

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from flightlog.recorder.audit import anchor_of, audit_store
-from flightlog.recorder.keys import KEY_VARIABLE, new_key
-from flightlog.recorder.rekey import rekey_store
+from flightlog.recorder.encryption.keys import KEY_VARIABLE, new_key
+from flightlog.recorder.life.rekey import rekey_store
 from flightlog.recorder.store import Store
 from flightlog.recorder.verify import verify_store
 from flightlog.replay.recordings import read_recordings

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 from flightlog.control.control import Control
-from flightlog.recorder.compact import compact_store
-from flightlog.recorder.erase import erase
-from flightlog.recorder.erasing import go_on
+from flightlog.recorder.life.compact import compact_store
+from flightlog.recorder.life.erase import erase
+from flightlog.recorder.life.erasing import go_on
+from flightlog.recorder.life.retain import retain
 from flightlog.recorder.manifest import sealing_lock
 from flightlog.recorder.recorder import Recorder
-from flightlog.recorder.retain import retain
 from flightlog.recorder.seal import seal_store
 from flightlog.recorder.store import Store
 from tests.unit.recorder.store_life import (

@@ -12,7 +12,7 @@ from flightlog.analysis.db import Traces
 from flightlog.analysis.settling import settling
 from flightlog.control.kill_switch import KillMode, KillRule
 from flightlog.errors import UnknownNameError, UsageError
-from flightlog.recorder.erase import erase
+from flightlog.recorder.life.erase import erase
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.seal import seal_store
 from flightlog.recorder.store import Store

@@ -12,7 +12,7 @@ import pytest
 from flightlog.analysis.questions import question_names
 from flightlog.cli import run
 from flightlog.commands import demo_agent
-from flightlog.recorder.keys import KEY_FILE_VARIABLE, KEY_VARIABLE
+from flightlog.recorder.encryption.keys import KEY_FILE_VARIABLE, KEY_VARIABLE
 from flightlog.recorder.record import record
 
 AGENT = f"{demo_agent.__name__}:drifted"

@@ -12,10 +12,10 @@ from flightlog.errors import FlightlogError, GoldenError, NothingToCompareError,
 from flightlog.golden.files import load_recording, load_tools, recorded_run_ids
 from flightlog.golden.pin import PinReport, pin_runs
 from flightlog.golden.task import load_task
-from flightlog.recorder.pins import pins_of
+from flightlog.recorder.life.pins import pins_of
+from flightlog.recorder.life.retain import retain
 from flightlog.recorder.record import record
 from flightlog.recorder.recorder import Recorder
-from flightlog.recorder.retain import retain
 from flightlog.recorder.store import Store
 from flightlog.runtime.budget import Budget
 from flightlog.runtime.task import Task

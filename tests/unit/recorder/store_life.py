@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from flightlog.recorder.audit import audit_store
 from flightlog.recorder.chain import segment_schema
-from flightlog.recorder.dropped import heads_of
+from flightlog.recorder.life.dropped import heads_of
 from flightlog.recorder.manifest import store_state
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.segment_rows import row_pieces

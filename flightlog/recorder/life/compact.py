@@ -11,22 +11,22 @@ from typing import Any, Final
 import pyarrow as pa
 
 from flightlog.errors import DamagedError
-from flightlog.recorder.encrypted import for_writing
-from flightlog.recorder.erasing import go_on
+from flightlog.recorder.encryption.store_key import for_writing
 from flightlog.recorder.layout import Layout, Problem
+from flightlog.recorder.life.erasing import go_on
+from flightlog.recorder.life.removal import (
+    checkpoint_if_many,
+    remove_replaced,
+    wait_and_remove_replaced,
+)
+from flightlog.recorder.life.removing import require_sound
+from flightlog.recorder.life.rewriting import Edit, Edited, rewritten, unchanged
 from flightlog.recorder.manifest import (
     SegmentEntry,
     add_manifest,
     sealing_lock,
     store_state,
 )
-from flightlog.recorder.removal import (
-    checkpoint_if_many,
-    remove_replaced,
-    wait_and_remove_replaced,
-)
-from flightlog.recorder.removing import require_sound
-from flightlog.recorder.rewriting import Edit, Edited, rewritten, unchanged
 from flightlog.recorder.segment_rows import EVENTS, require_unchanged, table_of
 from flightlog.recorder.store import Store
 

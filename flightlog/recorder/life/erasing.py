@@ -1,6 +1,6 @@
 """Erasing the payloads of some runs, step by step, so that it can be gone on with after a crash.
 
-What `flightlog.recorder.erase` begins, every sealing goes on with until it is done.
+What `flightlog.recorder.life.erase` begins, every sealing goes on with until it is done.
 """
 
 from __future__ import annotations
@@ -19,11 +19,9 @@ import pyarrow.compute as pc
 from flightlog.control.control import Control
 from flightlog.errors import FlightlogError
 from flightlog.recorder.layout import MISFIT_SUFFIX, Layout, Problem
-from flightlog.recorder.manifest import StoreState, store_state
-from flightlog.recorder.pending import Pending, end_pending, pending_removals, save_pending
-from flightlog.recorder.quarantine import read_aside
-from flightlog.recorder.removal import remove_replaced, remove_unfinished_blobs
-from flightlog.recorder.removing import (
+from flightlog.recorder.life.pending import Pending, end_pending, pending_removals, save_pending
+from flightlog.recorder.life.removal import remove_replaced, remove_unfinished_blobs
+from flightlog.recorder.life.removing import (
     Changed,
     Removal,
     Survey,
@@ -32,9 +30,11 @@ from flightlog.recorder.removing import (
     require_sound,
     surveyed,
 )
-from flightlog.recorder.rewriting import Edited
+from flightlog.recorder.life.rewriting import Edited
+from flightlog.recorder.life.skeleton import ERASED, erased_rows
+from flightlog.recorder.manifest import StoreState, store_state
+from flightlog.recorder.quarantine import read_aside
 from flightlog.recorder.segment_rows import EVENTS, live_entries, row_pieces, schema_of
-from flightlog.recorder.skeleton import ERASED, erased_rows
 from flightlog.recorder.unsealed import journal_rows, open_runs
 
 READERS_WAIT_S: Final = 10.0

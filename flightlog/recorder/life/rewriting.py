@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from flightlog.recorder.dropped import DROPPED_SUFFIX, Dropped, DroppedByPart, dropped_schema
 from flightlog.recorder.layout import SEGMENT_SUFFIX, Layout
+from flightlog.recorder.life.dropped import DROPPED_SUFFIX, Dropped, DroppedByPart, dropped_schema
 from flightlog.recorder.manifest import MERGED_PREFIX, Part, SegmentEntry
 from flightlog.recorder.segment import SegmentWriter
 from flightlog.recorder.segment_rows import part_rows, require_unchanged, schema_of, table_of

@@ -14,24 +14,24 @@ import pyarrow.compute as pc
 
 from flightlog.errors import UsageError
 from flightlog.recorder.chain import commitments_of
-from flightlog.recorder.encrypted import for_writing
-from flightlog.recorder.erasing import go_on
+from flightlog.recorder.encryption.store_key import for_writing
 from flightlog.recorder.layout import Layout, Problem
-from flightlog.recorder.manifest import StoreState, sealing_lock, store_state
-from flightlog.recorder.pending import end_pending, new_pending
-from flightlog.recorder.pins import Pin, pins_of
-from flightlog.recorder.removal import checkpoint_if_many, wait_and_remove_replaced
-from flightlog.recorder.removing import (
+from flightlog.recorder.life.erasing import go_on
+from flightlog.recorder.life.pending import end_pending, new_pending
+from flightlog.recorder.life.pins import Pin, pins_of
+from flightlog.recorder.life.removal import checkpoint_if_many, wait_and_remove_replaced
+from flightlog.recorder.life.removing import (
     Removal,
     change_rows,
     remove_unneeded_blobs,
     require_sound,
     surveyed,
 )
-from flightlog.recorder.rewriting import Edited
+from flightlog.recorder.life.rewriting import Edited
+from flightlog.recorder.life.skeleton import has_chain
+from flightlog.recorder.manifest import StoreState, sealing_lock, store_state
 from flightlog.recorder.seal import seal_journals
 from flightlog.recorder.segment_rows import EVENTS, live_entries, part_rows, schema_of
-from flightlog.recorder.skeleton import has_chain
 from flightlog.recorder.store import Store
 from flightlog.recorder.unsealed import journal_rows, open_runs
 

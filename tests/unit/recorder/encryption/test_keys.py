@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flightlog.errors import StoreKeyError
-from flightlog.recorder.keys import (
+from flightlog.recorder.encryption.keys import (
     KEY_BYTES,
     KEY_FILE_VARIABLE,
     KEY_VARIABLE,

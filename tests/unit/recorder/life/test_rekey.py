@@ -9,14 +9,14 @@ import pytest
 
 import flightlog
 from flightlog.errors import DamagedError, StoreKeyError
-from flightlog.recorder.boxes import box_key_id
-from flightlog.recorder.encryption import is_encrypted
-from flightlog.recorder.keys import KEY_VARIABLE, StoreKey, new_key
+from flightlog.recorder.encryption.boxes import box_key_id
+from flightlog.recorder.encryption.keys import KEY_VARIABLE, StoreKey, new_key
+from flightlog.recorder.encryption.parquet import is_encrypted
 from flightlog.recorder.lease import Lease
+from flightlog.recorder.life.rekey import rekey_store
 from flightlog.recorder.manifest import sealing_lock, store_state
 from flightlog.recorder.quarantine import read_aside
 from flightlog.recorder.recorder import Recorder
-from flightlog.recorder.rekey import rekey_store
 from flightlog.recorder.seal import seal_store
 from flightlog.recorder.store import Store
 from flightlog.recorder.verify import verify_store

@@ -20,11 +20,17 @@ import flightlog
 from flightlog.analysis.sandbox import user_sql
 from flightlog.errors import DamagedError, StoreError, StoreKeyError, UsageError
 from flightlog.recorder.blobs import write_blob
-from flightlog.recorder.boxes import BOX_BYTES, boxed, read_box
-from flightlog.recorder.encrypted import for_writing
-from flightlog.recorder.encryption import is_encrypted, open_segment, read_segment
+from flightlog.recorder.encryption.boxes import BOX_BYTES, boxed, read_box
+from flightlog.recorder.encryption.keys import (
+    KEY_FILE_VARIABLE,
+    KEY_VARIABLE,
+    StoreKey,
+    StoreKeys,
+    new_key,
+)
+from flightlog.recorder.encryption.parquet import is_encrypted, open_segment, read_segment
+from flightlog.recorder.encryption.store_key import for_writing
 from flightlog.recorder.frames import FILE_MAGIC
-from flightlog.recorder.keys import KEY_FILE_VARIABLE, KEY_VARIABLE, StoreKey, StoreKeys, new_key
 from flightlog.recorder.quarantine import put_aside, read_aside
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.seal import seal_store

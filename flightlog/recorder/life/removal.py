@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
-from flightlog.recorder.dropped import DROPPED_SUFFIX
 from flightlog.recorder.journal_reader import is_alive
 from flightlog.recorder.layout import SEGMENT_SUFFIX, TEMPORARY_SUFFIX, Layout
 from flightlog.recorder.lease import no_readers, replaced_unread
+from flightlog.recorder.life.dropped import DROPPED_SUFFIX
 from flightlog.recorder.manifest import (
     MERGED_PREFIX,
     StoreState,

@@ -16,16 +16,16 @@ from flightlog.analysis.db import Traces
 from flightlog.control.approval import WriteRequest
 from flightlog.control.control import Control
 from flightlog.errors import DamagedError, StoreError, UsageError
-from flightlog.recorder.compact import compact_store
-from flightlog.recorder.dropped import heads_of
-from flightlog.recorder.erase import erase
 from flightlog.recorder.lease import Lease
+from flightlog.recorder.life.compact import compact_store
+from flightlog.recorder.life.dropped import heads_of
+from flightlog.recorder.life.erase import erase
+from flightlog.recorder.life.pending import pending_removals
+from flightlog.recorder.life.pins import add_pins
+from flightlog.recorder.life.skeleton import KEPT_TEXTS
 from flightlog.recorder.manifest import store_state
-from flightlog.recorder.pending import pending_removals
-from flightlog.recorder.pins import add_pins
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.seal import seal_store
-from flightlog.recorder.skeleton import KEPT_TEXTS
 from flightlog.recorder.store import Store
 from flightlog.redact.policy import Redaction
 from flightlog.trace.events import RunStarted, StateChanged, ToolCall

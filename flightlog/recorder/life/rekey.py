@@ -10,15 +10,15 @@ from typing import Final
 
 from flightlog.errors import DamagedError, StoreKeyError
 from flightlog.recorder.blobs import digest_of_blob
-from flightlog.recorder.boxes import box_key_id, boxed, require_cryptography, unboxed
-from flightlog.recorder.encrypted import require_keys, set_encryption
-from flightlog.recorder.keys import KEY_FILE_VARIABLE, StoreKey, given_keys
+from flightlog.recorder.encryption.boxes import box_key_id, boxed, require_cryptography, unboxed
+from flightlog.recorder.encryption.keys import KEY_FILE_VARIABLE, StoreKey, given_keys
+from flightlog.recorder.encryption.store_key import require_keys, set_encryption
 from flightlog.recorder.layout import TEMPORARY_SUFFIX, Layout, Problem
 from flightlog.recorder.lease import no_readers
+from flightlog.recorder.life.removal import remove_replaced
+from flightlog.recorder.life.rewriting import rewritten, unchanged
 from flightlog.recorder.manifest import add_manifest, sealing_lock, store_state
 from flightlog.recorder.quarantine import put_aside, read_aside
-from flightlog.recorder.removal import remove_replaced
-from flightlog.recorder.rewriting import rewritten, unchanged
 from flightlog.recorder.store import Store
 
 _READERS_WAIT_S: Final = 10.0

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 from flightlog.errors import DamagedError, MissingExtraError, StoreKeyError
-from flightlog.recorder.keys import StoreKey, StoreKeys
+from flightlog.recorder.encryption.keys import StoreKey, StoreKeys
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers import Cipher

@@ -15,8 +15,8 @@ from pathlib import Path
 import msgspec
 
 from flightlog.errors import DamagedError, StoreKeyError
-from flightlog.recorder.boxes import box_key_id, require_cryptography
-from flightlog.recorder.keys import KEY_FILE_VARIABLE, StoreKey, given_keys
+from flightlog.recorder.encryption.boxes import box_key_id, require_cryptography
+from flightlog.recorder.encryption.keys import KEY_FILE_VARIABLE, StoreKey, given_keys
 from flightlog.recorder.layout import Layout, segment_files, write_file
 from flightlog.recorder.manifest import StoreState, manifest_files, sealing_lock
 

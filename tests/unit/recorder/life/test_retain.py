@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from flightlog.errors import DamagedError, UsageError
-from flightlog.recorder.compact import compact_store
-from flightlog.recorder.dropped import DROPPED_SUFFIX, dropped_rows, heads_of
-from flightlog.recorder.erase import erase
+from flightlog.recorder.life.compact import compact_store
+from flightlog.recorder.life.dropped import DROPPED_SUFFIX, dropped_rows, heads_of
+from flightlog.recorder.life.erase import erase
+from flightlog.recorder.life.pins import add_pins, pins_of
+from flightlog.recorder.life.retain import RetainReport, live_bytes, retain
 from flightlog.recorder.manifest import SegmentEntry, store_state
-from flightlog.recorder.pins import add_pins, pins_of
 from flightlog.recorder.recorder import Recorder
-from flightlog.recorder.retain import RetainReport, live_bytes, retain
 from flightlog.recorder.seal import seal_store
 from flightlog.recorder.store import Store
 from flightlog.trace.events import Evaluation, Gap, RunStarted, RunStopped, StateChanged
@@ -223,7 +223,7 @@ def test_an_erased_run_can_be_removed_later(store_path: Path) -> None:
 
 
 def test_store_of_an_older_format_is_retained_in_part(tmp_path: Path) -> None:
-    sample = Path(__file__).with_name("samples") / "format-1"
+    sample = Path(__file__).parents[1] / "samples" / "format-1"
     store = Store.open(shutil.copytree(sample, tmp_path / "store"))
     seal_store(store)
     report = retain_in(store, 9999, pinned={"sample-1"})

@@ -11,10 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flightlog.errors import DamagedError
-from flightlog.recorder.dropped import dropped_file
 from flightlog.recorder.layout import Layout, is_digest
-from flightlog.recorder.manifest import SegmentEntry, StoreState, add_manifest
-from flightlog.recorder.needs import (
+from flightlog.recorder.life.dropped import dropped_file
+from flightlog.recorder.life.needs import (
     EVENT_BLOB,
     MESSAGE_BLOB,
     MESSAGE_COLUMNS,
@@ -23,9 +22,10 @@ from flightlog.recorder.needs import (
     texts_in,
     unsealed_blobs,
 )
-from flightlog.recorder.pending import Pending, save_pending
-from flightlog.recorder.removal import remove_blobs
-from flightlog.recorder.rewriting import Edit, Edited, rewritten
+from flightlog.recorder.life.pending import Pending, save_pending
+from flightlog.recorder.life.removal import remove_blobs
+from flightlog.recorder.life.rewriting import Edit, Edited, rewritten
+from flightlog.recorder.manifest import SegmentEntry, StoreState, add_manifest
 from flightlog.recorder.segment_rows import (
     EVENTS,
     MESSAGES,

@@ -9,8 +9,9 @@ from typing import get_args
 from flightlog.control.control import CONTROL_FOLDER
 from flightlog.control.redacting import redactor_at
 from flightlog.errors import UsageError
-from flightlog.recorder.encrypted import for_writing
-from flightlog.recorder.erasing import (
+from flightlog.recorder.encryption.store_key import for_writing
+from flightlog.recorder.layout import Layout, Problem
+from flightlog.recorder.life.erasing import (
     READERS_WAIT_S,
     ErasureMask,
     erase_now,
@@ -20,12 +21,11 @@ from flightlog.recorder.erasing import (
     remove_quarantined,
     runs_to_erase,
 )
-from flightlog.recorder.layout import Layout, Problem
+from flightlog.recorder.life.pending import Column, Pending, new_pending, save_pending
+from flightlog.recorder.life.pins import Pin, pins_of
+from flightlog.recorder.life.removal import checkpoint_if_many, wait_and_remove_replaced
+from flightlog.recorder.life.removing import require_sound, surveyed
 from flightlog.recorder.manifest import sealing_lock, store_state
-from flightlog.recorder.pending import Column, Pending, new_pending, save_pending
-from flightlog.recorder.pins import Pin, pins_of
-from flightlog.recorder.removal import checkpoint_if_many, wait_and_remove_replaced
-from flightlog.recorder.removing import require_sound, surveyed
 from flightlog.recorder.seal import seal_journals
 from flightlog.recorder.store import Store
 from flightlog.redact.policy import Redaction

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from flightlog.recorder.compact import compact_store
 from flightlog.recorder.lease import Lease
+from flightlog.recorder.life.compact import compact_store
+from flightlog.recorder.life.removal import checkpoint_if_many
 from flightlog.recorder.manifest import (
     HISTORY,
     manifest_files,
@@ -16,7 +17,6 @@ from flightlog.recorder.manifest import (
     store_state,
 )
 from flightlog.recorder.recorder import Recorder
-from flightlog.recorder.removal import checkpoint_if_many
 from flightlog.recorder.seal import seal_store
 from flightlog.recorder.store import Store
 from tests.unit.recorder.store_life import (
@@ -136,7 +136,7 @@ def test_many_manifests_become_history_and_bring_no_old_file_back(store_path: Pa
 
 
 def test_store_of_an_older_format_is_merged(tmp_path: Path) -> None:
-    sample = Path(__file__).with_name("samples") / "format-1"
+    sample = Path(__file__).parents[1] / "samples" / "format-1"
     store = Store.open(shutil.copytree(sample, tmp_path / "store"))
     seal_store(store)
     before = all_events_of_any_format(store)

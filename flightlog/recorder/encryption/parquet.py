@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flightlog.errors import DamagedError, StoreKeyError
-from flightlog.recorder.boxes import require_cryptography
-from flightlog.recorder.encrypted import writing_key
-from flightlog.recorder.keys import StoreKey, StoreKeys
+from flightlog.recorder.encryption.boxes import require_cryptography
+from flightlog.recorder.encryption.keys import StoreKey, StoreKeys
+from flightlog.recorder.encryption.store_key import writing_key
 from flightlog.recorder.layout import Layout
 
 _ENCRYPTED_MAGIC: Final = b"PARE"
