@@ -104,7 +104,9 @@ def settle(
     who: str | None,
     store: Path,
 ) -> None:
-    """Say of a write in doubt whether it was done; recorded, and doctor tells it no more.
+    """Say whether a write in doubt was done; the answer is recorded.
+
+    Doctor does not list the write any more.
 
     RUN is a run id or a unique start of one, STEP and CALL as doctor shows them.
     """

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from flightlog.control.kill_switch import KillSwitch
+from flightlog.control.texts import TextRedaction
 
 if TYPE_CHECKING:
     from flightlog.control.approvals import ApprovalQueue
@@ -32,12 +33,12 @@ class Control:
         kill_switch: what is forbidden at the moment.
     """
 
-    def __init__(self, folder: Path | None, *, redactor: Redactor | None = None) -> None:
+    def __init__(self, folder: Path | None, *, redact: TextRedaction | None = None) -> None:
         # Absolute, so that a process that changes its folder still finds it.
         self._folder = None if folder is None else folder.absolute()
-        self._made: dict[str, Any] = {} if redactor is None else {"redactor": redactor}
-        self._redacts = folder is not None
-        self.kill_switch = KillSwitch(self._file(KILL_FILE), redact=self._redact)
+        self._made: dict[str, Any] = {}
+        self._redact = redact
+        self.kill_switch = KillSwitch(self._file(KILL_FILE), redact=redact)
 
     @classmethod
     def at(
@@ -50,9 +51,8 @@ class Control:
             redactor: takes secrets out of what is written; None is that of the defaults.
             records_all: take out nothing.
         """
-        made = cls(Path(store) / CONTROL_FOLDER, redactor=redactor)
-        made._redacts = not records_all
-        return made
+        folder = (Path(store) / CONTROL_FOLDER).absolute()
+        return cls(folder, redact=None if records_all else TextRedaction(folder, redactor))
 
     @classmethod
     def in_process(cls) -> Self:
@@ -96,17 +96,6 @@ class Control:
         """Closes it for good; a control of this process alone forgets what it held."""
         if "state" in self._made:
             self.state.close()
-
-    def _redact(self, text: str) -> str:
-        """A text as it is written into the store."""
-        if not self._redacts or self._folder is None or not text:
-            return text
-        from flightlog.control.redacting import redactor_at  # noqa: PLC0415 - loads re2
-        from flightlog.redact.policy import Redaction  # noqa: PLC0415
-
-        folder = self._folder
-        made: Redactor | None = self._one("redactor", lambda: redactor_at(folder, Redaction()))
-        return text if made is None else made.clean(text)
 
     def _one(self, name: str, make: Callable[[], T]) -> T:
         """The one member of this name. Without a lock, which a fork could leave held: of
