@@ -57,6 +57,7 @@ def _pairs(
     type=click.Choice(["parquet", "jsonl", "csv"]),
     default="parquet",
     show_default=True,
+    help="What the files are written as.",
 )
 @click.option(
     "--table",
