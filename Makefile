@@ -2,8 +2,10 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+SIZE ?= full
+SEED ?= 1
 
-.PHONY: help demo incident test lint bench clean
+.PHONY: help demo incident test torture lint bench clean
 
 help:  ## Show the targets.
 	@grep -E '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/'
@@ -31,6 +33,10 @@ incident: $(VENV)/.main  ## Install and run the incident with and without bounds
 
 test: $(VENV)/.dev  ## Install and run the tests.
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+torture: $(VENV)/.dev  ## Crashes, kills, damages, hostile values; SIZE=small or full, SEED=1.
+	FLIGHTLOG_TORTURE_SIZE=$(SIZE) FLIGHTLOG_TORTURE_SEED=$(SEED) $(BIN)/python -m pytest -n 2 \
+	  tests/torture tests/crash tests/unit/recorder/test_hostile_values.py
 
 lint: $(VENV)/.dev  ## Linter, formatter, type checker, layer contracts.
 	$(BIN)/ruff check .
