@@ -18,8 +18,8 @@ from flightlog.redact.finds import UNSHAPED, Find, Work
 from flightlog.redact.key_names import KeyNames
 from flightlog.redact.linear import linear
 from flightlog.redact.named import RULE, NamedValues
-from flightlog.redact.patterns import Pattern
 from flightlog.redact.pseudonyms import PSEUDONYM
+from flightlog.redact.shapes import Pattern
 
 BEARER: Final = "bearer"
 URLS: Final = "url"
