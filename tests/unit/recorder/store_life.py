@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -169,7 +170,7 @@ def everything_in(path: Path) -> bytes:
             table = pq.ParquetFile(file).read()
             found.append(str(table.to_pylist()).encode())
         elif file.suffix == ".sqlite":
-            with sqlite3.connect(file) as db:
+            with contextlib.closing(sqlite3.connect(file)) as db:
                 found.append("\n".join(db.iterdump()).encode())
             db.close()
     return b"\n".join(found)

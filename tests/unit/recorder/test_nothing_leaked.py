@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -100,7 +101,7 @@ def contents(store: Path) -> Iterator[tuple[str, bytes]]:
             yield f"columns of {name}", repr(table.to_pylist()).encode()
             yield f"texts of {name}", texts_of(table.to_pylist())
         if path.suffix == ".sqlite":
-            with sqlite3.connect(path) as db:
+            with contextlib.closing(sqlite3.connect(path)) as db:
                 yield f"rows of {name}", "\n".join(db.iterdump()).encode()
 
 
