@@ -129,6 +129,10 @@ class StaleGoldenError(GoldenError):
     exit_code = ExitCode.STALE
 
 
+class NetworkRefusedError(FlightlogError, ConnectionError):
+    """Something tried to reach the network, or to start a program, in the midst of a replay."""
+
+
 class NothingToCompareError(FlightlogError):
     """A comparison that paired nothing; a gate that compared nothing fails."""
 
