@@ -40,6 +40,15 @@ class Endpoint(NamedTuple):
     port: int = 0
 
 
+def endpoints_of(model: object) -> tuple[Endpoint, ...]:
+    """The hosts that a model says it is reached at; none for one that says nothing.
+
+    Args:
+        model: with an attribute `endpoints` of pairs (host, port), or any other object.
+    """
+    return tuple(Endpoint(host, port) for host, port in getattr(model, "endpoints", ()))
+
+
 class NetworkGuard:
     """What a guarded stretch of time let through, and what it refused.
 

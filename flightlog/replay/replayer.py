@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from flightlog.control.control import Control
 from flightlog.replay.approving import without_people
 from flightlog.replay.divergence import Divergence, first_divergence
+from flightlog.replay.guard import Endpoint, endpoints_of, no_network
 from flightlog.replay.serve import StateAwareExecutor
 from flightlog.runtime.agent import Agent
 from flightlog.runtime.loop import RunContext, RunResult, run, run_async
@@ -34,12 +35,15 @@ class Replayed:
         calls: its tool calls, as recorded.
         executor: what was served, and how.
         divergence: where it left its nearest recording; None when it did not.
+        refused: what was tried beside the recordings and refused by the guard of the network,
+            such as `connect api.example:443`.
     """
 
     result: RunResult
     calls: tuple[ToolCall, ...]
     executor: StateAwareExecutor
     divergence: Divergence | None
+    refused: tuple[str, ...] = ()
 
 
 class _CallsOf:
@@ -66,8 +70,12 @@ def replay(
     sink: Sink,
     context: RunContext,
     clock: Clock | None = None,
+    endpoints: Sequence[Endpoint] = (),
 ) -> Replayed:
     """Runs an agent whose tools answer from recordings; nothing runs live, nothing waits.
+
+    The network is shut meanwhile, in the whole process, but for the endpoints that the
+    models of the agent and of its user name in an attribute `endpoints`, and those given.
 
     Args:
         agent: the candidate; an async one runs in an event loop of its own.
@@ -76,26 +84,40 @@ def replay(
         sink: where the events go.
         context: variant, trial and session of the run.
         clock: None is a virtual clock, moved by recorded durations.
+        endpoints: hosts that may be reached besides.
     """
     agent = without_people(agent, executor.cassette)
     calls = _CallsOf(sink, executor.cassette.rules.redactor)
     clock = clock or VirtualClock()
+    allowed = (*endpoints, *endpoints_of(agent.model), *endpoints_of(agent.user))
+    with no_network(allowed) as guard:
+        result = _run(agent, task, calls, clock, executor, context)
+    made = tuple(calls.calls)
+    divergence = first_divergence(executor.cassette, made)
+    return Replayed(result, made, executor, divergence, tuple(guard.refused))
+
+
+def _run(
+    agent: Agent,
+    task: Task,
+    sink: Sink,
+    clock: Clock,
+    executor: StateAwareExecutor,
+    context: RunContext,
+) -> RunResult:
     if is_async(agent.model.complete) or (agent.user and is_async(agent.user.reply)):
         # A thread of its own, since the caller (a notebook) may be inside an event loop.
         with ThreadPoolExecutor(max_workers=1) as pool:
-            result = pool.submit(_run_async, agent, task, calls, clock, executor, context).result()
-    else:
-        result = run(
-            agent,
-            task,
-            sink=calls,
-            clock=clock,
-            executor=executor,
-            context=context,
-            control=Control.in_process(),  # what production shares has no say in a replay
-        )
-    made = tuple(calls.calls)
-    return Replayed(result, made, executor, first_divergence(executor.cassette, made))
+            return pool.submit(_run_async, agent, task, sink, clock, executor, context).result()
+    return run(
+        agent,
+        task,
+        sink=sink,
+        clock=clock,
+        executor=executor,
+        context=context,
+        control=Control.in_process(),  # what production shares has no say in a replay
+    )
 
 
 def _run_async(

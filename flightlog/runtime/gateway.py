@@ -179,6 +179,7 @@ class Gateway:
         gate, tool = self._gate, call.tool
         assert tool is not None
         held = gate.agent.credentials
+        run = "" if gate.clock.is_virtual else gate.writer.run_id
         ends_ms = None if cut.after_ms is None else gate.ledger.elapsed_ms() + cut.after_ms
 
         def remaining_s() -> float | None:
@@ -196,6 +197,8 @@ class Gateway:
             else {},
             remaining_s=remaining_s,
             cancelled=gate.cancelled,
+            clock=gate.clock,
+            seed=f"{run}:{call.step}:{call.call_ix}:{call.attempt}",
         )
 
     def _guarded(self, call: PendingCall, fn: Callable[..., Any]) -> Callable[..., Any]:

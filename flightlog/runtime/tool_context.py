@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import random
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from flightlog.runtime.cancel import CancelToken
+from flightlog.trace.clock import Clock, SystemClock
 
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
     """Given to a tool function that has a parameter annotated with this class.
 
-    The model never sees it: it is no part of the input schema.
+    The model never sees it: it is no part of the input schema. A tool that takes its time,
+    its randomness and its ids from here gives the same answers in a replay, where the clock
+    is virtual and the seed is that of the place in the run.
 
     Attributes:
         run_id: run that made the call.
@@ -24,6 +30,8 @@ class ToolContext:
         credentials: those of this tenant and this tool, by name; shown nowhere.
         remaining_s: seconds that the call has left when asked; None without a limit.
         cancelled: set when the run is over; a long tool should look at it.
+        clock: of the run; virtual in a replay.
+        seed: of the call's randomness; another one for each call and try.
     """
 
     run_id: str
@@ -35,3 +43,29 @@ class ToolContext:
     credentials: Mapping[str, str] = field(default_factory=dict, repr=False)
     remaining_s: Callable[[], float | None] = field(default=lambda: None, repr=False)
     cancelled: CancelToken = field(default_factory=CancelToken, repr=False)
+    clock: Clock = field(default_factory=SystemClock, repr=False)
+    seed: str = ""
+    _drawn: dict[str, random.Random] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def random(self) -> random.Random:
+        """The call's own generator. Not for secrets: its seed is known."""
+        if "random" not in self._drawn:
+            self._drawn["random"] = random.Random(self.seed)  # noqa: S311 - to be repeatable
+        return self._drawn["random"]
+
+    def now(self) -> datetime:
+        """The time on the run's clock, UTC."""
+        return datetime.fromtimestamp(self.clock.wall_us() / 1_000_000, UTC)
+
+    def sleep(self, seconds: float) -> None:
+        """Waits on the run's clock: not at all in a replay. For sync tools."""
+        self.clock.sleep(seconds)
+
+    async def sleep_async(self, seconds: float) -> None:
+        """As `sleep`, for async tools."""
+        await self.clock.sleep_async(seconds)
+
+    def new_id(self) -> str:
+        """A new UUID from the call's generator."""
+        return str(uuid.UUID(int=self.random.getrandbits(128), version=4))

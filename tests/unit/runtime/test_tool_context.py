@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
 from flightlog.runtime.budget import Budget, ToolBudget
@@ -64,3 +66,41 @@ def test_own_budget_of_a_tool_counts_what_its_earlier_calls_took(times):
 def test_each_try_is_told_what_is_left_then(times):
     seen = times(budget=Budget(max_seconds=20), retries={"look": STEADY})
     assert seen == [(20, 18), (17, 15), (13, 11)]
+
+
+@pytest.fixture
+def drawn(play):
+    """Plays a tool that asks for time, chance and ids, twice in one step; what it got."""
+
+    def drawn_by(**options):
+        seen = []
+
+        def draw(n: int, context: ToolContext) -> str:
+            before = context.now()
+            context.sleep(1.5)
+            waited = (context.now() - before).total_seconds()
+            seen.append((waited, context.random.random(), context.new_id(), context.new_id()))
+            return "done"
+
+        schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+        tool = Tool("draw", draw, effect=Effect.PURE, input_schema=schema)
+        requests = asking(("draw", {"n": 1}), ("draw", {"n": 2}))
+        play([requests, ModelResponse("x")], [tool], policy=Policy(("draw",)), **options)
+        return seen
+
+    return drawn_by
+
+
+def test_time_that_a_tool_waits_is_that_of_the_run(drawn):
+    assert [waited for waited, *_ in drawn()] == [1.5, 1.5]
+
+
+def test_each_call_draws_its_own_chance_and_ids(drawn):
+    (_, first, *ids), (_, second, *others) = drawn()
+    assert first != second
+    assert len({*ids, *others}) == 4
+    assert all(uuid.UUID(one).version == 4 for one in ids)
+
+
+def test_on_a_virtual_clock_the_same_call_draws_the_same_in_every_run(drawn):
+    assert drawn() == drawn()
