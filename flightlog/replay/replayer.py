@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from flightlog.control.control import Control
 from flightlog.replay.approving import without_people
+from flightlog.replay.cassette import Recording
 from flightlog.replay.divergence import Divergence, first_divergence
 from flightlog.replay.guard import Endpoint, endpoints_of, no_network
 from flightlog.replay.serve import StateAwareExecutor
@@ -32,7 +33,7 @@ class Replayed:
 
     Attributes:
         result: how the run ended.
-        calls: its tool calls, as recorded.
+        run: its events and messages, as they went to the sink.
         executor: what was served, and how.
         divergence: where it left its nearest recording; None when it did not.
         refused: what was tried beside the recordings and refused by the guard of the network,
@@ -40,25 +41,31 @@ class Replayed:
     """
 
     result: RunResult
-    calls: tuple[ToolCall, ...]
+    run: Recording
     executor: StateAwareExecutor
     divergence: Divergence | None
     refused: tuple[str, ...] = ()
 
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """Its tool calls, as recorded."""
+        return self.run.tool_calls
 
-class _CallsOf:
-    """A sink that passes everything on and remembers the tool calls."""
+
+class _Remembering:
+    """A sink that passes everything on and remembers it."""
 
     def __init__(self, sink: Sink, redactor: Redactor | None) -> None:
         self.redactor = redactor
-        self.calls: list[ToolCall] = []
+        self.events: list[Event] = []
+        self.messages: dict[str, Message] = {}
         self._sink = sink
 
     def emit(
         self, event: Event, *, messages: Sequence[Message] = (), durable: bool = False
     ) -> bool:
-        if isinstance(event, ToolCall):
-            self.calls.append(event)
+        self.events.append(event)
+        self.messages.update({one.digest: one for one in messages})
         return self._sink.emit(event, messages=messages, durable=durable)
 
 
@@ -87,14 +94,14 @@ def replay(
         endpoints: hosts that may be reached besides.
     """
     agent = without_people(agent, executor.cassette)
-    calls = _CallsOf(sink, executor.cassette.rules.redactor)
+    made = _Remembering(sink, executor.cassette.rules.redactor)
     clock = clock or VirtualClock()
     allowed = (*endpoints, *endpoints_of(agent.model), *endpoints_of(agent.user))
     with no_network(allowed) as guard:
-        result = _run(agent, task, calls, clock, executor, context)
-    made = tuple(calls.calls)
-    divergence = first_divergence(executor.cassette, made)
-    return Replayed(result, made, executor, divergence, tuple(guard.refused))
+        result = _run(agent, task, made, clock, executor, context)
+    candidate = Recording(tuple(made.events), made.messages)
+    divergence = first_divergence(executor.cassette, candidate)
+    return Replayed(result, candidate, executor, divergence, tuple(guard.refused))
 
 
 def _run(

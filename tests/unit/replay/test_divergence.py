@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flightlog.replay.cassette import Cassette
+from flightlog.replay.cassette import Cassette, Recording
 from flightlog.replay.divergence import first_divergence
 from flightlog.replay.matching import Rules
 from flightlog.trace.events import ToolCall
@@ -16,8 +16,12 @@ B: Call = ("get", {"key": "b"})
 LIST: Call = ("list_items", {})
 
 
-def _calls(*calls: Call) -> tuple[ToolCall, ...]:
-    return record(calls, run_id="mine").tool_calls
+def _plus(run: Recording, *calls: ToolCall) -> Recording:
+    return Recording((*run.events, *calls), run.messages)
+
+
+def _run(*calls: Call) -> Recording:
+    return record(calls, run_id="mine")
 
 
 def _cassette(*runs: tuple[Call, ...]) -> Cassette:
@@ -26,7 +30,7 @@ def _cassette(*runs: tuple[Call, ...]) -> Cassette:
 
 
 def test_equal_calls_do_not_diverge() -> None:
-    assert first_divergence(_cassette((A, B), (A, LIST)), _calls(A, B)) is None
+    assert first_divergence(_cassette((A, B), (A, LIST)), _run(A, B)) is None
 
 
 @pytest.mark.parametrize(
@@ -41,13 +45,13 @@ def test_equal_calls_do_not_diverge() -> None:
 def test_the_first_differing_call_is_named(
     mine: tuple[Call, ...], step: int | None, what: str
 ) -> None:
-    found = first_divergence(_cassette((A, B)), _calls(*mine))
+    found = first_divergence(_cassette((A, B)), _run(*mine))
     assert found is not None
     assert (found.step, found.what) == (step, what)
 
 
 def test_the_recording_with_the_longest_equal_beginning_is_the_nearest() -> None:
-    found = first_divergence(_cassette((LIST,), (A, B, B), (LIST, A)), _calls(A, B, LIST))
+    found = first_divergence(_cassette((LIST,), (A, B, B), (LIST, A)), _run(A, B, LIST))
     assert found is not None
     assert (found.run_id, found.step) == ("r1", 3)
 
@@ -55,12 +59,12 @@ def test_the_recording_with_the_longest_equal_beginning_is_the_nearest() -> None
 def test_refusals_and_calls_of_the_user_do_not_count_but_a_miss_does() -> None:
     denied = ToolCall(run_id="m", seq=9, tool_name="x", outcome=Outcome.DENIED)
     of_user = ToolCall(run_id="m", seq=10, tool_name="x", actor=Actor.USER)
-    assert first_divergence(_cassette((A,)), (*_calls(A), denied, of_user)) is None
+    assert first_divergence(_cassette((A,)), _plus(_run(A), denied, of_user)) is None
     missed = ToolCall(run_id="m", seq=11, step=2, tool_name="x", outcome=Outcome.REPLAY_MISS)
-    found = first_divergence(_cassette((A,)), (*_calls(A), missed))
+    found = first_divergence(_cassette((A,)), _plus(_run(A), missed))
     assert found is not None
-    assert str(found) == "step 2, x: one call more than the recording made"
+    assert str(found) == "step 2, x: one call more than the recording made (cause: model)"
 
 
 def test_without_recordings_there_is_nothing_to_diverge_from() -> None:
-    assert first_divergence(_cassette(), _calls(A)) is None
+    assert first_divergence(_cassette(), _run(A)) is None
