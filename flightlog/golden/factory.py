@@ -3,11 +3,40 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from flightlog.errors import AgentError, nearest
+from flightlog.replay.cassette import Recording
+from flightlog.runtime.agent import Agent
+from flightlog.runtime.task import Task
+from flightlog.runtime.tools import Tool
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One repeat of a golden task, for which a factory makes an agent.
+
+    Attributes:
+        task: what the agent is run on.
+        number: from 0.
+        variant: name of the side that is replayed.
+        tools: declared tools without functions; a factory adds the functions of pure ones.
+        recordings: the accepted recordings, oldest first.
+    """
+
+    task: Task
+    number: int
+    variant: str
+    tools: tuple[Tool, ...] = ()
+    recordings: tuple[Recording, ...] = ()
+
+
+Factory: TypeAlias = Callable[[Trial], Agent]
 
 
 def load_factory(text: str) -> Any:
@@ -41,6 +70,39 @@ def load_factory(text: str) -> Any:
             hint="Name a function that is called with one Trial and returns an Agent.",
         )
     return found
+
+
+def make_agent(factory: Factory, trial: Trial) -> Agent:
+    """The candidate's agent for one trial.
+
+    Raises:
+        AgentError: the factory raises, or gives no agent.
+    """
+    where = f"task {trial.task.task_id!r}, trial {trial.number}"
+    try:
+        agent: Any = factory(trial)
+    except AgentError:
+        raise
+    except Exception as error:
+        raise AgentError(
+            f"the agent factory failed: {type(error).__name__}: {error}",
+            where=where,
+            hint="It is called with one Trial and returns an Agent.",
+        ) from error
+    if inspect.iscoroutine(agent):
+        agent.close()
+        raise AgentError(
+            "the agent factory is an async function",
+            where=where,
+            hint="Make it a plain def that returns flightlog.Agent(...).",
+        )
+    if not isinstance(agent, Agent):
+        raise AgentError(
+            f"the agent factory gave a {type(agent).__name__}, not an Agent",
+            where=where,
+            hint="Return flightlog.Agent(...) from it.",
+        )
+    return agent
 
 
 def _module(name: str, text: str) -> Any:
