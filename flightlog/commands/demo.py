@@ -98,7 +98,7 @@ def _pin(store: Path, run_ids: list[str], goldens: Path) -> int:
 
 def _replay(store: Path, goldens: Path, variant: str) -> str:
     from flightlog.commands.progress import progress_bar
-    from flightlog.golden.suite import load_factory, replay_suite
+    from flightlog.golden.suite import Replaying, load_factory, replay_suite
     from flightlog.recorder.recorder import Recorder
 
     factory = load_factory(f"{_AGENTS}:{variant}")
@@ -110,7 +110,7 @@ def _replay(store: Path, goldens: Path, variant: str) -> str:
             variant=variant,
             trials=TRIALS,
             session_id=SESSION,
-            on_progress=on_progress,
+            how=Replaying(on_progress=on_progress),
         )
     return report.sentence()
 

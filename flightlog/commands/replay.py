@@ -42,7 +42,7 @@ def replay(
     """
     from flightlog.analysis.terminal import escape_terminal
     from flightlog.commands.progress import progress_bar
-    from flightlog.golden.suite import load_factory, replay_suite
+    from flightlog.golden.suite import Replaying, load_factory, replay_suite
     from flightlog.recorder.recorder import Recorder
 
     factory = load_factory(agent)
@@ -59,7 +59,7 @@ def replay(
             trials=trials,
             tasks=tasks or None,
             session_id=session,
-            on_progress=on_progress,
+            how=Replaying(on_progress=on_progress),
         )
     for line in report.lines():
         click.echo(escape_terminal(line))

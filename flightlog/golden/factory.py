@@ -27,6 +27,7 @@ class Trial:
         variant: name of the side that is replayed.
         tools: declared tools without functions; a factory adds the functions of pure ones.
         recordings: the accepted recordings, oldest first.
+        model: name of the model that was asked for; None leaves it to the factory.
     """
 
     task: Task
@@ -34,6 +35,7 @@ class Trial:
     variant: str
     tools: tuple[Tool, ...] = ()
     recordings: tuple[Recording, ...] = ()
+    model: str | None = None
 
 
 Factory: TypeAlias = Callable[[Trial], Agent]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from flightlog.analysis.wording import counted
 from flightlog.errors import ExitCode
 from flightlog.golden.judge import Judgement, Level
 from flightlog.replay.divergence import Divergence
@@ -28,6 +29,7 @@ class TrialReport:
         misses: calls that nothing answered.
         divergence: where it left its nearest recording.
         live_tool_calls: always 0.
+        cost_usd: what its model calls cost; None where unknown.
     """
 
     task_id: str
@@ -39,6 +41,7 @@ class TrialReport:
     misses: tuple[Miss, ...]
     divergence: Divergence | None
     live_tool_calls: int
+    cost_usd: float | None = None
 
     @property
     def passed(self) -> bool | None:
@@ -65,11 +68,15 @@ class ReplayReport:
         variant: the side that was replayed.
         session_id: shared by all its runs.
         trials: one entry per task and trial.
+        skipped: task and number of the trials that the spending cap left undone.
+        resumed: trials that an earlier, interrupted replay had finished.
     """
 
     variant: str
     session_id: str
     trials: tuple[TrialReport, ...]
+    skipped: tuple[tuple[str, int], ...] = ()
+    resumed: int = 0
 
     @cached_property
     def passed(self) -> int:
@@ -112,10 +119,16 @@ class ReplayReport:
 
     @property
     def exit_code(self) -> int:
-        """0 when all passed, 1 when one failed, 2 when one could not be judged."""
+        """0 when all passed, 1 when one failed, 2 when one could not be judged or was left out."""
         if self.failed:
             return int(ExitCode.DRIFT)
-        return int(ExitCode.UNDECIDED if self.inconclusive else ExitCode.OK)
+        return int(ExitCode.UNDECIDED if self.inconclusive or self.skipped else ExitCode.OK)
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What all trials cost, resumed ones too; None where one is unknown."""
+        costs = [trial.cost_usd for trial in self.trials]
+        return None if None in costs else sum(cost for cost in costs if cost is not None)
 
     def sentence(self) -> str:
         """The report in one sentence."""
@@ -140,4 +153,10 @@ class ReplayReport:
             )
             if trial.divergence is not None:
                 found.append(f"    first divergence: {trial.divergence}")
+        if self.skipped:
+            found.append(
+                f"{counted(len(self.skipped), 'trial')} left out, since the spending cap is reached"
+            )
+        if self.resumed:
+            found.append(f"{counted(self.resumed, 'trial')} finished before, not replayed again")
         return [*found, f"variant {self.variant!r}: {self.sentence()}"]

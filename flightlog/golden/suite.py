@@ -2,26 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from flightlog.errors import GoldenError
 from flightlog.golden.entries import GoldenEntry, chosen, load_suite
 from flightlog.golden.factory import Factory, Trial, load_factory, make_agent
 from flightlog.golden.judge import judge
+from flightlog.golden.overrides import Overrides
 from flightlog.golden.replay_report import ReplayReport, TrialReport
+from flightlog.golden.resume import finished_trials
+from flightlog.golden.schedule import Spending, play_all
 from flightlog.recorder.recorder import Recorder
+from flightlog.replay.guard import Endpoint
 from flightlog.replay.replayer import Replayed, replay
 from flightlog.replay.serve import StateAwareExecutor
+from flightlog.runtime.cancel import CancelToken
 from flightlog.runtime.result import RunContext
 from flightlog.trace.clock import SystemClock, VirtualClock
-from flightlog.trace.vocab import Origin, stop_text
+from flightlog.trace.vocab import Origin, StopReason, stop_text
 
 __all__ = [
     "GoldenEntry",
     "ReplayReport",
+    "Replaying",
     "Trial",
     "TrialReport",
     "load_factory",
@@ -36,6 +45,31 @@ ACCEPT_HINT: Final = (
 )
 
 
+@dataclass(frozen=True)
+class Replaying:
+    """How a suite is replayed.
+
+    Attributes:
+        concurrency: trials at the same time, each in a thread of its own.
+        max_usd: spending cap of the whole replay; no trial begins that is expected to pass it.
+        resume: leaves out trials that this session has finished already.
+        overrides: what is changed on the candidate.
+        endpoints: hosts that may be reached besides that of the candidate's model.
+        on_progress: called with trials done and trials in all.
+    """
+
+    concurrency: int = 1
+    max_usd: float | None = None
+    resume: bool = False
+    overrides: Overrides = field(default_factory=Overrides)
+    endpoints: tuple[Endpoint, ...] = ()
+    on_progress: Callable[[int, int], None] | None = None
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise GoldenError(f"concurrency={self.concurrency}", hint="Give 1 or more.")
+
+
 def replay_suite(
     goldens: Path | str,
     factory: Factory,
@@ -45,7 +79,7 @@ def replay_suite(
     trials: int = 1,
     tasks: Sequence[str] | None = None,
     session_id: str | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    how: Replaying = Replaying(),
 ) -> ReplayReport:
     """Replays golden tasks on a candidate; tools answer from the recordings, nothing runs live.
 
@@ -57,44 +91,113 @@ def replay_suite(
         trials: repeats of each task.
         tasks: task ids or folder names; None replays all.
         session_id: shared by all runs; None makes one.
-        on_progress: called with trials done and trials in all.
+        how: concurrency, spending cap, resuming, changes to the candidate.
 
     Raises:
         GoldenError: the folder is missing, empty or malformed; no variant, or no trial.
         UnknownNameError: a task that the folder does not hold.
         AgentError: the factory fails or gives no agent.
+        PriceError: there is a cap, and what a trial cost is unknown.
     """
     if not variant:
         raise GoldenError("the variant is empty", hint="Name this side, such as candidate.")
     if trials < 1:
         raise GoldenError(f"{trials} trials of each task", hint="Give 1 or more.")
+    if how.resume and session_id is None:
+        raise GoldenError(
+            "nothing says which replay goes on", hint="Give the session of the interrupted one."
+        )
     entries = chosen(load_suite(Path(goldens), redactor=recorder.redactor), tasks)
-    session_id = session_id or str(uuid.uuid4())
-    todo = [(entry, number) for number in range(trials) for entry in entries]
-    done: list[TrialReport] = []
-    hint = ACCEPT_HINT.format(goldens=goldens)
-    for entry, number in todo:
-        trial = Trial(entry.task, number, variant, entry.tools, entry.recordings)
-        context = RunContext(
-            variant=variant,
-            trial=number,
-            session_id=session_id,
-            origin=Origin.REPLAY,
-            golden=entry.name,
+    side = _Side(variant, session_id or str(uuid.uuid4()), recorder, factory, how)
+    return side.replay(entries, trials, hint=ACCEPT_HINT.format(goldens=goldens))
+
+
+_Todo: TypeAlias = tuple[GoldenEntry, int]
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One side of a comparison: who is replayed, under which names, and how."""
+
+    variant: str
+    session_id: str
+    recorder: Recorder
+    factory: Factory
+    how: Replaying
+
+    def replay(self, entries: Sequence[GoldenEntry], trials: int, *, hint: str) -> ReplayReport:
+        """Plays what is not finished yet; the report has all trials in their order."""
+        every = [(entry, number) for number in range(trials) for entry in entries]
+        reports = self._finished(entries)
+        todo = [one for one in every if _key(one) not in reports]
+        resumed = len(every) - len(todo)
+        spending = Spending(self.how.max_usd)
+        for report in reports.values():
+            spending.add(report.cost_usd)
+        count = itertools.count(resumed + 1)
+
+        def on_done() -> None:
+            if self.how.on_progress:
+                self.how.on_progress(next(count), len(every))
+
+        played = play_all(
+            todo,
+            partial(self._play, hint),
+            cost_of=lambda report: report.cost_usd,
+            concurrency=self.how.concurrency,
+            spending=spending,
+            on_done=on_done,
         )
-        executor = StateAwareExecutor(entry.cassette, golden=entry.name, accept_hint=hint)
+        reports |= {_key(todo[place]): report for place, report in played.done.items()}
+        return ReplayReport(
+            self.variant,
+            self.session_id,
+            tuple(reports[_key(one)] for one in every if _key(one) in reports),
+            tuple((entry.task.task_id, number) for entry, number in played.skipped),
+            resumed,
+        )
+
+    def _finished(self, entries: Sequence[GoldenEntry]) -> dict[tuple[str, int], TrialReport]:
+        if not self.how.resume:
+            return {}
+        return finished_trials(
+            self.recorder.store_path, entries, session_id=self.session_id, variant=self.variant
+        )
+
+    def _play(self, hint: str, todo: _Todo, cancel: CancelToken) -> TrialReport:
+        entry, number = todo
+        overrides = self.how.overrides
+        trial = Trial(
+            entry.task, number, self.variant, entry.tools, entry.recordings, overrides.model
+        )
+        agent = overrides.applied(make_agent(self.factory, trial), trial)
         replayed = replay(
-            make_agent(factory, trial),
+            agent,
             entry.task,
-            executor,
-            sink=recorder,
-            context=context,
+            StateAwareExecutor(entry.cassette, golden=entry.name, accept_hint=hint),
+            sink=self.recorder,
+            context=RunContext(
+                variant=self.variant,
+                trial=number,
+                session_id=self.session_id,
+                origin=Origin.REPLAY,
+                golden=entry.name,
+            ),
             clock=VirtualClock(SystemClock().wall_us()),
+            endpoints=self.how.endpoints,
+            cancel=cancel,
         )
-        done.append(_judged(entry, number, replayed))
-        if on_progress:
-            on_progress(len(done), len(todo))
-    return ReplayReport(variant, session_id, tuple(done))
+        if overrides.client is not None:
+            getattr(agent.model, "close", lambda: None)()
+        if cancel.is_cancelled and replayed.result.stop_reason is StopReason.CANCELLED:
+            # It says nothing of the candidate.
+            raise InterruptedError(cancel.why)
+        return _judged(entry, number, replayed)
+
+
+def _key(todo: _Todo) -> tuple[str, int]:
+    entry, number = todo
+    return (entry.name, number)
 
 
 def _judged(entry: GoldenEntry, number: int, replayed: Replayed) -> TrialReport:
@@ -114,4 +217,5 @@ def _judged(entry: GoldenEntry, number: int, replayed: Replayed) -> TrialReport:
         misses=tuple(replayed.executor.misses),
         divergence=replayed.divergence,
         live_tool_calls=replayed.executor.live_tool_calls,
+        cost_usd=replayed.result.usage.usd,
     )

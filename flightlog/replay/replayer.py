@@ -15,6 +15,7 @@ from flightlog.replay.divergence import Divergence, first_divergence
 from flightlog.replay.guard import Endpoint, endpoints_of, no_network
 from flightlog.replay.serve import StateAwareExecutor
 from flightlog.runtime.agent import Agent
+from flightlog.runtime.cancel import CancelToken
 from flightlog.runtime.loop import RunContext, RunResult, run, run_async
 from flightlog.runtime.task import Task
 from flightlog.runtime.tools import is_async
@@ -78,6 +79,7 @@ def replay(
     context: RunContext,
     clock: Clock | None = None,
     endpoints: Sequence[Endpoint] = (),
+    cancel: CancelToken | None = None,
 ) -> Replayed:
     """Runs an agent whose tools answer from recordings; nothing runs live, nothing waits.
 
@@ -92,13 +94,14 @@ def replay(
         context: variant, trial and session of the run.
         clock: None is a virtual clock, moved by recorded durations.
         endpoints: hosts that may be reached besides.
+        cancel: ends the run from outside.
     """
     agent = without_people(agent, executor.cassette)
     made = _Remembering(sink, executor.cassette.rules.redactor)
     clock = clock or VirtualClock()
     allowed = (*endpoints, *endpoints_of(agent.model), *endpoints_of(agent.user))
     with no_network(allowed) as guard:
-        result = _run(agent, task, made, clock, executor, context)
+        result = _run(agent, task, made, clock, executor, context, cancel)
     candidate = Recording(tuple(made.events), made.messages)
     divergence = first_divergence(executor.cassette, candidate)
     return Replayed(result, candidate, executor, divergence, tuple(guard.refused))
@@ -111,11 +114,14 @@ def _run(
     clock: Clock,
     executor: StateAwareExecutor,
     context: RunContext,
+    cancel: CancelToken | None,
 ) -> RunResult:
     if is_async(agent.model.complete) or (agent.user and is_async(agent.user.reply)):
         # A thread of its own, since the caller (a notebook) may be inside an event loop.
         with ThreadPoolExecutor(max_workers=1) as pool:
-            return pool.submit(_run_async, agent, task, sink, clock, executor, context).result()
+            return pool.submit(
+                _run_async, agent, task, sink, clock, executor, context, cancel
+            ).result()
     return run(
         agent,
         task,
@@ -124,6 +130,7 @@ def _run(
         executor=executor,
         context=context,
         control=Control.in_process(),  # what production shares has no say in a replay
+        cancel=cancel,
     )
 
 
@@ -134,6 +141,7 @@ def _run_async(
     clock: Clock,
     executor: StateAwareExecutor,
     context: RunContext,
+    cancel: CancelToken | None,
 ) -> RunResult:
     control = Control.in_process()
     return asyncio.run(
@@ -145,5 +153,6 @@ def _run_async(
             executor=executor,
             context=context,
             control=control,
+            cancel=cancel,
         )
     )

@@ -13,7 +13,7 @@ import pytest
 from flightlog.errors import AgentError, GoldenError, StaleGoldenError, UnknownNameError
 from flightlog.golden.judge import Level
 from flightlog.golden.pin import pin_runs
-from flightlog.golden.suite import ReplayReport, Trial, load_suite, replay_suite
+from flightlog.golden.suite import Replaying, ReplayReport, Trial, load_suite, replay_suite
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.store import Store
 from flightlog.replay.recordings import read_recordings
@@ -216,7 +216,7 @@ def test_only_the_named_tasks_are_replayed(goldens: Path, tmp_path: Path) -> Non
         goldens,
         candidate([GET]),
         tasks=["Other Task"],
-        on_progress=lambda done, total: seen.append((done, total)),
+        how=Replaying(on_progress=lambda done, total: seen.append((done, total))),
     )
     assert [trial.task_id for trial in report.trials] == ["Other Task"]
     assert seen == [(1, 1)]
