@@ -9,7 +9,7 @@ from functools import cached_property
 
 from flightlog.analysis.wording import counted
 from flightlog.errors import ExitCode
-from flightlog.golden.judge import Judgement, Level
+from flightlog.golden.judging.judge import Judgement, Level
 from flightlog.replay.divergence import Divergence
 from flightlog.replay.serve import Miss
 from flightlog.trace.vocab import ServedHow

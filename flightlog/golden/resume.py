@@ -9,7 +9,7 @@ from typing import Final
 
 from flightlog.analysis.db import Traces
 from flightlog.golden.entries import GoldenEntry
-from flightlog.golden.judge import Judgement, Level
+from flightlog.golden.judging.judge import Judgement, Level
 from flightlog.golden.replay_report import TrialReport
 from flightlog.recorder.store import Store
 from flightlog.replay.cassette import Recording

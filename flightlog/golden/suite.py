@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 from flightlog.errors import GoldenError
 from flightlog.golden.entries import GoldenEntry, chosen, load_suite
 from flightlog.golden.factory import Factory, Trial, load_factory, make_agent
-from flightlog.golden.judge import judge
+from flightlog.golden.judging.judge import judge
 from flightlog.golden.overrides import Overrides
 from flightlog.golden.replay_report import ReplayReport, TrialReport
 from flightlog.golden.resume import finished_trials

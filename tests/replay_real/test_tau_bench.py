@@ -21,7 +21,7 @@ from examples.tau_bench.agent import (
     another_trial,
     scripted_agent,
 )
-from flightlog.golden.judge import accepted_writes, judged_calls, successful_writes
+from flightlog.golden.judging.judge import accepted_writes, judged_calls, successful_writes
 from flightlog.golden.pin import pin_runs
 from flightlog.golden.suite import Trial, replay_suite
 from flightlog.recorder.recorder import Recorder

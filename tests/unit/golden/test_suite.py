@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from flightlog.errors import AgentError, GoldenError, StaleGoldenError, UnknownNameError
-from flightlog.golden.judge import Level
+from flightlog.golden.judging.judge import Level
 from flightlog.golden.pin import pin_runs
 from flightlog.golden.suite import Replaying, ReplayReport, Trial, load_suite, replay_suite
 from flightlog.recorder.recorder import Recorder
