@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flightlog.commands.options import config_option, redaction_of, store_option
+
+if TYPE_CHECKING:
+    from flightlog.golden.factory import Factory
+    from flightlog.golden.overrides import Overrides
+    from flightlog.golden.suite import ReplayReport
+
+_file = click.Path(path_type=Path, dir_okay=False)
 
 
 @click.command()
@@ -23,44 +31,142 @@ from flightlog.commands.options import config_option, redaction_of, store_option
 )
 @click.option("--task", "tasks", multiple=True, help="Only this task; repeat for more.")
 @click.option("--session", help="Session that these runs share; new by default.")
+@click.option(
+    "--model",
+    help="openai:NAME, anthropic:NAME, recorded (its recorded answers), or a name for the factory.",
+)
+@click.option("--system", type=_file, help="File with the system prompt to use.")
+@click.option("--agent-config", type=_file, help="Settings file with the policy to use.")
+@click.option("--matrix", type=_file, help="File of variants, each with model, system, config.")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1, max=256),
+    default=1,
+    show_default=True,
+    help="Trials at the same time.",
+)
+@click.option("--max-usd", type=click.FloatRange(min=0), help="Spending cap of each side.")
+@click.option("--resume", is_flag=True, help="Go on with --session; finished trials are kept.")
+@click.option("--dry-run", is_flag=True, help="Only estimate calls, tokens and cost.")
+@click.option(
+    "--allow-host", "hosts", multiple=True, help="HOST[:PORT] to reach besides the model's."
+)
 @config_option
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def replay(
     goldens: Path,
     agent: str,
-    store: Path,
     variant: str,
-    trials: int,
-    tasks: tuple[str, ...],
-    session: str | None,
-    config_file: Path | None,
-    quiet: bool,
+    model: str | None,
+    system: Path | None,
+    agent_config: Path | None,
+    matrix: Path | None,
+    **how: Any,
 ) -> int:
     """Replay golden tasks on a candidate; tools answer from the recordings, nothing runs live.
 
-    Exit codes: 0 every replay passed, 1 one failed, 2 one could not be judged.
+    Exit codes: 0 every replay passed, 1 one failed, 2 one could not be judged or was left out
+    by the spending cap. An interrupted replay goes on with --session and --resume.
     """
-    from flightlog.analysis.terminal import escape_terminal
-    from flightlog.commands.progress import progress_bar
-    from flightlog.golden.suite import Replaying, load_factory, replay_suite
-    from flightlog.recorder.recorder import Recorder
+    from flightlog.commands.candidates import Side, overrides_of, read_matrix
+    from flightlog.errors import UsageError
+    from flightlog.golden.suite import load_factory
 
     factory = load_factory(agent)
-    redaction = redaction_of(config_file)
-    with (
-        Recorder(store, redaction=redaction) as recorder,
-        progress_bar("replaying", enabled=not quiet) as on_progress,
-    ):
-        report = replay_suite(
-            goldens,
-            factory,
-            recorder=recorder,
-            variant=variant,
-            trials=trials,
-            tasks=tasks or None,
-            session_id=session,
-            how=Replaying(on_progress=on_progress),
-        )
+    if matrix is not None:
+        if model or system or agent_config:
+            raise UsageError(
+                "--matrix says what each side is given",
+                hint="Put model, system and config into it, or leave it out.",
+            )
+        sides = read_matrix(matrix)
+    else:
+        sides = [Side(variant, overrides_of(model, system, agent_config))]
+    codes = [_one_side(goldens, factory, side.variant, side.overrides, how) for side in sides]
+    return _worst(codes)
+
+
+def _one_side(
+    goldens: Path, factory: Factory, variant: str, overrides: Overrides, how: dict[str, Any]
+) -> int:
+    from flightlog.analysis.terminal import escape_terminal
+
+    if how["dry_run"]:
+        for line in _estimate(goldens, factory, variant, overrides, how):
+            click.echo(escape_terminal(line))
+        return 0
+    report = _replayed(goldens, factory, variant, overrides, how)
     for line in report.lines():
         click.echo(escape_terminal(line))
     return report.exit_code
+
+
+def _replayed(
+    goldens: Path, factory: Factory, variant: str, overrides: Overrides, how: dict[str, Any]
+) -> ReplayReport:
+    import uuid
+
+    from flightlog.commands.candidates import endpoint_of
+    from flightlog.commands.progress import progress_bar
+    from flightlog.golden.suite import Replaying, replay_suite
+    from flightlog.recorder.recorder import Recorder
+    from flightlog.replay.guard import Endpoint
+
+    session = how["session"] or (None if how["resume"] else str(uuid.uuid4()))
+    endpoints = tuple(Endpoint(*endpoint_of(text)) for text in how["hosts"])
+    with (
+        Recorder(how["store"], redaction=redaction_of(how["config_file"])) as recorder,
+        progress_bar(f"replaying {variant}", enabled=not how["quiet"]) as on_progress,
+    ):
+        try:
+            return replay_suite(
+                goldens,
+                factory,
+                recorder=recorder,
+                variant=variant,
+                trials=how["trials"],
+                tasks=how["tasks"] or None,
+                session_id=session,
+                how=Replaying(
+                    concurrency=how["concurrency"],
+                    max_usd=how["max_usd"],
+                    resume=how["resume"],
+                    overrides=overrides,
+                    endpoints=endpoints,
+                    on_progress=on_progress,
+                ),
+            )
+        except KeyboardInterrupt:
+            text = f"interrupted; the same command goes on with: --session {session} --resume"
+            click.echo(text, err=True)
+            raise
+
+
+def _estimate(
+    goldens: Path, factory: Factory, variant: str, overrides: Overrides, how: dict[str, Any]
+) -> list[str]:
+    from flightlog.golden.entries import GoldenEntry, chosen, load_suite
+    from flightlog.golden.estimate import Priced, estimate_replay
+    from flightlog.golden.factory import Trial, make_agent
+    from flightlog.runtime.model import Usage, provider_of
+    from flightlog.runtime.prices import PriceTable
+
+    def priced(entry: GoldenEntry) -> Priced:
+        trial = Trial(entry.task, 0, variant, entry.tools, entry.recordings, overrides.model)
+        agent = overrides.applied(make_agent(factory, trial), trial)
+        prices, model = agent.prices or PriceTable(), agent.model
+
+        def cost_of(usage: Usage) -> float | None:
+            found = prices.cost(usage, (model.name,), provider_of(model))
+            return None if found is None else found.usd
+
+        return cost_of
+
+    entries = chosen(load_suite(goldens), how["tasks"] or None)
+    estimate = estimate_replay(entries, how["trials"], priced)
+    return [f"variant {variant!r}: nothing was replayed", *estimate.lines()]
+
+
+def _worst(codes: list[int]) -> int:
+    """A failed side before one that could not be judged."""
+    return 1 if 1 in codes else max(codes, default=0)
