@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from flightlog.golden.files import (
     problem_of_recording,
     recording_files,
 )
+from flightlog.golden.life.draft import draft
+from flightlog.golden.life.secrets import refuse_secrets, secrets_redactor
 from flightlog.golden.task import (
     TASK_FILE,
     TOOLS_FILE,
@@ -29,6 +32,7 @@ from flightlog.golden.task import (
 from flightlog.golden.writing import Plan, write_plans
 from flightlog.recorder.life.pins import add_pins
 from flightlog.recorder.store import Store
+from flightlog.redact.policy import Redaction
 from flightlog.replay.cassette import Cassette, Recording
 from flightlog.replay.matching import Rules
 from flightlog.replay.recordings import read_recordings
@@ -100,7 +104,13 @@ class PinReport:
 
 
 def pin_runs(
-    store: Store, run_ids: Sequence[str], goldens: Path, *, tools_file: Path | None = None
+    store: Store,
+    run_ids: Sequence[str],
+    goldens: Path,
+    *,
+    tools_file: Path | None = None,
+    redaction: Redaction | None = None,
+    apply_drafts: bool = False,
 ) -> PinReport:
     """Makes golden tasks of recorded runs; runs of one task share its golden.
 
@@ -112,17 +122,23 @@ def pin_runs(
         run_ids: finished runs; a run that is pinned already stays as it is.
         goldens: folder of golden tasks; made when absent.
         tools_file: declarations in the form of `tools.yaml`.
+        redaction: what a recording may not hold; None is the default of a recorder.
+        apply_drafts: puts what is only drafted in force: tools that no run asked for are
+            forbidden, facts of the answer are required, unlimited budgets get limits.
 
     Raises:
         UnknownNameError: a run that the store does not have.
-        GoldenError: a run that is unfinished or of no task, or a malformed file.
+        GoldenError: a run that is unfinished or of no task, that holds a secret, or a
+            malformed file.
         NothingToCompareError: no run was given.
     """
     if not run_ids:
         raise NothingToCompareError("no run to pin", hint="Give at least one run id.")
     recordings = read_recordings(store, run_ids)
+    redactor = secrets_redactor(redaction, os.environ)
     for recording in recordings:
         _check_finished(recording)
+        refuse_secrets(recording, redactor)
     given = load_tools(tools_file) if tools_file else {}
     existing = load_tools(goldens / TOOLS_FILE) if (goldens / TOOLS_FILE).exists() else {}
     tools, notes = _declarations(recordings, given, existing)
@@ -133,6 +149,9 @@ def pin_runs(
     rules = Rules(tools.values())
     for plan in plans:
         notes += _lint(plan, rules)
+        if plan.new and not (goldens / plan.folder / TASK_FILE).exists():
+            drafted = draft(plan.golden, plan.new, tools, apply=apply_drafts)
+            plan.golden, plan.evidence = drafted.golden, drafted.evidence
     write_plans(goldens, plans, tools)
     notes += _remember(store, plans, goldens)
     unknown = sorted(n for n in called if tools[n].effect is Effect.UNKNOWN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,15 @@ from flightlog.golden.files import (
     recording_lines,
     tools_text,
 )
-from flightlog.golden.task import BLOBS_FOLDER, TASK_FILE, TOOLS_FILE, GoldenTask, save_task
+from flightlog.golden.life.comments import Keys, comments_of, with_comments
+from flightlog.golden.task import (
+    BLOBS_FOLDER,
+    TASK_FILE,
+    TOOLS_FILE,
+    GoldenTask,
+    load_task,
+    save_task,
+)
 from flightlog.replay.cassette import Recording
 from flightlog.runtime.tools import Tool
 
@@ -31,6 +39,8 @@ class Plan:
         old: recordings that are there.
         new: recordings to be added.
         kept: runs to be pinned that are there.
+        evidence: comments for a new contract; in one that is there the old comments stay.
+        removed: recordings to be removed, by the number of their file.
     """
 
     folder: str
@@ -38,6 +48,8 @@ class Plan:
     old: list[Recording]
     new: list[Recording] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
+    evidence: Mapping[Keys, tuple[str, ...]] = field(default_factory=dict)
+    removed: tuple[int, ...] = ()
 
 
 def write_plans(goldens: Path, plans: Sequence[Plan], tools: Mapping[str, Tool]) -> None:
@@ -50,7 +62,12 @@ def write_plans(goldens: Path, plans: Sequence[Plan], tools: Mapping[str, Tool])
             aside.chmod(0o755)
             aside.rename(goldens)
             return
-        _move_in(aside, goldens, files)
+        removed = [
+            Path(plan.folder, f"{number}{RECORDING_SUFFIX}")
+            for plan in plans
+            for number in plan.removed
+        ]
+        _move_in(aside, goldens, files, removed)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -75,11 +92,26 @@ def _written_aside(
             for digest, text in blobs.items():
                 put(Path(BLOBS_FOLDER, digest), text)
             put(Path(plan.folder, f"{number}{RECORDING_SUFFIX}"), "\n".join(lines) + "\n")
-        (aside / plan.folder).mkdir(exist_ok=True)
-        save_task(plan.golden, aside / plan.folder / TASK_FILE)
-        files.append(Path(plan.folder, TASK_FILE))
+        contract = Path(plan.folder, TASK_FILE)
+        if _write_contract(plan, aside / contract, goldens / contract):
+            files.append(contract)
     put(Path(TOOLS_FILE), tools_text(tools, where=str(goldens / TOOLS_FILE)))
     return sorted(dict.fromkeys(files), key=_order_of)
+
+
+def _write_contract(plan: Plan, path: Path, old: Path) -> bool:
+    """Writes it with its comments; False where it is as it was, so that nothing in it moves."""
+    comments = plan.evidence
+    if old.exists():
+        if load_task(old) == plan.golden:
+            return False
+        comments = comments_of(old.read_text(encoding="utf-8"))
+    path.parent.mkdir(exist_ok=True)
+    save_task(plan.golden, path)
+    if comments:
+        text = with_comments(path.read_text(encoding="utf-8"), comments)
+        path.write_text(text, encoding="utf-8", newline="\n")
+    return True
 
 
 def _order_of(relative: Path) -> tuple[int, Path]:
@@ -89,8 +121,26 @@ def _order_of(relative: Path) -> tuple[int, Path]:
     return (rank, relative)
 
 
-def _move_in(aside: Path, goldens: Path, files: Sequence[Path]) -> None:
-    """Replaces or adds each file; puts the old ones back when one cannot be moved."""
+def remove_files(goldens: Path, files: Sequence[Path]) -> None:
+    """Removes files of a golden folder: all of them or none.
+
+    Args:
+        files: relative to the folder.
+
+    Raises:
+        GoldenError: one cannot be removed; those before it are there again.
+    """
+    aside = Path(tempfile.mkdtemp(prefix=f".{goldens.name}-", dir=goldens.parent))
+    try:
+        _move_in(aside, goldens, (), files)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _move_in(
+    aside: Path, goldens: Path, files: Sequence[Path], removed: Iterable[Path] = ()
+) -> None:
+    """Replaces, adds or removes each file; puts the old ones back when one cannot be moved."""
     saved = aside / ".old"
     done: list[Path] = []
     try:
@@ -102,6 +152,11 @@ def _move_in(aside: Path, goldens: Path, files: Sequence[Path]) -> None:
                 shutil.copy2(target, saved / relative)
             done.append(relative)
             os.replace(aside / relative, target)  # noqa: PTH105  (its name says what it does)
+        for relative in removed:
+            (saved / relative).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(goldens / relative, saved / relative)
+            done.append(relative)
+            (goldens / relative).unlink()
     except OSError as error:
         for relative in done:
             old, target = saved / relative, goldens / relative

@@ -1,0 +1,1 @@
+"""The life of golden tasks: drafted, reviewed, accepted, watched, pruned."""
