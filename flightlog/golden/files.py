@@ -16,6 +16,7 @@ from flightlog.golden.task import BLOBS_FOLDER, TASK_FILE
 from flightlog.golden.yaml_files import Fields, dump_yaml, read_yaml
 from flightlog.replay.cassette import Recording
 from flightlog.replay.matching import ToolRule
+from flightlog.replay.write_through import problem_of_write_through
 from flightlog.runtime.tools import Tool
 from flightlog.trace.canonical import canonical_json, clean_text, digest_of
 from flightlog.trace.events import Event, decode_event, encode_event
@@ -115,6 +116,21 @@ def load_recording(path: Path) -> Recording:
     return recording
 
 
+def blob_names(path: Path) -> set[str]:
+    """The digests of the blobs that a recording names.
+
+    Raises:
+        GoldenError: the recording cannot be read.
+    """
+    recording = load_recording(path)
+    found = {event.result_blob for event in recording.tool_calls if event.result_blob}
+    for line in _lines_of(path):
+        if b'"text_blob"' in line:
+            named = json.loads(line).get("text_blob")
+            found |= {named} if isinstance(named, str) else set()
+    return found
+
+
 def problem_of_recording(recording: Recording) -> str | None:
     """What a bad merge or a lost part did to a recording; None when it is whole."""
     events = recording.events
@@ -155,6 +171,9 @@ def load_tools(path: Path) -> dict[str, Tool]:
             what = error.what if isinstance(error, ToolDefinitionError) else str(error)
             hint = error.hint if isinstance(error, ToolDefinitionError) else ""
             raise GoldenError(f"tool {name!r}: {what}", where=where, hint=hint) from error
+    for name, tool in found.items():
+        if problem := problem_of_write_through(tool, found):
+            raise GoldenError(f"tool {name!r}: {problem}", where=declared.where(name))
     return found
 
 
@@ -191,6 +210,7 @@ _TOOL_KEYS: Final = (
     "timeout_s",
     "volatile",
     "is_consuming",
+    "write_through",
     "cost_usd",
 )
 _TOOLS_HEADER: Final = (

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 
+from flightlog.errors import NewerFormatError
 from flightlog.replay.matching import KeyWalk, Rules, ToolRule
 from flightlog.trace.canonical import CanonicalArgs, digest_of
 from flightlog.trace.events import Event, RunStarted, RunStopped, ToolCall
 from flightlog.trace.messages import Message
+from flightlog.trace.versions import CANON_VERSION
 from flightlog.trace.vocab import Actor, Outcome
 
 
@@ -190,6 +192,7 @@ class Cassette:
     def _recorded(
         self, recording: Recording, walk: KeyWalk, call: ToolCall, *, is_racy: bool
     ) -> RecordedCall:
+        _check_canon(recording, call)
         rule = self.rules[call.tool_name]
         args, result = rule.args_of(call.args or ""), recording.result_of(call)
         found = walk.key_of(rule, args)
@@ -241,6 +244,17 @@ class Cassette:
 def writes_of(calls: Iterable[RecordedCall]) -> list[RecordedCall]:
     """The successful writes among recorded calls."""
     return [call for call in calls if call.is_write and call.outcome is Outcome.OK]
+
+
+def _check_canon(recording: Recording, call: ToolCall) -> None:
+    """Refuses keys of a canonical form that this flightlog does not write."""
+    version, _, _ = (call.state_key or "").rpartition(":")
+    if version and version != CANON_VERSION:
+        raise NewerFormatError(
+            f"a key of canonical form {version!r}, where this flightlog knows {CANON_VERSION!r}",
+            where=f"run {recording.run_id}, step {call.step}, {call.tool_name}",
+            hint="Upgrade: pip install --upgrade flightlog",
+        )
 
 
 def _by_key(calls: Iterable[RecordedCall]) -> dict[str, list[RecordedCall]]:

@@ -31,7 +31,9 @@ from flightlog.replay.state import (
     parse_result,
     resolve_scopes,
 )
+from flightlog.replay.write_through import WriteThrough, parse_write_through
 from flightlog.trace.canonical import CanonicalArgs, canonical_args, digest_of
+from flightlog.trace.versions import CANON_VERSION
 from flightlog.trace.vocab import Effect, Outcome
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ class Declared(Protocol):
     def volatile(self) -> Sequence[str]: ...
     @property
     def is_consuming(self) -> bool: ...
+    @property
+    def write_through(self) -> Mapping[str, Any]: ...
     @property
     def input_schema(self) -> Mapping[str, Any] | None: ...
 
@@ -82,6 +86,7 @@ class ToolRule:
         schema: input schema whose defaults are filled in.
         volatile: argument paths that never take part in identity.
         redactor: replaces in arguments what a recorder replaces in them.
+        write_through: the reads that a success of this write answers.
     """
 
     name: str
@@ -92,13 +97,14 @@ class ToolRule:
     schema: Mapping[str, Any] | None
     volatile: tuple[str, ...]
     redactor: Redactor | None = None
+    write_through: tuple[WriteThrough, ...] = ()
 
     @classmethod
     def of(cls, tool: Declared, *, where: str = "", redactor: Redactor | None = None) -> ToolRule:
         """The rule of a declared tool.
 
         Raises:
-            ToolDefinitionError: a scope that cannot be used.
+            ToolDefinitionError: a scope or a write-through that cannot be used.
         """
         place = where or f"tool {tool.name!r}"
         templates = tuple(ScopeTemplate.parse(text, where=place) for text in tool.scopes)
@@ -114,6 +120,7 @@ class ToolRule:
             schema=tool.input_schema,
             volatile=tuple(tool.volatile),
             redactor=redactor,
+            write_through=parse_write_through(tool.write_through, tool.effect, where=place),
         )
 
     @classmethod
@@ -180,6 +187,11 @@ class Rules:
         return rule
 
 
+def stored_key(key: str | None) -> str | None:
+    """A key as a trace keeps it: with the version of the canonical form that it is made of."""
+    return None if key is None else f"{CANON_VERSION}:{key}"
+
+
 class KeyWalk:
     """Goes through the calls of one run in order and gives each its key."""
 
@@ -214,6 +226,11 @@ class KeyWalk:
     def taint(self, scopes: Sequence[str]) -> None:
         """Gives up on scopes whose state cannot be known."""
         self._state.taint(scopes)
+
+    def is_initial(self, rule: ToolRule, args: CanonicalArgs) -> bool:
+        """True while nothing has changed what the call reads since the run began."""
+        scopes = resolve_scopes(rule.key_templates, _values(rule.key_templates, args, None))
+        return self._state.is_initial(scopes)
 
     @staticmethod
     def touched(rule: ToolRule, args: CanonicalArgs, result: str | None) -> list[str]:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from flightlog.replay.cassette import Cassette, RecordedCall
-from flightlog.replay.matching import CallKey, KeyWalk, ToolRule
+from flightlog.replay.matching import Answer, CallKey, KeyWalk, ToolRule, stored_key
 from flightlog.replay.wording import describe_difference
+from flightlog.replay.write_through import WriteThrough
 from flightlog.runtime.calls import PendingCall, Served
 from flightlog.runtime.tools import is_async
-from flightlog.trace.canonical import CanonicalArgs
+from flightlog.trace.canonical import CanonicalArgs, canonical_json
 from flightlog.trace.vocab import Effect, Outcome, ServedHow
 
 ERROR_TYPE_MISS: Final = "ReplayMiss"
@@ -62,6 +63,7 @@ class StateAwareExecutor:
         self._accept_hint = accept_hint.format(golden=golden)
         self._walk = KeyWalk()
         self._times_asked: Counter[str] = Counter()
+        self._derived: dict[str, Served] = {}
 
     @property
     def calls(self) -> int:
@@ -80,13 +82,17 @@ class StateAwareExecutor:
         found = self._walk.key_of(rule, args)
         recorded = self._find(rule, found)
         if recorded is None:
+            derived = self._derived.get(found.key or "")
+            if derived is not None and not rule.changes_state:
+                self.served[ServedHow.DERIVED] += 1
+                return derived
             return self._miss(call, rule, args, found)
         latency_ms = self._latency_ms(recorded)
         if _is_cut(call, latency_ms):
             # The gateway will cut this call, so nobody knows whether the write happened.
             self._walk.happened(rule, args, Served(Outcome.TIMED_OUT))
         else:
-            self._walk.happened(rule, args, recorded)
+            self._happened(rule, args, recorded, recorded.run_id)
         self.served[ServedHow.RECORDED] += 1
         is_failure = recorded.outcome in (Outcome.FAILED, Outcome.TIMED_OUT)
         return Served(
@@ -97,9 +103,43 @@ class StateAwareExecutor:
             latency_ms=latency_ms,
             served_how=ServedHow.RECORDED,
             served_from=recorded.run_id,
-            state_key=found.key,
+            state_key=stored_key(found.key),
             is_final=is_failure and not self._may_go_on(rule, args, found),
         )
+
+    def _happened(
+        self, rule: ToolRule, args: CanonicalArgs, answer: Answer, source: str | None
+    ) -> None:
+        """Moves the state on; a write that worked leaves answers for the reads that it names."""
+        if not rule.write_through or answer.outcome is not Outcome.OK:
+            self._walk.happened(rule, args, answer)
+            return
+        reads = [self._read_after(one, args, answer.result) for one in rule.write_through]
+        before = [read and self._walk.key_of(*read).key for read in reads]
+        self._walk.happened(rule, args, answer)
+        for one, read, old in zip(rule.write_through, reads, before, strict=True):
+            text = one.answer_after(answer.result)
+            key = self._walk.key_of(*read).key if read else None
+            # A write that does not touch what the read reads says nothing about it.
+            if key is None or key == old or text is None:
+                continue
+            self._derived[key] = Served(
+                Outcome.OK,
+                text,
+                latency_ms=self.cassette.median_latency_ms(one.tool_name),
+                served_how=ServedHow.DERIVED,
+                served_from=source,
+                state_key=stored_key(key),
+            )
+
+    def _read_after(
+        self, one: WriteThrough, args: CanonicalArgs, result: str | None
+    ) -> tuple[ToolRule, CanonicalArgs] | None:
+        read = self.cassette.rules[one.tool_name]
+        values = one.args_after(args, result)
+        if values is None or read.effect is not Effect.READ or read.changes_state:
+            return None
+        return read, read.args_of(canonical_json(values))
 
     def _may_go_on(self, rule: ToolRule, args: CanonicalArgs, found: CallKey) -> bool:
         """False where another try of a failed call would find no answer that is recorded for it.
@@ -158,7 +198,7 @@ class StateAwareExecutor:
                 f"{self._golden!r}: {why}.{hint}"
             ),
             error_type=ERROR_TYPE_MISS,
-            state_key=found.key,
+            state_key=stored_key(found.key),
         )
 
 

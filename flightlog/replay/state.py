@@ -154,6 +154,10 @@ class WorldState:
         before = self.signature(scopes)
         self._chain(scopes, _TAINTED if before is None else digest_of(content, before))
 
+    def is_initial(self, scopes: Sequence[str]) -> bool:
+        """True while no write, known or in doubt, has touched any of these scopes."""
+        return all(version == _START for scope in scopes for version in self._seen(scope))
+
     def taint(self, scopes: Sequence[str]) -> None:
         """A write that may or may not have happened: nothing there can be known any more."""
         self._chain(scopes, _TAINTED)

@@ -33,6 +33,7 @@ _DECLARED = (
     "timeout_s",
     "volatile",
     "is_consuming",
+    "write_through",
     "cost_usd",
     "credentials",
     "is_idempotent",
@@ -59,6 +60,10 @@ class Tool:
             run's deadline.
         volatile: dotted paths of arguments that never take part in identity.
         is_consuming: a read that takes what it reads, such as a queue.
+        write_through: reads that a success of this write answers: tool ->
+            {argument of the read: where it comes from}, such as
+            `{"get_order": {"order_id": "result.id"}}`. The read gives the write's result;
+            `{"args": {...}, "answer": "result.order"}` names a part of it.
         cost_usd: cost of one attempt; None where it costs nothing or nobody knows.
         credentials: names of the credentials that it needs; without them it is denied.
         is_idempotent: a write that may be made twice without harm.
@@ -80,6 +85,7 @@ class Tool:
     timeout_s: float | None = None
     volatile: tuple[str, ...] = ()
     is_consuming: bool = False
+    write_through: Mapping[str, Any] = field(default_factory=dict)
     cost_usd: float | None = None
     credentials: tuple[str, ...] = ()
     is_idempotent: bool = False
@@ -150,6 +156,7 @@ class Tool:
             "is_idempotent": bool,
             "reuse_result": bool,
             "description": str,
+            "write_through": Mapping,
             "hints": Mapping,
         }
         for name, kind in kinds.items():
@@ -205,6 +212,7 @@ class Tool:
         declared["volatile"] = list(self.volatile)
         declared["credentials"] = list(self.credentials)
         declared["hints"] = dict(self.hints) or None
+        declared["write_through"] = dict(self.write_through) or None
         if self.dedupe_writes == "step":
             del declared["dedupe_writes"]
         return {

@@ -191,3 +191,18 @@ def test_a_recorded_toolset_is_read(tmp_path: Path) -> None:
 def test_a_toolset_that_cannot_be_read_is_an_error(text: str) -> None:
     with pytest.raises(GoldenError):
         parse_toolset(text, where="run r")
+
+
+def test_write_through_is_kept_in_the_tools_file_and_checked_against_its_tools(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "tools.yaml"
+    get = Tool("get", effect=Effect.READ, scopes=("item:{id}",))
+    put = Tool("put", effect=Effect.WRITE, write_through={"get": {"id": "result.id"}})
+    text = tools_text({"get": get, "put": put}, where="tools.yaml")
+    path.write_text(text, encoding="utf-8")
+    assert load_tools(path)["put"].write_through == {"get": {"id": "result.id"}}
+    path.write_text(text.replace("effect: read", "effect: write"), encoding="utf-8")
+    with pytest.raises(GoldenError, match="only a plain read can be") as raised:
+        load_tools(path)
+    assert str(path) in raised.value.where

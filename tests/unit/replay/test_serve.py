@@ -34,7 +34,8 @@ def test_an_answer_says_how_and_from_where_it_was_served() -> None:
     assert (served.outcome, served.result) == (Outcome.OK, "1")
     assert (served.served_how, served.served_from) == (ServedHow.RECORDED, "rec")
     assert served.state_key is not None
-    assert len(served.state_key) == 32
+    version, _, key = served.state_key.rpartition(":")
+    assert (version, len(key)) == ("canon/1", 32)
     assert executor.served == {ServedHow.RECORDED: 1}
     assert (executor.calls, executor.live_tool_calls) == (1, 0)
 
