@@ -6,50 +6,76 @@ from pathlib import Path
 
 import click
 
-from flightlog.commands.options import store_option
-
-DEFAULT_GOLDENS = "goldens"
-_folder = click.Path(path_type=Path, file_okay=False)
+from flightlog.commands.golden_life import DEFAULT_GOLDENS, FOLDER, accept, goldens_option, review
+from flightlog.commands.options import config_option, redaction_of, store_option
 
 
 @click.group()
 def golden() -> None:
-    """Pin and list golden tasks."""
+    """Pin, review, accept and watch golden tasks."""
+
+
+golden.add_command(review)
+golden.add_command(accept)
 
 
 @golden.command()
 @click.argument("runs", nargs=-1, required=True, help="Run ids; 'last' works.")
 @store_option
-@click.option(
-    "--goldens",
-    type=_folder,
-    default=DEFAULT_GOLDENS,
-    show_default=True,
-    help="Folder of the golden tasks.",
-)
+@goldens_option
 @click.option(
     "--tools",
     "tools_file",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Declarations (effect, scopes) for tools that the runs did not declare.",
 )
-def pin(runs: tuple[str, ...], store: Path, goldens: Path, tools_file: Path | None) -> None:
-    """Pin recorded runs as golden tasks."""
+@click.option("--apply-drafts", is_flag=True, help="Put what is only suggested in force too.")
+@click.option("--pending", is_flag=True, help="Only propose the runs, for tasks that are golden.")
+@config_option
+def pin(
+    runs: tuple[str, ...],
+    store: Path,
+    goldens: Path,
+    tools_file: Path | None,
+    config_file: Path | None,
+    *,
+    apply_drafts: bool,
+    pending: bool,
+) -> None:
+    """Pin recorded runs as golden tasks: contract with its evidence, declarations, recordings.
+
+    A run that holds a secret is refused.
+    """
     from flightlog.analysis.db import Traces
     from flightlog.analysis.terminal import escape_terminal
     from flightlog.analysis.timeline import resolve_run
+    from flightlog.golden.life.pending import propose
     from flightlog.golden.pin import pin_runs
     from flightlog.recorder.store import Store
+    from flightlog.replay.recordings import read_recordings
 
+    redaction = redaction_of(config_file)
     with Traces(store) as traces:
         run_ids = [resolve_run(traces, text) for text in runs]
-    report = pin_runs(Store.open(store), run_ids, goldens, tools_file=tools_file)
+    if pending:
+        recordings = read_recordings(Store.open(store), run_ids)
+        for path in propose(goldens, recordings, redaction=redaction):
+            click.echo(escape_terminal(f"pending: {goldens / path}"))
+        return
+    report = pin_runs(
+        Store.open(store),
+        run_ids,
+        goldens,
+        tools_file=tools_file,
+        redaction=redaction,
+        apply_drafts=apply_drafts,
+    )
     for line in report.lines():
         click.echo(escape_terminal(line))
 
 
 @golden.command("list")
-@click.argument("goldens", type=_folder, default=DEFAULT_GOLDENS)
+@click.argument("goldens", type=FOLDER, default=DEFAULT_GOLDENS)
 def list_(goldens: Path) -> None:
     """List golden tasks: recordings, accepted writes, tools."""
     from flightlog.analysis.terminal import escape_terminal

@@ -137,11 +137,11 @@ def pin_runs(
     recordings = read_recordings(store, run_ids)
     redactor = secrets_redactor(redaction, os.environ)
     for recording in recordings:
-        _check_finished(recording)
+        check_finished(recording)
         refuse_secrets(recording, redactor)
     given = load_tools(tools_file) if tools_file else {}
     existing = load_tools(goldens / TOOLS_FILE) if (goldens / TOOLS_FILE).exists() else {}
-    tools, notes = _declarations(recordings, given, existing)
+    tools, notes = declarations(recordings, given, existing)
     plans = _plans(recordings, goldens, given)
     called = {c.tool_name for r in recordings for c in r.tool_calls if not c.outcome.is_refusal}
     for name in sorted(called - set(tools)):
@@ -179,7 +179,12 @@ def _remember(store: Store, plans: Iterable[Plan], goldens: Path) -> list[str]:
     return []
 
 
-def _check_finished(recording: Recording) -> RunStarted:
+def check_finished(recording: Recording) -> RunStarted:
+    """The start of a whole run of a task.
+
+    Raises:
+        GoldenError: it names no task, is not over, or is not whole.
+    """
     started, stopped = recording.started, recording.stopped
     where = f"run {recording.run_id}"
     if started is None or not started.task_id:
@@ -199,9 +204,16 @@ def _check_finished(recording: Recording) -> RunStarted:
     return started
 
 
-def _declarations(
+def declarations(
     recordings: Iterable[Recording], given: Mapping[str, Tool], existing: Mapping[str, Tool]
 ) -> tuple[dict[str, Tool], list[str]]:
+    """The declarations of all tools, and a note for each that is declared in two ways.
+
+    Args:
+        recordings: what they recorded of their tools counts least.
+        given: declarations of a tools file; they count most.
+        existing: those of the golden folder.
+    """
     recorded: dict[str, Tool] = {}
     for recording in recordings:
         recorded.update(_toolset(recording))
@@ -233,7 +245,7 @@ def _plans(recordings: Sequence[Recording], goldens: Path, given: Mapping[str, T
     folders: dict[_Key, str] = {golden.key: name for name, golden in existing.items()}
     by_key: defaultdict[_Key, list[Recording]] = defaultdict(list)
     for recording in recordings:
-        started = _check_finished(recording)
+        started = check_finished(recording)
         by_key[(started.suite, started.task_id or "")].append(recording)
     plans: list[Plan] = []
     for key, runs in by_key.items():
@@ -244,13 +256,13 @@ def _plans(recordings: Sequence[Recording], goldens: Path, given: Mapping[str, T
         plan = Plan(folder, golden, old)
         known = {recording.run_id for recording in old}
         for run in runs:
-            _check_same_task(run, golden)
+            check_same_task(run, golden)
             if run.run_id in known:
                 plan.kept.append(run.run_id)
             else:
                 plan.new.append(run)
         reasons = [r.stopped.stop_reason or StopReason.OK for r in plan.new if r.stopped]
-        plan.golden = _widened(golden, plan.new, reasons, is_new=folder not in existing)
+        plan.golden = widened(golden, plan.new, reasons, is_new=folder not in existing)
         plans.append(plan)
     return plans
 
@@ -261,8 +273,13 @@ def _free_folder(key: _Key, taken: set[str]) -> str:
     return folder_name(task_id, suite=suite, is_unique=False) if name in taken else name
 
 
-def _check_same_task(recording: Recording, golden: GoldenTask) -> None:
-    started = _check_finished(recording)
+def check_same_task(recording: Recording, golden: GoldenTask) -> None:
+    """Refuses a run of another version of the task.
+
+    Raises:
+        GoldenError: the digests of their contents differ.
+    """
+    started = check_finished(recording)
     if golden.task.content_digest and started.task_digest != golden.task.content_digest:
         raise GoldenError(
             f"its task {golden.task.task_id!r} has other content (digest {started.task_digest}) "
@@ -273,7 +290,7 @@ def _check_same_task(recording: Recording, golden: GoldenTask) -> None:
 
 
 def _golden_of(recording: Recording, given: Mapping[str, Tool]) -> GoldenTask:
-    started = _check_finished(recording)
+    started = check_finished(recording)
     content = _task_content(recording)
     called = {call.tool_name for call in recording.tool_calls if not call.outcome.is_refusal}
     names = {*(_toolset(recording) or given), *called}
@@ -288,9 +305,10 @@ def _golden_of(recording: Recording, given: Mapping[str, Tool]) -> GoldenTask:
     return GoldenTask(task, tuple(sorted(names)), JudgeRules(stop_reasons=()), budgets)
 
 
-def _widened(
+def widened(
     golden: GoldenTask, new: Sequence[Recording], reasons: Sequence[StopReason], *, is_new: bool
 ) -> GoldenTask:
+    """The contract with the ways to stop of further recordings, and their tools where it is new."""
     if not new:
         return golden
     accepted = tuple(dict.fromkeys((*golden.judge.stop_reasons, *reasons)))

@@ -52,8 +52,24 @@ class Plan:
     removed: tuple[int, ...] = ()
 
 
-def write_plans(goldens: Path, plans: Sequence[Plan], tools: Mapping[str, Tool]) -> None:
-    """Writes everything aside first and then moves it in, so that a failure leaves no trace."""
+def write_plans(
+    goldens: Path,
+    plans: Sequence[Plan],
+    tools: Mapping[str, Tool],
+    *,
+    also_removed: Sequence[Path] = (),
+) -> None:
+    """Writes everything aside first and then moves it in, so that a failure leaves no trace.
+
+    Args:
+        goldens: folder of golden tasks; made when absent.
+        plans: what to write.
+        tools: all declarations.
+        also_removed: further files to be removed, relative to the folder.
+
+    Raises:
+        GoldenError: it cannot be written; the folder is then as it was.
+    """
     goldens.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(prefix=f".{goldens.name}-", dir=goldens.parent))
     try:
@@ -66,8 +82,9 @@ def write_plans(goldens: Path, plans: Sequence[Plan], tools: Mapping[str, Tool])
             Path(plan.folder, f"{number}{RECORDING_SUFFIX}")
             for plan in plans
             for number in plan.removed
+            if Path(plan.folder, f"{number}{RECORDING_SUFFIX}") not in files
         ]
-        _move_in(aside, goldens, files, removed)
+        _move_in(aside, goldens, files, [*removed, *also_removed])
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -86,7 +103,8 @@ def _written_aside(
     for plan in plans:
         if not plan.new:
             continue
-        taken = [int(path.stem) for path in recording_files(goldens / plan.folder)]
+        taken = {int(path.stem) for path in recording_files(goldens / plan.folder)}
+        taken -= {*plan.removed}
         for number, recording in enumerate(plan.new, max(taken, default=0) + 1):
             lines, blobs = recording_lines(recording)
             for digest, text in blobs.items():
@@ -116,23 +134,29 @@ def _write_contract(plan: Plan, path: Path, old: Path) -> bool:
 
 def _order_of(relative: Path) -> tuple[int, Path]:
     """What others refer to first, and the contract, which makes a task visible, last."""
-    is_blob, is_recording = relative.parts[0] == BLOBS_FOLDER, relative.suffix == RECORDING_SUFFIX
+    is_blob, is_recording = BLOBS_FOLDER in relative.parts[:-1], relative.suffix == RECORDING_SUFFIX
     rank = 0 if is_blob else 1 if relative.name == TOOLS_FILE else 2 if is_recording else 3
     return (rank, relative)
 
 
-def remove_files(goldens: Path, files: Sequence[Path]) -> None:
-    """Removes files of a golden folder: all of them or none.
+def change_files(goldens: Path, put: Mapping[Path, str], *, removed: Sequence[Path] = ()) -> None:
+    """Writes and removes files of a golden folder: all of them or none.
 
     Args:
-        files: relative to the folder.
+        goldens: the folder; it is there.
+        put: contents by path, relative to the folder.
+        removed: relative to the folder.
 
     Raises:
-        GoldenError: one cannot be removed; those before it are there again.
+        GoldenError: one cannot be changed; the folder is then as it was.
     """
     aside = Path(tempfile.mkdtemp(prefix=f".{goldens.name}-", dir=goldens.parent))
     try:
-        _move_in(aside, goldens, (), files)
+        for relative, content in put.items():
+            path = aside / relative
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8", newline="\n")
+        _move_in(aside, goldens, sorted(put, key=_order_of), removed)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -146,7 +170,7 @@ def _move_in(
     try:
         for relative in files:
             target = goldens / relative
-            target.parent.mkdir(exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             if target.exists():
                 (saved / relative).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(target, saved / relative)
