@@ -10,9 +10,12 @@ import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 
 from flightlog.errors import NewerFormatError
+from flightlog.replay.attempts import Attempts, last_attempts
+from flightlog.replay.matchers import Match, walk_of
 from flightlog.replay.matching import KeyWalk, Rules, ToolRule
 from flightlog.trace.canonical import CanonicalArgs, digest_of
 from flightlog.trace.events import Event, RunStarted, RunStopped, ToolCall
@@ -133,11 +136,22 @@ class Cassette:
     Args:
         recordings: accepted recordings, oldest first.
         rules: the declarations; the same ones must serve the candidate.
+        match: how a call finds its recorded one; the weaker ones only where asked for by name.
+        attempts: whether all tries of a call are there, or the last one for all.
     """
 
-    def __init__(self, recordings: Sequence[Recording], rules: Rules) -> None:
+    def __init__(
+        self,
+        recordings: Sequence[Recording],
+        rules: Rules,
+        match: Match = Match.STATE,
+        *,
+        attempts: Attempts = Attempts.FAITHFUL,
+    ) -> None:
         self.recordings = tuple(recordings)
         self.rules = rules
+        self.match = Match(match)
+        self.attempts = Attempts(attempts)
         self.racy_calls: list[RecordedCall] = []
         self.calls: tuple[tuple[RecordedCall, ...], ...] = tuple(
             tuple(self._walk(recording)) for recording in self.recordings
@@ -147,6 +161,19 @@ class Cassette:
             for key, same in _by_key(calls).items():
                 self._index.setdefault(key, []).append(same)
         self._latencies = self._median_latencies()
+
+    @cached_property
+    def collapsed(self) -> Cassette:
+        """The same recordings, the last try of a call in the place of all its tries."""
+        if self.attempts is Attempts.COLLAPSED:
+            return self
+        return Cassette(self.recordings, self.rules, self.match, attempts=Attempts.COLLAPSED)
+
+    def with_match(self, match: Match) -> Cassette:
+        """The same recordings under another matcher."""
+        if match is self.match:
+            return self
+        return Cassette(self.recordings, self.rules, match, attempts=self.attempts)
 
     def __len__(self) -> int:
         return sum(len(calls) for calls in self.calls)
@@ -176,12 +203,15 @@ class Cassette:
         return found
 
     def _walk(self, recording: Recording) -> Iterable[RecordedCall]:
-        walk = KeyWalk()
-        executed = (call for call in recording.tool_calls if not call.outcome.is_refusal)
+        walk = walk_of(self.match)
+        executed = [call for call in recording.tool_calls if not call.outcome.is_refusal]
+        if self.attempts is Attempts.COLLAPSED:
+            executed = last_attempts(executed)
         for _, batch in groupby(executed, key=_batch_of):
             # Tries of one step go in rounds; a replay asks for them in the same order.
             calls = sorted(batch, key=lambda call: (call.attempt, call.call_ix or 0))
-            racing = self._racing(recording, calls) if _is_parallel(calls) else {}
+            may_race = self.match is Match.STATE and _is_parallel(calls)
+            racing = self._racing(recording, calls) if may_race else {}
             for position, call in enumerate(calls):
                 recorded = self._recorded(recording, walk, call, is_racy=position in racing)
                 if call.actor is Actor.AGENT:

@@ -3,21 +3,64 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from heapq import nsmallest
 from typing import Any, Final
 
 from flightlog.redact.key_files import KEY_VARIABLE
 from flightlog.redact.pseudonyms import key_ids
 from flightlog.replay.cassette import RecordedCall
+from flightlog.replay.matchers import Match
 from flightlog.replay.matching import CallKey, ToolRule
 from flightlog.trace.canonical import CanonicalArgs, canonical_json
 
+MAX_NEAREST: Final = 3
 MAX_VALUE_CHARS: Final = 80
 MAX_DIFFERENCES: Final = 3
 _ABSENT: Final = object()
 
 
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """A recorded call that is like a missed one.
+
+    Attributes:
+        run_id: the recording.
+        step: its step there; None where unknown.
+        args: its canonical arguments.
+        differences: argument path by path, such as `args.amount is 3900, recorded 39`; none
+            where only the state differs.
+    """
+
+    run_id: str
+    step: int | None
+    args: str
+    differences: tuple[str, ...]
+
+
+def nearest_calls(
+    args: CanonicalArgs, recorded: Sequence[RecordedCall]
+) -> tuple[RecordedCall, ...]:
+    """The recorded calls of a tool whose arguments differ least, the nearest first."""
+    return tuple(nsmallest(MAX_NEAREST, recorded, key=lambda call: _distance(call.args, args)))
+
+
+def nearest_of(call: RecordedCall, args: CanonicalArgs) -> Nearest:
+    """One recorded call beside the arguments of a missed one."""
+    is_raw = call.args.flag or args.flag
+    changes = [] if is_raw else _changes("args", call.args.value, args.value)
+    if is_raw and call.args.digest != args.digest:
+        changes = [args_difference(call.args, args)]
+    return Nearest(call.run_id, call.call.step, call.args.text, tuple(changes))
+
+
 def describe_difference(
-    rule: ToolRule, args: CanonicalArgs, found: CallKey, recorded: Sequence[RecordedCall]
+    rule: ToolRule,
+    args: CanonicalArgs,
+    found: CallKey,
+    recorded: Sequence[RecordedCall],
+    *,
+    match: Match = Match.STATE,
 ) -> str:
     """Why a call matches none of the recorded calls of its tool.
 
@@ -26,6 +69,7 @@ def describe_difference(
         args: canonical arguments of the call.
         found: its key in the current state.
         recorded: the recorded calls of the tool, newest recording first.
+        match: how calls are found.
     """
     if not recorded:
         return "the tool was never called in the recordings"
@@ -36,6 +80,9 @@ def describe_difference(
         near = min(recorded, key=lambda call: _distance(call.args, args))
         what = f"{args_difference(near.args, args)}; nearest recorded: step {near.call.step}"
         return what + _key_difference(rule, near.args, args)
+    if match is Match.STRICT:
+        place = same_args[0].call.step
+        return f"the same call is recorded at step {place}, but not after the same calls"
     same_state = [call for call in same_args if call.signature == found.signature]
     if same_state:
         if found.is_repeat:

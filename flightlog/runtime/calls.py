@@ -82,6 +82,7 @@ class Served:
         state_key: replay key.
         is_final: the tool said that another try cannot help.
         retry_after_s: seconds that the tool asks to wait before another try.
+        result_flag: what a recording says of the text that it keeps.
     """
 
     outcome: Outcome
@@ -94,6 +95,7 @@ class Served:
     state_key: str | None = None
     is_final: bool = False
     retry_after_s: float | None = None
+    result_flag: str | None = None
 
     @classmethod
     def of_value(cls, value: Any, *, how: ServedHow, latency_ms: float | None) -> Served:

@@ -301,6 +301,7 @@ class ToolTurn:
         self._write(
             call,
             result=served.result,
+            **({} if served.result_flag is None else {"result_flag": served.result_flag}),
             outcome=served.outcome,
             error=served.error,
             error_type=served.error_type,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from flightlog.replay.cassette import Recording
@@ -187,9 +188,10 @@ def _miss(recording: Recording, *calls: Call, tools: tuple[Tool, ...] = TOOLS) -
 
 
 def test_a_miss_names_tool_step_golden_difference_and_command() -> None:
-    assert _miss(record([GET]), ("get", {"key": "b"})) == (
+    text = _miss(record([GET]), ("get", {"key": "b"}))
+    assert re.sub("[0-9a-f]{32}", "KEY", text) == (
         "tool call 'get' has no match at step 4 of golden task 'g': args.key is 'b', "
-        "recorded 'a'; nearest recorded: step 1. Pin it."
+        "recorded 'a'; nearest recorded: step 1 (key canon/1:KEY). Pin it."
     )
 
 
