@@ -8,44 +8,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from flightlog.errors import GoldenError, nearest
+from flightlog.errors import GoldenError
+from flightlog.golden.judging.reading import judge_rules_of, plain_rules
+from flightlog.golden.judging.rules import WRITES_ACCEPTED, WRITES_IGNORE, JudgeRules
 from flightlog.golden.yaml_files import Fields, dump_yaml, read_yaml
 from flightlog.runtime.budget import Budget
 from flightlog.runtime.task import Task
 from flightlog.trace.canonical import clean_text, digest_of
 from flightlog.trace.versions import GOLDEN_VERSION, check_format
-from flightlog.trace.vocab import StopReason
+
+__all__ = [
+    "BLOBS_FOLDER",
+    "TASK_FILE",
+    "TOOLS_FILE",
+    "WRITES_ACCEPTED",
+    "WRITES_IGNORE",
+    "GoldenTask",
+    "JudgeRules",
+    "folder_name",
+    "load_task",
+    "save_task",
+    "task_files",
+]
 
 TASK_FILE: Final = "task.yaml"
 TOOLS_FILE: Final = "tools.yaml"
 BLOBS_FOLDER: Final = "blobs"
-WRITES_ACCEPTED: Final = "accepted"
-WRITES_IGNORE: Final = "ignore"
 _TAKEN_NAMES: Final = frozenset({BLOBS_FOLDER, TOOLS_FILE})
 _LIMITS: Final = tuple(Budget().limits())
 _SAFE_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
 _MAX_NAME_CHARS: Final = 64
 _DIGEST_CHARS: Final = 8
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeRules:
-    """What a replayed run must do to pass.
-
-    Attributes:
-        writes: `accepted`: its successful writes equal those of one recording;
-            `ignore`: they do not matter.
-        stop_reasons: accepted ways to end.
-        forbidden_tools: never asked for, not even in vain.
-        answer_contains: each of these is in the answer.
-        answer_matches: each of these regular expressions is found in the answer.
-    """
-
-    writes: str = WRITES_ACCEPTED
-    stop_reasons: tuple[StopReason, ...] = (StopReason.OK,)
-    forbidden_tools: tuple[str, ...] = ()
-    answer_contains: tuple[str, ...] = ()
-    answer_matches: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,7 +54,7 @@ class GoldenTask:
 
     task: Task
     tools: tuple[str, ...] = ()
-    judge: JudgeRules = JudgeRules()
+    judge: JudgeRules = field(default_factory=JudgeRules)
     budgets: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -108,35 +101,8 @@ def load_task(path: Path) -> GoldenTask:
     return GoldenTask(
         task=task,
         tools=fields.texts("tools"),
-        judge=_judge_of(fields.fields("judge")),
+        judge=judge_rules_of(fields.fields("judge")),
         budgets=_budgets_of(fields.fields("budgets")),
-    )
-
-
-def _judge_of(fields: Fields) -> JudgeRules:
-    fields.allow_only(
-        "writes", "stop_reasons", "forbidden_tools", "answer_contains", "answer_matches"
-    )
-    writes = fields.text("writes", default=WRITES_ACCEPTED) or WRITES_ACCEPTED
-    if writes not in (WRITES_ACCEPTED, WRITES_IGNORE):
-        raise fields.wrong("writes", f"{WRITES_ACCEPTED!r} or {WRITES_IGNORE!r}")
-    reasons = fields.texts("stop_reasons")
-    for reason in reasons:
-        if reason not in list(StopReason):
-            near = nearest(reason, list(StopReason))
-            raise fields.wrong("stop_reasons", f"stop reasons; nearest: {', '.join(near) or 'ok'}")
-    matches = fields.texts("answer_matches")
-    for pattern in matches:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise fields.wrong("answer_matches", f"regular expressions ({error})") from error
-    return JudgeRules(
-        writes=writes,
-        stop_reasons=tuple(StopReason(reason) for reason in reasons) or (StopReason.OK,),
-        forbidden_tools=fields.texts("forbidden_tools"),
-        answer_contains=fields.texts("answer_contains"),
-        answer_matches=matches,
     )
 
 
@@ -154,7 +120,6 @@ def _budgets_of(fields: Fields) -> dict[str, float]:
 
 
 def _as_plain(golden: GoldenTask) -> dict[str, object]:
-    judge = golden.judge
     plain: dict[str, object] = {
         "format": GOLDEN_VERSION,
         "task_id": golden.task.task_id,
@@ -163,13 +128,7 @@ def _as_plain(golden: GoldenTask) -> dict[str, object]:
         "inputs": dict(golden.task.inputs),
         "digest": golden.task.content_digest,
         "tools": list(golden.tools),
-        "judge": {
-            "writes": judge.writes,
-            "stop_reasons": [reason.value for reason in judge.stop_reasons],
-            "forbidden_tools": list(judge.forbidden_tools),
-            "answer_contains": list(judge.answer_contains),
-            "answer_matches": list(judge.answer_matches),
-        },
+        "judge": plain_rules(golden.judge),
         "budgets": dict(golden.budgets),
     }
     return {name: value for name, value in plain.items() if value not in (None, {}, [])}

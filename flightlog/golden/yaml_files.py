@@ -143,6 +143,19 @@ class Fields:
         """A mapping to take fields out of; empty where the key is absent or null."""
         return Fields(self.mapping(key), self._lines, self._path, keys=(*self._keys, key))
 
+    def items(self, key: str) -> list[Fields]:
+        """A list of mappings to take fields out of, or one that stands alone; mostly empty."""
+        value = self._value.get(key)
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            return [self.fields(key)]
+        keys = (*self._keys, key)
+        return [
+            Fields(item, self._lines, self._path, keys=(*keys, place))
+            for place, item in enumerate(value)
+        ]
+
     def get(self, key: str) -> Any:
         """The value as it stands, or None."""
         return self._value.get(key)

@@ -14,21 +14,24 @@ class LinearError(ValueError):
 class Match(Protocol):
     """Where a pattern matched."""
 
-    def span(self) -> tuple[int, int]: ...
+    def span(self, group: int = ...) -> tuple[int, int]: ...
 
 
 class Linear(Protocol):
     """A compiled pattern."""
 
+    @property
+    def groups(self) -> int: ...
     def search(self, data: bytes, pos: int = ...) -> Match | None: ...
 
 
-def linear(pattern: str | bytes, *, max_mem: int = 64 << 20) -> Linear:
+def linear(pattern: str | bytes, *, max_mem: int = 64 << 20, has_groups: bool = False) -> Linear:
     """The pattern, compiled.
 
     Args:
         pattern: as text it is over the UTF-8 of texts, as bytes over the bytes themselves.
         max_mem: bytes that its states may take.
+        has_groups: keeps where its groups matched.
 
     Raises:
         LinearError: it is not RE2, or too large.
@@ -36,7 +39,7 @@ def linear(pattern: str | bytes, *, max_mem: int = 64 << 20) -> Linear:
     options = re2.Options()
     if isinstance(pattern, bytes):
         options.encoding = re2.Options.Encoding.LATIN1
-    options.never_capture = True
+    options.never_capture = not has_groups
     options.log_errors = False
     options.max_mem = max_mem
     try:
