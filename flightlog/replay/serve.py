@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from threading import RLock
-from typing import Final
+from typing import Any, Final
 
 from flightlog.replay.attempts import Attempts
 from flightlog.replay.cassette import Cassette, RecordedCall
