@@ -10,6 +10,7 @@ import click
 from flightlog.commands.options import stores_option
 
 if TYPE_CHECKING:
+    from flightlog.analysis.db import Traces
     from flightlog.analysis.verdict import Verdict
     from flightlog.config import Config
 
@@ -28,6 +29,11 @@ _out = click.Path(path_type=Path, dir_okay=False)
     type=_out,
     help="Settings whose monitoring.track gates. [default: ./flightlog.yaml if it is there]",
 )
+@click.option(
+    "--goldens",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Also fail when golden tasks of this folder are unused, missing, stale or pending.",
+)
 @click.option("--strict", is_flag=True, help="An undecided check exits 2 instead of 0.")
 @click.option("--confirmed-only", is_flag=True, help="A drift that is only likely is undecided.")
 @click.option("--interleaved", is_flag=True, help="Both sides ran together, in turn: gate latency.")
@@ -41,6 +47,7 @@ def check(
     stores: tuple[Path, ...],
     metrics: tuple[str, ...],
     config_file: Path | None,
+    goldens: Path | None,
     strict: bool,
     confirmed_only: bool,
     interleaved: bool,
@@ -53,7 +60,7 @@ def check(
 
     A side is a variant (`candidate`), or pairs joined by commas: variant=, model=, agent=,
     suite=, source=, store=, label:KEY=. Exit codes: 0 no drift, 1 drift, 2 cannot compare,
-    void replays, or undecided with --strict.
+    void replays, or undecided with --strict, 3 golden tasks that cannot be trusted (--goldens).
 
     What gates: the metrics of --metric; else those that monitoring.track of the settings
     file names, and success where it is known; else the built-in table. The rest is advisory.
@@ -77,6 +84,9 @@ def check(
             gated=metrics or tracked,
             interleaved=interleaved,
         )
+        notes, health = _goldens(traces, baseline, candidate, goldens)
+    if notes:
+        verdict = replace(verdict, notes=(*verdict.notes, *notes))
     if settings is not None:
         verdict = replace(verdict, notes=(_gates_text(settings, verdict), *verdict.notes))
     print_verdict(verdict)
@@ -84,7 +94,24 @@ def check(
         if path is not None:
             write_report(verdict, path, form=form)
             click.echo(f"wrote {path}")
-    return verdict.exit_code(strict=strict, confirmed_only=confirmed_only)
+    return health or verdict.exit_code(strict=strict, confirmed_only=confirmed_only)
+
+
+def _goldens(
+    traces: Traces, baseline: str, candidate: str, goldens: Path | None
+) -> tuple[list[str], int]:
+    """What the goldens of the compared runs say of themselves, and an exit code other than 0
+    where they cannot be trusted."""
+    from flightlog.commands.golden_watch import today
+    from flightlog.golden.life.health import check_goldens
+    from flightlog.golden.life.sides import contract_notes, judged_by
+
+    judged = judged_by(traces, baseline, candidate)
+    notes = contract_notes(judged, goldens)
+    if goldens is None:
+        return notes, 0
+    health = check_goldens(goldens, today=today(), replayed=set(judged.candidate))
+    return [*health.lines(), *notes], health.exit_code
 
 
 def _refuse_same(paths: list[Path]) -> None:

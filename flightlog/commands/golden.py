@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from flightlog.commands.golden_life import DEFAULT_GOLDENS, FOLDER, accept, goldens_option, review
+from flightlog.commands.golden_watch import check, quarantine
 from flightlog.commands.options import config_option, redaction_of, store_option
 
 
@@ -15,8 +16,8 @@ def golden() -> None:
     """Pin, review, accept and watch golden tasks."""
 
 
-golden.add_command(review)
-golden.add_command(accept)
+for command in (review, accept, check, quarantine):
+    golden.add_command(command)
 
 
 @golden.command()

@@ -12,7 +12,7 @@ import msgspec
 
 from flightlog.config.regular_file import read_regular
 from flightlog.errors import GoldenError, ToolDefinitionError
-from flightlog.golden.task import BLOBS_FOLDER, TASK_FILE
+from flightlog.golden.task import BLOBS_FOLDER, TASK_FILE, TOOLS_FILE
 from flightlog.golden.yaml_files import Fields, dump_yaml, read_yaml
 from flightlog.replay.cassette import Recording
 from flightlog.replay.matching import ToolRule
@@ -155,7 +155,7 @@ def load_tools(path: Path) -> dict[str, Tool]:
     """
     value, lines = read_yaml(path)
     top = Fields(value, lines, path)
-    top.allow_only("tools")
+    top.allow_only("tools", "fixture")
     declared = top.fields("tools")
     found: dict[str, Tool] = {}
     for name, given in top.mapping("tools").items():
@@ -177,10 +177,24 @@ def load_tools(path: Path) -> dict[str, Tool]:
     return found
 
 
-def tools_text(tools: Mapping[str, Tool], *, where: str) -> str:
+def load_fixture(goldens: Path) -> str | None:
+    """The state of the world that recordings begin in, as `tools.yaml` names it.
+
+    Raises:
+        GoldenError: the file is malformed.
+    """
+    path = goldens / TOOLS_FILE
+    if not path.exists():
+        return None
+    value, lines = read_yaml(path)
+    return Fields(value, lines, path).text("fixture")
+
+
+def tools_text(tools: Mapping[str, Tool], *, where: str, fixture: str | None = None) -> str:
     """Declarations as the text of a `tools.yaml`, in order of their names."""
-    plain = {name: _declared(tools[name]) for name in sorted(tools)}
-    return _TOOLS_HEADER + dump_yaml({"tools": plain}, where=where)
+    plain: dict[str, Any] = {} if fixture is None else {"fixture": fixture}
+    plain["tools"] = {name: _declared(tools[name]) for name in sorted(tools)}
+    return _TOOLS_HEADER + dump_yaml(plain, where=where)
 
 
 def parse_toolset(text: str | None, *, where: str) -> dict[str, Tool]:

@@ -6,6 +6,7 @@ import itertools
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -14,6 +15,8 @@ from flightlog.errors import GoldenError
 from flightlog.golden.entries import GoldenEntry, chosen, load_suite
 from flightlog.golden.factory import Factory, Trial, load_factory, make_agent
 from flightlog.golden.judging.judge import judge
+from flightlog.golden.life.contracts import CONTRACT, contract_text
+from flightlog.golden.life.quarantine import without_quarantined
 from flightlog.golden.overrides import Overrides
 from flightlog.golden.replay_report import ReplayReport, TrialReport
 from flightlog.golden.resume import finished_trials
@@ -89,7 +92,7 @@ def replay_suite(
         recorder: where the candidate's runs are recorded.
         variant: name of the side.
         trials: repeats of each task.
-        tasks: task ids or folder names; None replays all.
+        tasks: task ids or folder names; None replays all that are not in quarantine.
         session_id: shared by all runs; None makes one.
         how: concurrency, spending cap, resuming, changes to the candidate.
 
@@ -108,6 +111,8 @@ def replay_suite(
             "nothing says which replay goes on", hint="Give the session of the interrupted one."
         )
     entries = chosen(load_suite(Path(goldens), redactor=recorder.redactor), tasks)
+    if tasks is None:
+        entries = without_quarantined(entries, Path(goldens), datetime.now(tz=UTC).date())
     side = _Side(variant, session_id or str(uuid.uuid4()), recorder, factory, how)
     return side.replay(entries, trials, hint=ACCEPT_HINT.format(goldens=goldens))
 
@@ -202,6 +207,7 @@ def _key(todo: _Todo) -> tuple[str, int]:
 
 def _judged(entry: GoldenEntry, number: int, replayed: Replayed) -> TrialReport:
     judgement = judge(entry.golden, entry.cassette, replayed.result, replayed.calls)
+    replayed.result.writer.evaluation(name=CONTRACT, detail=contract_text(entry.golden))
     replayed.result.writer.evaluation(
         name="success",
         passed=judgement.passed,

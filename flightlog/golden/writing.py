@@ -12,6 +12,7 @@ from pathlib import Path
 from flightlog.errors import GoldenError
 from flightlog.golden.files import (
     RECORDING_SUFFIX,
+    load_fixture,
     recording_files,
     recording_lines,
     tools_text,
@@ -113,7 +114,8 @@ def _written_aside(
         contract = Path(plan.folder, TASK_FILE)
         if _write_contract(plan, aside / contract, goldens / contract):
             files.append(contract)
-    put(Path(TOOLS_FILE), tools_text(tools, where=str(goldens / TOOLS_FILE)))
+    text = tools_text(tools, where=str(goldens / TOOLS_FILE), fixture=load_fixture(goldens))
+    put(Path(TOOLS_FILE), text)
     return sorted(dict.fromkeys(files), key=_order_of)
 
 

@@ -1,0 +1,69 @@
+"""`flightlog golden check`, `quarantine`: whether golden tasks can be trusted."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flightlog.commands.golden_life import DEFAULT_GOLDENS, FOLDER, goldens_option
+
+if TYPE_CHECKING:
+    from datetime import date
+
+
+def today() -> date:
+    """The day in UTC."""
+    return datetime.now(tz=UTC).date()
+
+
+@click.command()
+@click.argument("goldens", type=FOLDER, default=DEFAULT_GOLDENS)
+def check(goldens: Path) -> int:
+    """Look for golden tasks that are missing, stale, pending, or too long in quarantine.
+
+    Nothing is written. Exit codes: 0 all is well, 3 something is not. With runs of a candidate
+    `flightlog check --goldens` also finds those that nobody replayed.
+    """
+    from flightlog.analysis.terminal import escape_terminal
+    from flightlog.analysis.wording import counted
+    from flightlog.golden.life.health import check_goldens
+
+    health = check_goldens(goldens, today=today())
+    for line in health.lines():
+        click.echo(escape_terminal(line))
+    bad = sum(not one.is_quarantined for one in health.findings)
+    click.echo(
+        f"{counted(health.tasks, 'golden task')}, {counted(bad, 'finding')}, "
+        f"{len(health.quarantined)} in quarantine"
+    )
+    return health.exit_code
+
+
+@click.command()
+@click.argument("task", help="Its id, or the name of its folder.")
+@goldens_option
+@click.option("--reason", default="", help="Why it is left out.")
+@click.option("--until", type=click.DateTime(["%Y-%m-%d"]), help="Last day that it is left out.")
+@click.option("--lift", is_flag=True, help="Take it out of quarantine.")
+def quarantine(
+    task: str, goldens: Path, reason: str, until: datetime | None, *, lift: bool
+) -> None:
+    """Leave a golden task out of replays and checks, for a reason and until a day.
+
+    After that day it fails the check.
+    """
+    from flightlog.analysis.terminal import escape_terminal
+    from flightlog.errors import UsageError
+    from flightlog.golden.life.quarantine import lift_quarantine, put_in_quarantine
+
+    if lift:
+        folder = lift_quarantine(goldens, task)
+        click.echo(escape_terminal(f"{folder} is in force again"))
+        return
+    if until is None:
+        raise UsageError("the quarantine has no end", hint="Give --until YYYY-MM-DD.")
+    folder = put_in_quarantine(goldens, task, reason=reason, until=until.date(), today=today())
+    click.echo(escape_terminal(f"{folder} is left out until {until.date()}"))

@@ -1,0 +1,146 @@
+"""How a contract changed: which checks are gone, which tolerances are looser.
+
+Each replayed run keeps the contract that it was judged by, so that two sides of a comparison,
+or a run and the folder of today, can be held against each other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from flightlog.golden.task import GoldenTask
+from flightlog.trace.canonical import canonical_json, digest_of
+
+CONTRACT: Final = "contract"
+"""Name of the evaluation that holds it; it judges nothing, so `passed` is null."""
+_WIDENING: Final = frozenset({"judge.stop_reasons"})
+"""Lists whose further items allow more."""
+_NARROW_NAMES: Final = ("at_least", "minimum", "min")
+_IGNORED: Final = "ignore"
+"""A value that turns a check off."""
+_MAX_CHARS: Final = 120
+
+
+class Way(StrEnum):
+    """What a change does to the strength of a contract."""
+
+    DELETED = "deleted"
+    LOOSENED = "loosened"
+    TIGHTENED = "tightened"
+    CHANGED = "changed"
+
+    @property
+    def is_weaker(self) -> bool:
+        """True where runs may pass now that failed before."""
+        return self in (Way.DELETED, Way.LOOSENED)
+
+
+@dataclass(frozen=True, slots=True)
+class ContractChange:
+    """One difference of two contracts.
+
+    Attributes:
+        way: what it does.
+        key: where in task.yaml it stands.
+        what: the difference, in words; out of files that others write.
+    """
+
+    way: Way
+    key: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.way} {self.key}: {self.what}"
+
+
+def contract_text(golden: GoldenTask) -> str:
+    """What a run is judged by, as canonical JSON."""
+    judge = msgspec.to_builtins(golden.judge, str_keys=True, enc_hook=str)
+    return canonical_json({"judge": _given(judge), "budgets": dict(golden.budgets)})
+
+
+def contract_digest(text: str) -> str:
+    """Digest of a contract, from `contract_text`."""
+    return digest_of(CONTRACT, text)
+
+
+def contract_changes(before: str, after: str) -> list[ContractChange]:
+    """What differs between two contracts, weaker ones first.
+
+    Args:
+        before, after: from `contract_text`; one that cannot be read differs as a whole.
+    """
+    if before == after:
+        return []
+    try:
+        old, new = dict(_flat("", json.loads(before))), dict(_flat("", json.loads(after)))
+    except (ValueError, RecursionError):
+        return [ContractChange(Way.CHANGED, CONTRACT, "one of them cannot be read")]
+    found = [
+        change
+        for key in sorted({*old, *new})
+        for change in _change(key, old.get(key), new.get(key))
+    ]
+    return sorted(found, key=lambda one: (not one.way.is_weaker, one.key))
+
+
+def _given(value: Any) -> Any:
+    """Without what is empty, so that a new key with its default changes nothing."""
+    if isinstance(value, Mapping):
+        inner = {name: _given(item) for name, item in value.items()}
+        return {name: item for name, item in inner.items() if item not in (None, {}, [])}
+    if isinstance(value, list | tuple):
+        return [_given(item) for item in value]
+    return value
+
+
+def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _flat(f"{path}.{name}" if path else name, item)
+    else:
+        yield path, value
+
+
+def _change(key: str, old: Any, new: Any) -> Iterator[ContractChange]:
+    if old == new:
+        return
+    if isinstance(old, list) or isinstance(new, list):
+        yield from _of_lists(key, old or [], new or [])
+    elif new is None or new == _IGNORED:
+        yield ContractChange(Way.DELETED, key, f"it was {_short(old)}")
+    elif old is None or old == _IGNORED:
+        yield ContractChange(Way.TIGHTENED, key, f"it is {_short(new)}")
+    else:
+        yield ContractChange(_way(key, old, new), key, f"{_short(old)} -> {_short(new)}")
+
+
+def _way(key: str, old: Any, new: Any) -> Way:
+    numbers = (int, float)
+    if not isinstance(old, numbers) or not isinstance(new, numbers):
+        return Way.CHANGED
+    is_floor = any(key.rpartition(".")[2].startswith(name) for name in _NARROW_NAMES)
+    return Way.LOOSENED if (new > old) != is_floor else Way.TIGHTENED
+
+
+def _of_lists(key: str, old: list[Any], new: list[Any]) -> Iterator[ContractChange]:
+    gone = [item for item in old if item not in new]
+    more = [item for item in new if item not in old]
+    widens = key in _WIDENING
+    for item in gone:
+        yield ContractChange(
+            Way.TIGHTENED if widens else Way.DELETED, key, f"without {_short(item)}"
+        )
+    for item in more:
+        yield ContractChange(Way.LOOSENED if widens else Way.TIGHTENED, key, f"with {_short(item)}")
+
+
+def _short(value: Any) -> str:
+    text = canonical_json(value)
+    return text if len(text) <= _MAX_CHARS else f"{text[: _MAX_CHARS - 1]}…"
