@@ -138,8 +138,12 @@ def _number(fields: Fields) -> NumberRule:
 
 
 def _is_bound(value: object) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_number and not (isinstance(value, float) and math.isnan(value))
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return False
+    try:
+        return not math.isnan(float(value))
+    except OverflowError:
+        return False
 
 
 def _functions(fields: Fields) -> tuple[str, ...]:
