@@ -18,6 +18,7 @@ from flightlog.runtime.credentials import Credentials, ScrubbingSink
 from flightlog.runtime.model import provider_of
 from flightlog.runtime.policy import chosen
 from flightlog.runtime.prices import PriceTable
+from flightlog.runtime.replaying import answering, inherited
 from flightlog.runtime.result import RunContext, RunResult
 from flightlog.runtime.signals import terminated_in_order, terminated_in_order_async
 from flightlog.runtime.sync_driver import SyncDriver
@@ -51,7 +52,8 @@ def run(
     Args:
         sink: where the events go; None keeps nothing.
         clock: None is the machine's; a virtual one moves by stated latencies.
-        executor: answers tool calls in the place of their functions.
+        executor: answers tool calls in the place of their functions; None inside a replay
+            is that of the replay.
         context: what the run belongs to.
         control: kill switch, breakers and tenants' budgets; None takes those of the
             sink's store, and without a store those of this run alone.
@@ -64,9 +66,10 @@ def run(
         KeyboardInterrupt: as it came; the run is recorded as cancelled.
         SystemExit: the process got a SIGTERM that nobody else handles; recorded likewise.
     """
+    executor = inherited() if executor is None else executor
     _refuse_async(agent, executor)
     turns = _turns(agent, task, _Around(sink, clock, executor, context, control, cancel))
-    with terminated_in_order(), turns:
+    with answering(executor), terminated_in_order(), turns:
         return SyncDriver(SystemClock(), cancel).drive(turns.play())
 
 
@@ -91,9 +94,10 @@ async def run_async(
         PriceError: `max_usd` is set and the model has no price.
         CancelledError: as it came; the run is recorded as cancelled.
     """
+    executor = inherited() if executor is None else executor
     around = _Around(sink, clock, executor, context, control, cancel)
     turns = _turns(agent, task, around, syncs_later=True)
-    with terminated_in_order_async(), turns:
+    with answering(executor), terminated_in_order_async(), turns:
         driver = AsyncDriver(SystemClock(), cancel, writer=turns.writer)
         return await driver.drive(turns.play())
 
