@@ -152,6 +152,7 @@ class Cassette:
         self.rules = rules
         self.match = Match(match)
         self.attempts = Attempts(attempts)
+        self._others: dict[Match, Cassette] = {}
         self.racy_calls: list[RecordedCall] = []
         self.calls: tuple[tuple[RecordedCall, ...], ...] = tuple(
             tuple(self._walk(recording)) for recording in self.recordings
@@ -173,7 +174,11 @@ class Cassette:
         """The same recordings under another matcher."""
         if match is self.match:
             return self
-        return Cassette(self.recordings, self.rules, match, attempts=self.attempts)
+        if match not in self._others:
+            self._others[match] = Cassette(
+                self.recordings, self.rules, match, attempts=self.attempts
+            )
+        return self._others[match]
 
     def __len__(self) -> int:
         return sum(len(calls) for calls in self.calls)
