@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from flightlog.commands.golden_life import DEFAULT_GOLDENS, FOLDER, accept, goldens_option, review
-from flightlog.commands.golden_watch import check, quarantine
+from flightlog.commands.golden_watch import check, lint, prune, quarantine
 from flightlog.commands.options import config_option, redaction_of, store_option
 
 
@@ -16,7 +16,7 @@ def golden() -> None:
     """Pin, review, accept and watch golden tasks."""
 
 
-for command in (review, accept, check, quarantine):
+for command in (review, accept, check, lint, quarantine, prune):
     golden.add_command(command)
 
 

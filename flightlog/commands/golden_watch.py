@@ -1,4 +1,4 @@
-"""`flightlog golden check`, `quarantine`: whether golden tasks can be trusted."""
+"""`flightlog golden check`, `lint`, `quarantine`, `prune`: whether golden tasks can be trusted."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flightlog.commands.golden_life import DEFAULT_GOLDENS, FOLDER, goldens_option
+from flightlog.commands.options import store_option
 
 if TYPE_CHECKING:
     from datetime import date
@@ -67,3 +68,43 @@ def quarantine(
         raise UsageError("the quarantine has no end", hint="Give --until YYYY-MM-DD.")
     folder = put_in_quarantine(goldens, task, reason=reason, until=until.date(), today=today())
     click.echo(escape_terminal(f"{folder} is left out until {until.date()}"))
+
+
+@click.command()
+@click.argument("goldens", type=FOLDER, default=DEFAULT_GOLDENS)
+@click.option(
+    "--fixture",
+    help="module:function that gives the tools' functions, by name, over a fresh initial state.",
+)
+def lint(goldens: Path, fixture: str | None) -> int:
+    """Look for contradictions, racing calls, scopes that are unsound or unused, misspelt names.
+
+    With a fixture every recorded read is asked again after each write. Exit codes: 0 no error,
+    1 an error, 3 a stale golden task.
+    """
+    from flightlog.analysis.terminal import escape_terminal
+    from flightlog.golden.life.lint import lint as lint_goldens
+    from flightlog.golden.life.lint import load_fixture_factory
+
+    report = lint_goldens(goldens, fixture=load_fixture_factory(fixture) if fixture else None)
+    for line in report.lines():
+        click.echo(escape_terminal(line))
+    return report.exit_code
+
+
+@click.command()
+@click.argument("goldens", type=FOLDER, default=DEFAULT_GOLDENS)
+@store_option
+@click.option("--session", help="Session of the replay.  [default: the newest]")
+@click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
+def prune(goldens: Path, store: Path, session: str | None, *, dry_run: bool) -> None:
+    """Remove recordings that no trial was served from; only after a full green replay.
+
+    Prints every path that it removes.
+    """
+    from flightlog.analysis.terminal import escape_terminal
+    from flightlog.golden.life.prune import prune as prune_goldens
+
+    done = prune_goldens(goldens, store, today=today(), session_id=session, dry_run=dry_run)
+    for line in done.lines(dry_run=dry_run):
+        click.echo(escape_terminal(line))

@@ -7,7 +7,7 @@ or a run and the folder of today, can be held against each other.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -15,11 +15,12 @@ from typing import Any, Final
 import msgspec
 
 from flightlog.golden.task import GoldenTask
-from flightlog.trace.canonical import canonical_json, digest_of
+from flightlog.replay.cassette import Recording
+from flightlog.trace.canonical import canonical_json
 
 CONTRACT: Final = "contract"
 """Name of the evaluation that holds it; it judges nothing, so `passed` is null."""
-_WIDENING: Final = frozenset({"judge.stop_reasons"})
+_WIDENING: Final = frozenset({"judge.stop_reasons", "recordings"})
 """Lists whose further items allow more."""
 _NARROW_NAMES: Final = ("at_least", "minimum", "min")
 _IGNORED: Final = "ignore"
@@ -59,15 +60,21 @@ class ContractChange:
         return f"{self.way} {self.key}: {self.what}"
 
 
-def contract_text(golden: GoldenTask) -> str:
-    """What a run is judged by, as canonical JSON."""
+def contract_text(golden: GoldenTask, recordings: Sequence[Recording] = ()) -> str:
+    """What a run is judged by, as canonical JSON: checks, budgets, and whose writes are accepted.
+
+    Args:
+        golden: the contract.
+        recordings: the accepted recordings.
+    """
     judge = msgspec.to_builtins(golden.judge, str_keys=True, enc_hook=str)
-    return canonical_json({"judge": _given(judge), "budgets": dict(golden.budgets)})
-
-
-def contract_digest(text: str) -> str:
-    """Digest of a contract, from `contract_text`."""
-    return digest_of(CONTRACT, text)
+    return canonical_json(
+        {
+            "judge": _given(judge),
+            "budgets": dict(golden.budgets),
+            "recordings": sorted(one.run_id for one in recordings),
+        }
+    )
 
 
 def contract_changes(before: str, after: str) -> list[ContractChange]:

@@ -11,6 +11,7 @@ from typing import Final
 from flightlog.analysis.db import Traces
 from flightlog.analysis.selection import Side
 from flightlog.analysis.sql_files import sql_text
+from flightlog.golden.files import load_recording, recording_files
 from flightlog.golden.life.contracts import contract_changes, contract_text
 from flightlog.golden.task import load_task, task_files
 
@@ -74,7 +75,13 @@ def _between_sides(judged: JudgedBy) -> Iterator[str]:
 
 
 def _against_folder(judged: JudgedBy, goldens: Path) -> Iterator[str]:
-    now = {path.parent.name: contract_text(load_task(path)) for path in task_files(goldens)}
+    now = {
+        path.parent.name: contract_text(
+            load_task(path), [load_recording(file) for file in recording_files(path.parent)]
+        )
+        for path in task_files(goldens)
+        if path.parent.name in judged.candidate
+    }
     for golden, candidate in judged.candidate.items():
         if candidate and golden in now:
             told = _told(candidate[-1], now[golden])
