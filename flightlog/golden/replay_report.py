@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from flightlog.analysis.wording import counted
@@ -12,6 +12,7 @@ from flightlog.errors import ExitCode
 from flightlog.golden.judging.judge import Judgement, Level
 from flightlog.replay.divergence import Divergence
 from flightlog.replay.serve import Miss
+from flightlog.replay.validity import Trust, Validity
 from flightlog.trace.vocab import ServedHow
 
 
@@ -29,7 +30,10 @@ class TrialReport:
         misses: calls that nothing answered.
         divergence: where it left its nearest recording.
         live_tool_calls: always 0.
-        cost_usd: what its model calls cost; None where unknown.
+        cost_usd: what its model calls cost, those of a grader too; None where unknown.
+        trust: comparable, degraded or void, and why.
+        grades: what a grader said of each graded question: passed, and the question with its
+            reason.
     """
 
     task_id: str
@@ -42,16 +46,23 @@ class TrialReport:
     divergence: Divergence | None
     live_tool_calls: int
     cost_usd: float | None = None
+    trust: Trust = field(default_factory=Trust)
+    grades: tuple[tuple[bool | None, str], ...] = ()
 
     @property
     def passed(self) -> bool | None:
-        """None when the replay missed a call."""
+        """None when the replay is void, or a required question was not graded."""
         return self.judgement.passed
 
     @property
     def level(self) -> Level:
         """How much the run is like its nearest recording."""
         return self.judgement.level
+
+    @property
+    def levels(self) -> str:
+        """All levels that hold, tightest first, in words."""
+        return ", ".join(self.judgement.levels or (self.judgement.level,))
 
     @property
     def coverage(self) -> float | None:
@@ -137,22 +148,24 @@ class ReplayReport:
         return (
             f"{self.passed} of {len(self.trials)} replays passed, {self.failed} failed, "
             f"{self.inconclusive} inconclusive; {share}{f' ({how})' if how else ''}; "
-            f"live tool calls: {self.live_tool_calls}"
+            f"live tool calls: {self.live_tool_calls}{self._worth()}"
         )
 
+    def _worth(self) -> str:
+        """Counts by level and by validity, in words; empty without trials."""
+        if not self.trials:
+            return ""
+        levels = Counter(trial.level for trial in self.trials)
+        worth = Counter(trial.trust.validity for trial in self.trials)
+        by_level = ", ".join(f"{levels[one]} {one}" for one in Level if levels[one])
+        by_worth = ", ".join(f"{worth[one]} {one}" for one in Validity if worth[one])
+        return f"; levels: {by_level}; validity: {by_worth}"
+
     def lines(self) -> list[str]:
-        """The report as text: what did not pass first, then the totals."""
+        """The report as text: trials that need a word, then the totals."""
         found: list[str] = []
         for trial in self.trials:
-            if trial.passed is True:
-                continue
-            word = "inconclusive" if trial.passed is None else "FAILED"
-            found.append(
-                f"{word} {trial.task_id} trial {trial.number} (run {trial.run_id}): "
-                f"{trial.judgement.detail}"
-            )
-            if trial.divergence is not None:
-                found.append(f"    first divergence: {trial.divergence}")
+            found += _lines_of(trial)
         if self.skipped:
             found.append(
                 f"{counted(len(self.skipped), 'trial')} left out, since the spending cap is reached"
@@ -160,3 +173,20 @@ class ReplayReport:
         if self.resumed:
             found.append(f"{counted(self.resumed, 'trial')} finished before, not replayed again")
         return [*found, f"variant {self.variant!r}: {self.sentence()}"]
+
+
+def _lines_of(trial: TrialReport) -> list[str]:
+    """What is to be said of one trial; nothing for a comparable one that passed exactly."""
+    place = f"{trial.task_id} trial {trial.number} (run {trial.run_id})"
+    notes = [f"    graded, {said}" for passed, said in trial.grades if passed is not True]
+    if trial.passed is True:
+        is_plain = trial.trust.validity is Validity.COMPARABLE
+        return ([] if is_plain else [f"passed {place}: {trial.trust}"]) + notes
+    word = "inconclusive" if trial.passed is None else "FAILED"
+    found = [
+        f"{word} {place}: {trial.judgement.detail}",
+        f"    levels: {trial.levels}; replay {trial.trust}",
+    ]
+    if trial.divergence is not None:
+        found.insert(1, f"    first divergence: {trial.divergence}")
+    return found + notes

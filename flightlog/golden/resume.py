@@ -9,14 +9,19 @@ from typing import Final
 
 from flightlog.analysis.db import Traces
 from flightlog.golden.entries import GoldenEntry
-from flightlog.golden.judging.judge import Judgement, Level
+from flightlog.golden.judging.verdicts import (
+    grading_costs,
+    read_grades,
+    read_judgement,
+    read_trust,
+    with_grading,
+)
 from flightlog.golden.replay_report import TrialReport
 from flightlog.recorder.store import Store
 from flightlog.replay.cassette import Recording
 from flightlog.replay.divergence import first_divergence
 from flightlog.replay.recordings import read_recordings
 from flightlog.replay.serve import Miss
-from flightlog.trace.events import Evaluation
 from flightlog.trace.vocab import Outcome, ServedHow, StopReason, stop_text
 
 _FINISHED: Final = """
@@ -69,7 +74,7 @@ def _report(entry: GoldenEntry, number: int, run: Recording) -> TrialReport:
         task_id=entry.task.task_id,
         number=number,
         run_id=run.run_id,
-        judgement=_judgement(run),
+        judgement=read_judgement(run),
         stop=stop_text(reason, stopped.stop_tool if stopped else None),
         served=dict(served),
         misses=tuple(
@@ -79,12 +84,7 @@ def _report(entry: GoldenEntry, number: int, run: Recording) -> TrialReport:
         ),
         divergence=first_divergence(entry.cassette, run),
         live_tool_calls=sum(served[how] for how in _LIVE),
-        cost_usd=stopped.used_usd if stopped else None,
+        cost_usd=with_grading(stopped.used_usd if stopped else None, grading_costs(run)),
+        trust=read_trust(run),
+        grades=read_grades(run),
     )
-
-
-def _judgement(run: Recording) -> Judgement:
-    made = [e for e in run.events if isinstance(e, Evaluation) and e.name == "success"]
-    level, _, detail = (made[-1].detail or "").partition(": ")
-    known = Level(level) if level in list(Level) else Level.DIFFERENT
-    return Judgement(made[-1].passed, known, detail)

@@ -14,7 +14,9 @@ from typing import Final, TypeAlias
 from flightlog.errors import GoldenError
 from flightlog.golden.entries import GoldenEntry, chosen, load_suite
 from flightlog.golden.factory import Factory, Trial, load_factory, make_agent
+from flightlog.golden.judging.grading import grades_of
 from flightlog.golden.judging.judge import judge
+from flightlog.golden.judging.verdicts import check_judgeable, with_grading, write_verdict
 from flightlog.golden.life.contracts import CONTRACT, contract_text
 from flightlog.golden.life.quarantine import without_quarantined
 from flightlog.golden.overrides import Overrides
@@ -22,10 +24,16 @@ from flightlog.golden.replay_report import ReplayReport, TrialReport
 from flightlog.golden.resume import finished_trials
 from flightlog.golden.schedule import Spending, play_all
 from flightlog.recorder.recorder import Recorder
+from flightlog.replay.attempts import Attempts
 from flightlog.replay.guard import Endpoint
+from flightlog.replay.matchers import Match
+from flightlog.replay.misses import MissPolicies
 from flightlog.replay.replayer import Replayed, replay
 from flightlog.replay.serve import StateAwareExecutor
+from flightlog.replay.validity import trust_of
 from flightlog.runtime.cancel import CancelToken
+from flightlog.runtime.model import Model
+from flightlog.runtime.prices import PriceTable
 from flightlog.runtime.result import RunContext
 from flightlog.trace.clock import SystemClock, VirtualClock
 from flightlog.trace.vocab import Origin, StopReason, stop_text
@@ -59,6 +67,11 @@ class Replaying:
         overrides: what is changed on the candidate.
         endpoints: hosts that may be reached besides that of the candidate's model.
         on_progress: called with trials done and trials in all.
+        grader: model that answers the graded questions of the contracts; it is asked by
+            several trials at the same time.
+        match: how calls find their recorded ones; a weaker way only where asked for by name.
+        misses: what happens to calls that no recording answers.
+        attempts: whether recorded tries are served one by one.
     """
 
     concurrency: int = 1
@@ -67,6 +80,10 @@ class Replaying:
     overrides: Overrides = field(default_factory=Overrides)
     endpoints: tuple[Endpoint, ...] = ()
     on_progress: Callable[[int, int], None] | None = None
+    grader: Model | None = None
+    match: Match = Match.STATE
+    misses: MissPolicies = field(default_factory=MissPolicies)
+    attempts: Attempts = Attempts.FAITHFUL
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
@@ -113,6 +130,8 @@ def replay_suite(
     entries = chosen(load_suite(Path(goldens), redactor=recorder.redactor), tasks)
     if tasks is None:
         entries = without_quarantined(entries, Path(goldens), datetime.now(tz=UTC).date())
+    for entry in entries:
+        check_judgeable(entry.golden, has_grader=how.grader is not None, where=str(entry.folder))
     side = _Side(variant, session_id or str(uuid.uuid4()), recorder, factory, how)
     return side.replay(entries, trials, hint=ACCEPT_HINT.format(goldens=goldens))
 
@@ -179,7 +198,13 @@ class _Side:
         replayed = replay(
             agent,
             entry.task,
-            StateAwareExecutor(entry.cassette, golden=entry.name, accept_hint=hint),
+            StateAwareExecutor(
+                entry.cassette.with_match(self.how.match),
+                golden=entry.name,
+                accept_hint=hint,
+                misses=self.how.misses,
+                attempts=self.how.attempts,
+            ),
             sink=self.recorder,
             context=RunContext(
                 variant=self.variant,
@@ -197,7 +222,7 @@ class _Side:
         if cancel.is_cancelled and replayed.result.stop_reason is StopReason.CANCELLED:
             # It says nothing of the candidate.
             raise InterruptedError(cancel.why)
-        return _judged(entry, number, replayed)
+        return _judged(entry, number, replayed, self.how.grader)
 
 
 def _key(todo: _Todo) -> tuple[str, int]:
@@ -205,23 +230,34 @@ def _key(todo: _Todo) -> tuple[str, int]:
     return (entry.name, number)
 
 
-def _judged(entry: GoldenEntry, number: int, replayed: Replayed) -> TrialReport:
-    judgement = judge(entry.golden, entry.cassette, replayed.result, replayed.calls)
-    replayed.result.writer.evaluation(name=CONTRACT, detail=contract_text(entry.golden))
-    replayed.result.writer.evaluation(
-        name="success",
-        passed=judgement.passed,
-        detail=f"{judgement.level.value}: {judgement.detail}",
+def _judged(
+    entry: GoldenEntry, number: int, replayed: Replayed, grader: Model | None
+) -> TrialReport:
+    result, trust = replayed.result, trust_of(replayed)
+    grades = () if trust.is_void else grades_of(entry.golden, result, grader, prices=PriceTable())
+    judgement = judge(
+        entry.golden,
+        entry.cassette,
+        result,
+        replayed.calls,
+        grades=grades,
+        void_because="; ".join(trust.reasons) if trust.is_void else "",
     )
+    result.writer.evaluation(
+        name=CONTRACT, detail=contract_text(entry.golden, entry.recordings)
+    )
+    write_verdict(result.writer, judgement, trust)
     return TrialReport(
         task_id=entry.task.task_id,
         number=number,
-        run_id=replayed.result.run_id,
+        run_id=result.run_id,
         judgement=judgement,
-        stop=stop_text(replayed.result.stop_reason, replayed.result.stop_tool),
+        stop=stop_text(result.stop_reason, result.stop_tool),
         served=dict(replayed.executor.served),
         misses=tuple(replayed.executor.misses),
         divergence=replayed.divergence,
         live_tool_calls=replayed.executor.live_tool_calls,
-        cost_usd=replayed.result.usage.usd,
+        cost_usd=with_grading(result.usage.usd, [grade.cost_usd for grade in grades]),
+        trust=trust,
+        grades=tuple((grade.passed, str(grade)) for grade in grades),
     )

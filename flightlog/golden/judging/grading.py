@@ -104,7 +104,7 @@ def _grade(
     problem = problem_of_answer(response, ModelResponse)
     if problem:
         _write(result, model, prompt, began, None, error=problem)
-        return Grade(rule, None, f"not graded: {problem}")
+        return Grade(rule, None, f"not graded: {problem}", 0.0)
     cost = _cost_of(response, model, prices)
     _write(result, model, prompt, began, response, cost=cost)
     passed, reason = _verdict(response.text or "")

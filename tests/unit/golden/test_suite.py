@@ -194,7 +194,7 @@ def test_every_run_is_recorded_with_side_trial_session_and_judgement(goldens: Pa
         judged = run.events[-1]
         assert isinstance(judged, Evaluation)
         assert (judged.name, judged.passed) == ("success", True)
-        assert (judged.detail or "").startswith("same_writes: ")
+        assert (judged.detail or "").startswith("same_writes, same_outcome: ")
     assert sorted(run.started.trial or 0 for run in runs if run.started) == [0, 1]
 
 
