@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from flightlog.errors import DamagedError, NewerFormatError
 from flightlog.replay.cassette import Cassette, Recording
 from flightlog.replay.matching import Rules
 from flightlog.runtime.calls import Served
@@ -32,6 +35,26 @@ def test_refused_calls_are_no_observations() -> None:
         if outcome.is_refusal:
             write_call(writer, *GET, Served(outcome, error="refused"), step=1)
     assert len(_cassette(Recording(tuple(sink.events)))) == 0
+
+
+def test_key_of_a_newer_canonical_form_is_refused() -> None:
+    sink = MemorySink()
+    served = Served(Outcome.OK, "1")
+    write_call(RunWriter(sink, "rec"), *GET, served, step=1, state_key=f"canon/9:{'0' * 32}")
+    with pytest.raises(NewerFormatError, match="canon/9"):
+        _cassette(Recording(tuple(sink.events)))
+
+
+def test_result_whose_blob_is_lost_is_an_error_and_no_miss() -> None:
+    sink = MemorySink()
+    writer = RunWriter(sink, "rec")
+    writer.tool_call(tool_name="get", args='{"key":"a"}', result_blob="d", step=1, call_ix=0)
+
+    def lost(digest: str) -> str:
+        raise DamagedError(f"blob {digest} is missing")
+
+    with pytest.raises(DamagedError):
+        _cassette(Recording(tuple(sink.events), blob=lost))
 
 
 def test_a_result_that_is_unknown_is_never_served() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flightlog.errors import ConfigError, NetworkRefusedError
 from flightlog.replay.cassette import Cassette, Recording
@@ -13,6 +15,7 @@ from flightlog.replay.misses import MissPolicies, MissPolicy, StubCall
 from flightlog.replay.serve import StateAwareExecutor
 from flightlog.runtime.calls import Served
 from flightlog.runtime.tools import Tool
+from flightlog.trace.canonical import canonical_json
 from flightlog.trace.run_writer import RunWriter
 from flightlog.trace.sink import MemorySink
 from flightlog.trace.vocab import Effect, Outcome, ServedHow
@@ -29,7 +32,11 @@ RULES = Rules(TOOLS)
 def world_functions() -> dict[str, Any]:
     """The functions of a fresh world."""
     world = World()
-    return {tool.name: getattr(world, f"_{tool.name}") for tool in TOOLS if tool.name != "add"}
+
+    def function(name: str) -> Any:
+        return lambda **args: canonical_json(getattr(world, f"_{name}")(**args))
+
+    return {tool.name: function(tool.name) for tool in TOOLS}
 
 
 def _executor(recording: Recording, **policies: Any) -> StateAwareExecutor:
@@ -296,3 +303,33 @@ def test_changed_amount_is_loud_and_names_key_nearest_call_difference_and_comman
     assert miss.accept == "flightlog golden accept refund-17"
     for part in ("args.amount is 3900, recorded 39", miss.key, miss.accept):
         assert str(part) in (served.error or "")
+
+
+KEYS = st.sampled_from(["a", "b", "c"])
+CALLS: st.SearchStrategy[Call] = st.one_of(
+    st.builds(lambda key: ("get", {"key": key}), KEYS),
+    st.builds(lambda key, value: ("put", {"key": key, "value": value}), KEYS, st.integers(0, 2)),
+    st.builds(lambda key, new: ("rename", {"key": key, "new": new}), KEYS, KEYS),
+    st.builds(lambda value: ("create", {"value": value}), st.integers(0, 2)),
+    st.sampled_from(
+        [("list_items", {}), ("clear", {}), ("pop", {}), ("queue_size", {}), ("audit", {})]
+    ),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(recorded=st.lists(CALLS, max_size=8), made=st.lists(CALLS, max_size=8), full=st.booleans())
+def test_no_answer_of_recording_or_fixture_differs_from_the_truth(
+    recorded: list[Call], made: list[Call], full: bool
+) -> None:
+    policies: dict[str, Any] = {"fixture": world_functions}
+    if full:
+        policies |= {"by_tool": {"*": MissPolicy.FIXTURE}, "simulates_writes": True}
+    executor, world = _executor(record(recorded), **policies), World()
+    for step, call in enumerate(made, 1):
+        served = executor.resolve(pending(*call, step=step))
+        if served.outcome is Outcome.REPLAY_MISS:
+            assert not full
+            return
+        truth = world.call(*call)
+        assert (served.outcome, served.result) == (truth.outcome, truth.result)
