@@ -61,7 +61,7 @@ def pair(traces: Traces, baseline: Side, candidate: Side) -> Pairs:
     table = _selected(traces, baseline, candidate)
     arms = _bools(table, "is_candidate")
     keys = _TaskKeys(table)
-    is_void = _equals(table, "stop_reason", StopReason.REPLAY_MISS)
+    is_void = _bools(table, "is_void")
     is_running = _equals(table, "status", RUNNING)
     eligible = ~is_void & ~is_running & keys.is_clear
     base = np.bincount(keys.of_run[eligible & ~arms], minlength=keys.count)
@@ -276,7 +276,10 @@ def _nothing(
         text += f", {running} still running" if running else ""
         held.append(text)
         if void == int(rows.sum()) > 0:
-            hint = "A void replay missed a recorded call: flightlog replay says which and why."
+            hint = (
+                "A void replay missed a recorded call or was cut off: flightlog replay says which "
+                "and why."
+            )
     return NothingToCompareError(
         f"no task has finished runs on both sides: {'; '.join(held)}",
         hint=hint,

@@ -16,6 +16,7 @@ from flightlog.errors import (
     nearest_text,
 )
 from flightlog.golden.files import load_recording, load_tools, recording_files
+from flightlog.golden.judging.rules import JudgeRules
 from flightlog.golden.task import TOOLS_FILE, GoldenTask, load_task, task_files
 from flightlog.replay.cassette import Cassette, Recording, writes_of
 from flightlog.replay.matching import Rules
@@ -125,7 +126,7 @@ def _entry(path: Path, tools: Mapping[str, Tool], rules: Rules) -> GoldenEntry:
                 where=str(path),
                 hint=f"Declare it in {declared_in}; {nearest_text(name, tools)}.",
             )
-    _check_forbidden(golden.judge.forbidden_tools, tools, where=str(path))
+    _check_named(golden.judge, tools, where=str(path))
     recordings = [load_recording(file) for file in recording_files(path.parent)]
     if not recordings:
         raise StaleGoldenError(
@@ -164,13 +165,13 @@ def _check_content(golden: GoldenTask, recordings: Sequence[Recording], *, where
         )
 
 
-def _check_forbidden(names: Sequence[str], tools: Mapping[str, Tool], *, where: str) -> None:
+def _check_named(judge: JudgeRules, tools: Mapping[str, Tool], *, where: str) -> None:
     """Refuses a misspelt name, which would forbid nothing; a tool that nobody has is fine."""
-    for name in names:
+    for key, name in judge.named_tools():
         near = [] if name in tools else nearest(name, tools, cutoff=_MISSPELT)
         if near:
             raise GoldenError(
-                f"judge.forbidden_tools names {name!r}, which is not declared",
+                f"judge.{key} names {name!r}, which is not declared",
                 where=where,
                 hint=f"nearest: {', '.join(near)}. If it is another tool, declare it in "
                 f"{TOOLS_FILE}.",

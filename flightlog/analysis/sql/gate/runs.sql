@@ -6,13 +6,41 @@
 -- Columns:
 --   is_baseline: the run is on the baseline's side
 --   is_candidate: the run is on the candidate's side
+--   is_void: a replay that says nothing of the agent: it missed a call, was cut off, or was
+--     found void when it was judged
 --   success: 1 passed, 0 failed; null unknown
-WITH sided AS (
+--
+-- A trial of a replay that was cut off and then replayed to its end in the same session is
+-- left out: the later run stands for it.
+WITH trusted AS (
+    SELECT store, run_id, arg_max(detail, seq) AS validity
+    FROM events
+    WHERE kind = 'evaluation' AND name = 'validity'
+    GROUP BY store, run_id
+),
+standing AS (
+    SELECT
+        runs.*,
+        coalesce(origin = 'replay', false)
+            AND coalesce(status = 'running' OR stop_reason IN ('crashed', 'cancelled'), false)
+            AS is_cut,
+        coalesce(trusted.validity LIKE 'void%', false) AS is_judged_void
+    FROM runs
+    LEFT JOIN trusted ON trusted.store = runs.store AND trusted.run_id = runs.run_id
+),
+sided AS (
     SELECT
         *,
+        is_cut AND session_id IS NOT NULL AND golden IS NOT NULL AND trial IS NOT NULL
+            AND coalesce(
+                max(started_at) FILTER (NOT is_cut) OVER (
+                    PARTITION BY store, session_id, variant, golden, trial
+                ) >= started_at,
+                false
+            ) AS is_superseded,
         $BASELINE AS is_baseline,
         $CANDIDATE AS is_candidate
-    FROM runs
+    FROM standing
 )
 SELECT
     store,
@@ -25,12 +53,14 @@ SELECT
     session_id,
     status,
     stop_reason,
+    is_judged_void OR coalesce(stop_reason = 'replay_miss', false)
+        OR (is_cut AND status <> 'running') AS is_void,
     tool_calls::DOUBLE AS tool_calls,
     tokens_per_request::DOUBLE AS tokens_per_request,
     cost_usd::DOUBLE AS cost_usd,
     success::DOUBLE AS success
 FROM sided
-WHERE is_baseline OR is_candidate
+WHERE (is_baseline OR is_candidate) AND NOT is_superseded
 ORDER BY
     suite, task_id, task_digest, is_candidate, session_id, tool_calls, tokens_per_request,
     cost_usd, success, stop_reason, run_id, store

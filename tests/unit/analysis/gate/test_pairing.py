@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -106,6 +107,55 @@ def test_void_replays_and_running_runs_are_listed_and_not_compared(traces_of, pa
         ("task-01", "no finished, valid run on one side")
     ]
     assert len(pairs.sample.task) == 6
+
+
+@pytest.mark.parametrize("stop_reason", ["crashed", "cancelled"])
+def test_a_replay_that_was_cut_off_is_void_and_a_live_run_is_not(
+    traces_of, pairs_of_runs, stop_reason
+):
+    runs = pairs_of_runs(1, 3)
+    runs[1].update(stop_reason=stop_reason, origin="replay")
+    runs[3].update(stop_reason=stop_reason, origin="live")
+    pairs = paired(traces_of(runs))
+    assert [(s.run_id, s.why) for s in pairs.skipped_runs] == [("run-0001", "void replay")]
+    assert "run-0003" in pairs.run_ids.to_pylist()
+
+
+@pytest.mark.parametrize("stop_reason", ["crashed", "cancelled", None])
+def test_a_trial_that_was_replayed_again_to_its_end_stands_for_the_one_cut_off(
+    traces_of, pairs_of_runs, stop_reason
+):
+    runs = pairs_of_runs(1, 2)
+    for run in runs:
+        run.update(golden="task", origin="replay", at=datetime(2026, 1, 1, 0, 1, tzinfo=UTC))
+    cut = {**runs[1], "stop_reason": stop_reason, "run_id": "cut", "passed": None}
+    pairs = paired(traces_of([*runs, {**cut, "at": datetime(2026, 1, 1, tzinfo=UTC)}]))
+    assert pairs.skipped_runs == ()
+    assert "cut" not in pairs.run_ids.to_pylist()
+
+
+@pytest.mark.parametrize(
+    "other", [{"session_id": "t"}, {"golden": "g"}, {"trial": 9}, {"trial": None}]
+)
+def test_another_session_golden_or_trial_does_not_stand_for_the_one_cut_off(
+    traces_of, pairs_of_runs, other
+):
+    runs = pairs_of_runs(1, 2)
+    for run in runs:
+        run.update(golden="task", origin="replay", at=datetime(2026, 1, 1, 0, 1, tzinfo=UTC))
+    cut = {**runs[1], "stop_reason": "crashed", "run_id": "cut", "passed": None, **other}
+    pairs = paired(traces_of([*runs, {**cut, "at": datetime(2026, 1, 1, tzinfo=UTC)}]))
+    assert [(s.run_id, s.why) for s in pairs.skipped_runs] == [("cut", "void replay")]
+
+
+def test_a_replay_that_was_judged_void_is_not_compared_whatever_it_stopped_with(
+    traces_of, pairs_of_runs
+):
+    runs = pairs_of_runs(1, 2)
+    runs[1].update(validity="void: the model could not be reached", stop_reason="model_error")
+    runs[3].update(validity="degraded: 1 served by stub")
+    pairs = paired(traces_of(runs))
+    assert [(s.run_id, s.why) for s in pairs.skipped_runs] == [("run-0001", "void replay")]
 
 
 def test_runs_without_a_task_are_listed(traces_of, pairs_of_runs):
