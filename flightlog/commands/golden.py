@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -84,3 +85,11 @@ def list_(goldens: Path) -> None:
 
     for task in load_suite(goldens):
         click.echo(escape_terminal(task.summary()))
+
+
+@golden.command()
+def schema() -> None:
+    """Print the JSON Schema of task.yaml."""
+    from flightlog.golden.life.schema import task_schema
+
+    click.echo(json.dumps(task_schema(), indent=2))

@@ -19,13 +19,13 @@ from flightlog.golden.files import (
     problem_of_recording,
     recording_files,
 )
+from flightlog.golden.judging.rules import JudgeRules
 from flightlog.golden.life.draft import draft
 from flightlog.golden.life.secrets import refuse_secrets, secrets_redactor
 from flightlog.golden.task import (
     TASK_FILE,
     TOOLS_FILE,
     GoldenTask,
-    JudgeRules,
     folder_name,
     load_task,
 )

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-import msgspec
-
+from flightlog.golden.judging.reading import plain_rules
 from flightlog.golden.task import GoldenTask
 from flightlog.replay.cassette import Recording
 from flightlog.trace.canonical import canonical_json
@@ -22,7 +21,6 @@ CONTRACT: Final = "contract"
 """Name of the evaluation that holds it; it judges nothing, so `passed` is null."""
 _WIDENING: Final = frozenset({"judge.stop_reasons", "recordings"})
 """Lists whose further items allow more."""
-_NARROW_NAMES: Final = ("at_least", "minimum", "min")
 _IGNORED: Final = "ignore"
 """A value that turns a check off."""
 _MAX_CHARS: Final = 120
@@ -67,10 +65,9 @@ def contract_text(golden: GoldenTask, recordings: Sequence[Recording] = ()) -> s
         golden: the contract.
         recordings: the accepted recordings.
     """
-    judge = msgspec.to_builtins(golden.judge, str_keys=True, enc_hook=str)
     return canonical_json(
         {
-            "judge": _given(judge),
+            "judge": _given(plain_rules(golden.judge)),
             "budgets": dict(golden.budgets),
             "recordings": sorted(one.run_id for one in recordings),
         }
@@ -125,15 +122,25 @@ def _change(key: str, old: Any, new: Any) -> Iterator[ContractChange]:
     elif old is None or old == _IGNORED:
         yield ContractChange(Way.TIGHTENED, key, f"it is {_short(new)}")
     else:
-        yield ContractChange(_way(key, old, new), key, f"{_short(old)} -> {_short(new)}")
+        yield ContractChange(_way(old, new), key, f"{_short(old)} -> {_short(new)}")
 
 
-def _way(key: str, old: Any, new: Any) -> Way:
-    numbers = (int, float)
-    if not isinstance(old, numbers) or not isinstance(new, numbers):
+def _way(old: Any, new: Any) -> Way:
+    if isinstance(old, bool) or isinstance(new, bool):
+        return Way.LOOSENED if old is True else Way.TIGHTENED
+    if _is_range(old) and _is_range(new):
+        return Way.LOOSENED if new[0] < old[0] or new[1] > old[1] else Way.TIGHTENED
+    if not isinstance(old, (int, float)) or not isinstance(new, (int, float)):
         return Way.CHANGED
-    is_floor = any(key.rpartition(".")[2].startswith(name) for name in _NARROW_NAMES)
-    return Way.LOOSENED if (new > old) != is_floor else Way.TIGHTENED
+    return Way.LOOSENED if new > old else Way.TIGHTENED
+
+
+def _is_range(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(isinstance(item, (int, float)) for item in value)
+    )
 
 
 def _of_lists(key: str, old: list[Any], new: list[Any]) -> Iterator[ContractChange]:
@@ -141,11 +148,28 @@ def _of_lists(key: str, old: list[Any], new: list[Any]) -> Iterator[ContractChan
     more = [item for item in new if item not in old]
     widens = key in _WIDENING
     for item in gone:
-        yield ContractChange(
-            Way.TIGHTENED if widens else Way.DELETED, key, f"without {_short(item)}"
-        )
+        other = next((one for one in more if _other_value(item, one)), None)
+        name = _other_value(item, other)
+        if name and other is not None:
+            more.remove(other)
+            way = _way(item[name], other[name])
+            what = f"{_short(item)} -> {_short(other)}"
+            yield ContractChange(way, f"{key}[].{name}", what)
+        else:
+            way = Way.TIGHTENED if widens else Way.DELETED
+            yield ContractChange(way, key, f"without {_short(item)}")
     for item in more:
-        yield ContractChange(Way.LOOSENED if widens else Way.TIGHTENED, key, f"with {_short(item)}")
+        way = Way.LOOSENED if widens else Way.TIGHTENED
+        yield ContractChange(way, key, f"with {_short(item)}")
+
+
+def _other_value(old: Any, new: Any) -> str | None:
+    """The one key in which two rules differ that are alike else: the rule's tolerance moved."""
+    if not isinstance(old, dict) or not isinstance(new, dict) or old.keys() != new.keys():
+        return None
+    names = [name for name in old if old[name] != new[name]]
+    is_amount = len(names) == 1 and not isinstance(old[names[0]], str)
+    return names[0] if is_amount else None
 
 
 def _short(value: Any) -> str:

@@ -198,6 +198,10 @@ def test_a_quarantine_of_no_golden_is_missing(goldens: Path) -> None:
         ("  - refund_all\n", "  - other\n", Way.DELETED, "judge.forbidden_tools"),
         ("max_tool_calls: 9", "max_tool_calls: 90", Way.LOOSENED, "budgets.max_tool_calls"),
         ("  max_tool_calls: 9\n", "", Way.DELETED, "budgets.max_tool_calls"),
+        ("within: [38, 39]", "within: [3, 39]", Way.LOOSENED, "judge.answer.number[].within"),
+        ("at_most: 2", "at_most: 3", Way.LOOSENED, "judge.temporal[].at_most"),
+        ("required: true", "required: false", Way.LOOSENED, "judge.graded[].required"),
+        ("contains: refund", "contains: money", Way.DELETED, "judge.answer_contains"),
         ("max_tool_calls: 9", "max_tool_calls: 8", Way.TIGHTENED, "budgets.max_tool_calls"),
     ],
 )
@@ -207,7 +211,10 @@ def test_a_weaker_contract_is_told_from_a_stronger_one(
     path = tmp_path / "task.yaml"
     text = (
         "format: 1\ntask_id: t\njudge:\n  writes: accepted\n  stop_reasons:\n  - ok\n"
-        "  forbidden_tools:\n  - refund_all\nbudgets:\n  max_tool_calls: 9\n  max_steps: 5\n"
+        "  forbidden_tools:\n  - refund_all\n  temporal:\n  - {at_most: 2, calls: refund}\n"
+        "  answer:\n    contains: refund\n    number:\n    - {path: /usd, within: [38, 39]}\n"
+        "  graded:\n  - {rubric: polite, required: true}\n"
+        "budgets:\n  max_tool_calls: 9\n  max_steps: 5\n"
     )
     path.write_text(text, encoding="utf-8")
     before = contract_text(load_task(path))
