@@ -148,18 +148,18 @@ class ReplayReport:
         return (
             f"{self.passed} of {len(self.trials)} replays passed, {self.failed} failed, "
             f"{self.inconclusive} inconclusive; {share}{f' ({how})' if how else ''}; "
-            f"live tool calls: {self.live_tool_calls}{self._worth()}"
+            f"live tool calls: {self.live_tool_calls}"
         )
 
-    def _worth(self) -> str:
-        """Counts by level and by validity, in words; empty without trials."""
+    def _worth(self) -> list[str]:
+        """Counts by level and by validity, one line; none without trials."""
         if not self.trials:
-            return ""
+            return []
         levels = Counter(trial.level for trial in self.trials)
         worth = Counter(trial.trust.validity for trial in self.trials)
         by_level = ", ".join(f"{levels[one]} {one}" for one in Level if levels[one])
         by_worth = ", ".join(f"{worth[one]} {one}" for one in Validity if worth[one])
-        return f"; levels: {by_level}; validity: {by_worth}"
+        return [f"levels: {by_level}; validity: {by_worth}"]
 
     def lines(self) -> list[str]:
         """The report as text: trials that need a word, then the totals."""
@@ -172,7 +172,7 @@ class ReplayReport:
             )
         if self.resumed:
             found.append(f"{counted(self.resumed, 'trial')} finished before, not replayed again")
-        return [*found, f"variant {self.variant!r}: {self.sentence()}"]
+        return [*found, *self._worth(), f"variant {self.variant!r}: {self.sentence()}"]
 
 
 def _lines_of(trial: TrialReport) -> list[str]:
