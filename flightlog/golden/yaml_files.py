@@ -98,8 +98,9 @@ class Fields:
         self._value: dict[str, Any] = value
 
     def where(self, *keys: str | int) -> str:
-        """`file:line` of a key below this mapping."""
-        return f"{self._path}:{self._lines.get((*self._keys, *keys), 1)}"
+        """`file:line` of a key below this mapping; of the mapping where the key is absent."""
+        own = self._lines.get(self._keys, 1)
+        return f"{self._path}:{self._lines.get((*self._keys, *keys), own)}"
 
     def allow_only(self, *known: str) -> None:
         """Refuses keys that nobody knows."""
