@@ -11,6 +11,7 @@ from flightlog.analysis.wording import counted
 from flightlog.errors import ExitCode
 from flightlog.golden.judging.judge import Judgement, Level
 from flightlog.replay.divergence import Divergence
+from flightlog.replay.matchers import Match
 from flightlog.replay.serve import Miss
 from flightlog.replay.validity import Trust, Validity
 from flightlog.trace.vocab import ServedHow
@@ -29,7 +30,7 @@ class TrialReport:
         served: calls answered, by how.
         misses: calls that nothing answered.
         divergence: where it left its nearest recording.
-        live_tool_calls: always 0.
+        live_tool_calls: functions that were really called; 0 unless live reads were asked for.
         cost_usd: what its model calls cost, those of a grader too; None where unknown.
         trust: comparable, degraded or void, and why.
         grades: what a grader said of each graded question: passed, and the question with its
@@ -81,6 +82,7 @@ class ReplayReport:
         trials: one entry per task and trial.
         skipped: task and number of the trials that the spending cap left undone.
         resumed: trials that an earlier, interrupted replay had finished.
+        match: how calls found their recorded ones; a weaker way than `state` is said.
     """
 
     variant: str
@@ -88,6 +90,7 @@ class ReplayReport:
     trials: tuple[TrialReport, ...]
     skipped: tuple[tuple[str, int], ...] = ()
     resumed: int = 0
+    match: Match = Match.STATE
 
     @cached_property
     def passed(self) -> int:
@@ -106,7 +109,7 @@ class ReplayReport:
 
     @property
     def live_tool_calls(self) -> int:
-        """Tool calls that ran live: always 0."""
+        """Tool calls that ran live: 0 unless live reads were asked for."""
         return sum(trial.live_tool_calls for trial in self.trials)
 
     @cached_property
@@ -149,6 +152,7 @@ class ReplayReport:
             f"{self.passed} of {len(self.trials)} replays passed, {self.failed} failed, "
             f"{self.inconclusive} inconclusive; {share}{f' ({how})' if how else ''}; "
             f"live tool calls: {self.live_tool_calls}"
+            f"{'' if self.match is Match.STATE else f'; matcher: {self.match}'}"
         )
 
     def _worth(self) -> list[str]:

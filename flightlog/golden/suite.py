@@ -179,6 +179,7 @@ class _Side:
             tuple(reports[_key(one)] for one in every if _key(one) in reports),
             tuple((entry.task.task_id, number) for entry, number in played.skipped),
             resumed,
+            self.how.match,
         )
 
     def _finished(self, entries: Sequence[GoldenEntry]) -> dict[tuple[str, int], TrialReport]:
@@ -243,9 +244,7 @@ def _judged(
         grades=grades,
         void_because="; ".join(trust.reasons) if trust.is_void else "",
     )
-    result.writer.evaluation(
-        name=CONTRACT, detail=contract_text(entry.golden, entry.recordings)
-    )
+    result.writer.evaluation(name=CONTRACT, detail=contract_text(entry.golden, entry.recordings))
     write_verdict(result.writer, judgement, trust)
     return TrialReport(
         task_id=entry.task.task_id,
