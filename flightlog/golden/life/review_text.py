@@ -28,13 +28,17 @@ def review_markdown(reviews: Sequence[Review]) -> str:
         return "No golden task changes.\n"
     parts: list[str] = []
     for one in reviews:
-        head, *rest = _lines(one, escape_markdown)
+        head, *rest = _lines(one, _for_markdown)
         parts += [f"### {head}", "", *(f"* {line.strip()}" for line in rest), ""]
     return "\n".join(parts)
 
 
 def _for_terminal(text: str) -> str:
     return escape_terminal(text)
+
+
+def _for_markdown(text: str) -> str:
+    return escape_markdown(text, starts_line=True)
 
 
 def _lines(one: Review, escape: Callable[[str], str]) -> list[str]:
