@@ -134,7 +134,8 @@ def test_a_model_that_the_guard_keeps_from_its_provider_makes_the_replay_void(
     goldens: Path,
 ) -> None:
     def factory(trial: Trial) -> Agent:
-        return replace(SAME(trial), model=Calling("m", []))
+        agent: Agent = SAME(trial)
+        return replace(agent, model=Calling("m", []))
 
     (trial,) = _replay(goldens, factory).trials
     assert (trial.stop, trial.passed) == ("model_error", None)
