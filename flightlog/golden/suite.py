@@ -51,8 +51,8 @@ __all__ = [
 ]
 
 ACCEPT_HINT: Final = (
-    "To accept it, record a live run that makes this call and pin it: "
-    "flightlog golden pin RUN --store STORE --goldens {goldens}"
+    "To accept it, record a live run that makes this call, then: "
+    "flightlog golden accept {{golden}} --run RUN --store STORE --goldens {goldens}"
 )
 
 
@@ -133,7 +133,8 @@ def replay_suite(
     for entry in entries:
         check_judgeable(entry.golden, has_grader=how.grader is not None, where=str(entry.folder))
     side = _Side(variant, session_id or str(uuid.uuid4()), recorder, factory, how)
-    return side.replay(entries, trials, hint=ACCEPT_HINT.format(goldens=goldens))
+    folder = str(goldens).replace("{", "{{").replace("}", "}}")  # it is filled in once more
+    return side.replay(entries, trials, hint=ACCEPT_HINT.format(goldens=folder))
 
 
 _Todo: TypeAlias = tuple[GoldenEntry, int]

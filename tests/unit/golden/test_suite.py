@@ -81,7 +81,7 @@ def test_a_miss_is_inconclusive_and_neither_pass_nor_fail(goldens: Path) -> None
     assert trial.stop == "replay_miss:refund"
     assert trial.coverage == 0.5
     assert "args.amount is 6, recorded 5" in trial.judgement.detail
-    assert "flightlog golden pin" in trial.judgement.detail
+    assert "flightlog golden accept refund-17" in trial.judgement.detail
     assert report.exit_code == 2
 
 
