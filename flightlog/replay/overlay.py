@@ -64,7 +64,9 @@ class Overlay:
             raise ConfigError(f"an overlay {problem[0]}", hint=problem[1])
 
     def _problem(self) -> tuple[str, str] | None:
-        if (self.tool is None) == (self.step is None) or (self.step and self.nth):
+        if (self.tool is None) == (self.step is None) or (
+            self.step is not None and self.nth is not None
+        ):
             return (
                 "must name either a tool (and nth) or a step",
                 "Give tool, tool and nth, or step.",
@@ -129,7 +131,7 @@ def _overlay_of(item: Any, where: str) -> Overlay:
             hint = f"nearest: {', '.join(near)}" if near else f"known: {', '.join(_KEYS)}"
             raise ConfigError(f"unknown key {key!r}", where=where, hint=hint)
     try:
-        action = Action(item.get("action"))
+        action = Action(str(item.get("action")))
     except ValueError as error:
         raise ConfigError(
             f"action is {item.get('action')!r:.80}",
