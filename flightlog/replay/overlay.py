@@ -71,8 +71,9 @@ class Overlay:
                 "must name either a tool (and nth) or a step",
                 "Give tool, tool and nth, or step.",
             )
-        if self.tool is not None and (not isinstance(self.tool, str) or not self.tool):
-            return f"has tool={self.tool!r}", "Give a name or a glob such as 'get_*'."
+        tool: Any = self.tool  # a file may hold anything
+        if tool is not None and (not isinstance(tool, str) or not tool):
+            return f"has tool={tool!r:.80}", "Give a name or a glob such as 'get_*'."
         for name in ("nth", "step"):
             number = getattr(self, name)
             if number is not None and (type(number) is not int or number < 1):
