@@ -99,6 +99,11 @@ def _problem_of_value(action: Action, value: Any) -> tuple[str, str] | None:
             return f"of action delay has value={value!r:.80}", "Give milliseconds from 0 up."
     if action is Action.TRUNCATE and (type(value) is not int or value < 0):
         return f"of action truncate has value={value!r:.80}", "Give characters, from 0 up."
+    if action is Action.REPLACE:
+        try:
+            canonical_json(value)
+        except (ValueError, TypeError, RecursionError):
+            return "of action replace has a value without a JSON form", "Give a text or plain JSON."
     return None
 
 

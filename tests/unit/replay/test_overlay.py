@@ -99,3 +99,8 @@ def test_overlays_are_read_in_their_order(tmp_path: Path) -> None:
         Overlay(Action.DELAY, tool="a", value=5),
     )
     assert read_overlays(_written(tmp_path, text)) == expected
+
+
+def test_a_replacement_without_a_json_form_is_refused_before_the_run() -> None:
+    with pytest.raises(ConfigError, match="without a JSON form"):
+        Overlay(Action.REPLACE, tool="get", value=float("nan"))
