@@ -72,6 +72,7 @@ class Replaying:
         match: how calls find their recorded ones; a weaker way only where asked for by name.
         misses: what happens to calls that no recording answers.
         attempts: whether recorded tries are served one by one.
+        only_trial: plays this trial of each task, from 0; None plays all.
     """
 
     concurrency: int = 1
@@ -84,6 +85,7 @@ class Replaying:
     match: Match = Match.STATE
     misses: MissPolicies = field(default_factory=MissPolicies)
     attempts: Attempts = Attempts.FAITHFUL
+    only_trial: int | None = None
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
@@ -134,7 +136,9 @@ def replay_suite(
         check_judgeable(entry.golden, has_grader=how.grader is not None, where=str(entry.folder))
     side = _Side(variant, session_id or str(uuid.uuid4()), recorder, factory, how)
     folder = str(goldens).replace("{", "{{").replace("}", "}}")  # it is filled in once more
-    return side.replay(entries, trials, hint=ACCEPT_HINT.format(goldens=folder))
+    only = how.only_trial
+    numbers = range(trials) if only is None else range(only, only + 1)
+    return side.replay(entries, numbers, hint=ACCEPT_HINT.format(goldens=folder))
 
 
 _Todo: TypeAlias = tuple[GoldenEntry, int]
@@ -150,9 +154,9 @@ class _Side:
     factory: Factory
     how: Replaying
 
-    def replay(self, entries: Sequence[GoldenEntry], trials: int, *, hint: str) -> ReplayReport:
+    def replay(self, entries: Sequence[GoldenEntry], numbers: range, *, hint: str) -> ReplayReport:
         """Plays what is not finished yet; the report has all trials in their order."""
-        every = [(entry, number) for number in range(trials) for entry in entries]
+        every = [(entry, number) for number in numbers for entry in entries]
         reports = self._finished(entries)
         todo = [one for one in every if _key(one) not in reports]
         resumed = len(every) - len(todo)
