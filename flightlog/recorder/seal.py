@@ -188,7 +188,7 @@ def _seal_journal(seal: _Pass, path: Path) -> None:
                 _sync_blobs(seal, rows.table.column("result_blob"))
                 _sync_blobs(seal, message_rows.column("text_blob"))
         crashed = _crashed(seal, path, runs)
-        runs.recall(layout, crashed)
+        runs.recall(layout, crashed, except_journal=path.stem)
         events.write(sealed_rows(runs.crashed_ends(crashed), None, chain))
         if not events.rows and not messages.rows:
             return

@@ -24,6 +24,7 @@ from tests.torture.simulated_disk import Killed, SimulatedDisk
 LONG: Final = 17_000
 """Characters of a text that becomes a blob."""
 NEVER_S: Final = 1e6
+_OF_LIFE: Final = frozenset({"compact", "erase", "retain"})
 
 Key = tuple[str, int]
 Failure = (FlightlogError, OSError, pa.ArrowException)
@@ -63,7 +64,8 @@ class Program:
         self._package = package
 
     def __getattr__(self, module: str) -> ModuleType:
-        return importlib.import_module(f"{self._package}.{module}")
+        folder = "life." if module in _OF_LIFE else ""
+        return importlib.import_module(f"{self._package}.{folder}{module}")
 
 
 class World:
