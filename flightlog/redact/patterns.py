@@ -35,10 +35,16 @@ _AMEX_GROUPS = _SEPARATOR.join([b"", rb"[0-9]{6}", rb"[0-9]{3}"])
 CARD_HEAD: Final = rb"%s(?:%s|%s)" % (_CARD_START, _GROUPS, _AMEX_GROUPS)
 CARD_DIGITS: Final = re.compile(rb"[0-9]{13,19}(?![0-9])")
 CARD_VALUE: Final = re.compile(rb"[0-9](?:%s[0-9]){11,18}" % _SEPARATOR)
-IBAN_HEAD: Final = (
-    rb"(?:[A-Z]{2}|a[delt]|b[aegr]|c[hryz]|d[ek]|e[es]|f[ir]|g[bir]|h[ru]|i[elst]|l[itv]|m[ckt]"
-    rb"|n[lo]|p[lt]|r[os]|s[aeikm]|tr|ua)[0-9]{2}%s[A-Za-z0-9]{4}%s[A-Za-z0-9]{4}"
-    % (_SEPARATOR, _SEPARATOR)
+_COUNTRIES = (
+    rb"a[lt]|b[gr]|c[hryz]|dk|es|f[ir]|g[bir]|h[ru]|i[elst]|l[itv]|m[ckt]|n[lo]|p[lt]|r[os]"
+    rb"|s[aeikm]|tr|ua"
+)
+_IBAN_GROUP = _SEPARATOR + rb"[A-Z0-9]{4}"
+IBAN_HEAD: Final = rb"(?:[A-Z]{2}[0-9]{2}%s|(?:%s)[0-9]{2}%s|(?:ad|ae|ba|be|de|ee)[0-9]{2}%s)" % (
+    _IBAN_GROUP * 2,
+    _COUNTRIES,
+    _IBAN_GROUP.replace(b"A-Z", b"A-Za-z") * 2,
+    _IBAN_GROUP.replace(b"A-Z", b"") * 2,
 )
 IBAN_VALUE: Final = re.compile(
     rb"[A-Za-z]{2}[0-9]{2}(?:%s[A-Za-z0-9]{4}){2,7}(?:%s[A-Za-z0-9]{1,3})?"

@@ -198,8 +198,9 @@ class Redactor:
             return Redacted(text, 0)
         work.look()
         found = self._straight(text, data, work)
-        plain = undisguised(found.text.encode("utf-8", "surrogatepass") if found.values else data)
-        if plain is data or not plain:
+        after = found.text.encode("utf-8", "surrogatepass") if found.values else data
+        plain = undisguised(after)
+        if plain is after:
             return found
         more = self._straight(plain.decode("utf-8", "surrogatepass"), plain, work)
         return Redacted(more.text, found.values + more.values) if more.values else found
