@@ -55,15 +55,20 @@ class Traces:
     Args:
         stores: folders; the column `store` tells which one a row came from, as the
             path given here (without a trailing slash).
+        strict: any damage is an error; else what is damaged is left out, and is one of
+            `problems`.
+
+    Raises:
+        DamagedError: with `strict`, something in a store is not as it was written.
     """
 
-    def __init__(self, *stores: str | Path) -> None:
+    def __init__(self, *stores: str | Path, strict: bool = False) -> None:
         if not stores:
             raise UsageError("no store given", hint="flightlog.open('flightlog-store')")
         opened = {str(Path(path)): Store.open(path) for path in stores}
         self._opened = tuple(opened.values())
         with damage_named(self._opened):
-            self._open({name: store.snapshot() for name, store in opened.items()})
+            self._open({name: store.snapshot(strict=strict) for name, store in opened.items()})
 
     @classmethod
     def of_snapshots(cls, snapshots: Mapping[str, Snapshot]) -> Traces:
@@ -229,14 +234,19 @@ def _is_gone(told: str) -> bool:
     return "No such file" in told or "No files found" in told
 
 
-def open_traces(*stores: str | Path) -> Traces:
+def open_traces(*stores: str | Path, strict: bool = False) -> Traces:
     """Opens the traces of one or more stores, to be asked with SQL: `flightlog.open(...)`.
 
+    Args:
+        stores: folders.
+        strict: any damage is an error.
+
     Raises:
+        DamagedError: with `strict`, something in a store is not as it was written.
         StoreError: a store is missing or is not one.
         NewerFormatError: a newer flightlog wrote it.
     """
-    return Traces(*stores)
+    return Traces(*stores, strict=strict)
 
 
 def connect(snapshots: Mapping[str, Snapshot]) -> duckdb.DuckDBPyConnection:

@@ -89,6 +89,7 @@ def export_tables(
     chosen: Chosen = Chosen(),
     inlines_blobs: bool = True,
     overwrites: bool = False,
+    strict: bool = False,
 ) -> list[Exported]:
     """Writes tables of stores as files: all of them, or none when something fails.
 
@@ -100,6 +101,7 @@ def export_tables(
         chosen: which runs.
         inlines_blobs: long values stand in their rows; else only their digests do.
         overwrites: replace files that are there.
+        strict: any damage is an error, not only that of segments.
 
     Raises:
         UsageError: a file is there already, or the folder of `out` is not.
@@ -112,7 +114,7 @@ def export_tables(
         if table not in VIEW_KEYS:
             raise UnknownNameError.of("table", table, list(VIEW_KEYS))
     paths = _places(out, tables, form, overwrites=overwrites)
-    with Traces(*stores) as traces, ExitStack() as stack:
+    with Traces(*stores, strict=strict) as traces, ExitStack() as stack:
         traces.verify()
         _choose(traces, chosen)
         folder = _made(paths[0].parent)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from flightlog.commands.amounts import SPAN
-from flightlog.commands.options import stores_option
+from flightlog.commands.options import stores_option, strict_option
 
 TABLES: Final = (
     *("runs", "steps", "model_calls", "tool_calls", "messages", "budgets", "writes", "events"),
@@ -50,6 +50,7 @@ def _pairs(
 
 @click.command()
 @stores_option
+@strict_option
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder, or one file.")
 @click.option(
     "--format",
@@ -86,6 +87,7 @@ def _pairs(
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 def export(
     stores: tuple[Path, ...],
+    strict: bool,
     out: Path,
     form: str,
     tables: tuple[str, ...],
@@ -112,6 +114,7 @@ def export(
         chosen=Chosen(where, since, until),
         inlines_blobs=blobs == "inline",
         overwrites=force,
+        strict=strict,
     )
     for one in written:
         echo(f"wrote {one.path}: {counted(one.rows, 'row')}")

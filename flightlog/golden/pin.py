@@ -29,6 +29,7 @@ from flightlog.golden.task import (
 from flightlog.golden.writing import Plan, write_plans
 from flightlog.recorder.life.pins import add_pins
 from flightlog.recorder.store import Store
+from flightlog.recorder.verify import require_intact
 from flightlog.replay.cassette import Cassette, Recording
 from flightlog.replay.matching import Rules
 from flightlog.replay.recordings import read_recordings
@@ -114,12 +115,14 @@ def pin_runs(
         tools_file: declarations in the form of `tools.yaml`.
 
     Raises:
+        DamagedError: a segment of the store has changed or is missing.
         UnknownNameError: a run that the store does not have.
         GoldenError: a run that is unfinished or of no task, or a malformed file.
         NothingToCompareError: no run was given.
     """
     if not run_ids:
         raise NothingToCompareError("no run to pin", hint="Give at least one run id.")
+    require_intact(store)
     recordings = read_recordings(store, run_ids)
     for recording in recordings:
         _check_finished(recording)

@@ -233,7 +233,11 @@ def store_state(layout: Layout) -> StoreState:
             continue
         # While a checkpoint removes files, a list of them may lack old ones and the new one.
         if manifest_files(layout) == [path for path, _ in contents]:
-            return _state_of(contents)
+            state = _state_of(contents)
+            if not contents and (history := layout.manifests / HISTORY).exists():
+                what = "all manifests after the history are gone: what it lists may be, too"
+                state.problems.append(Problem(history, what))
+            return state
 
 
 def _state_of(contents: Sequence[tuple[Path, bytes]]) -> StoreState:
