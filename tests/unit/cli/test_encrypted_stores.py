@@ -208,7 +208,7 @@ def test_kill_switch_works_without_the_key(
     monkeypatch.delenv(KEY_FILE_VARIABLE)
     code, text = said(copies / "encrypted", ["kill", "on"], capsys, monkeypatch)
     assert code == 0
-    assert "in force, but not recorded" in text
+    assert "done, but not recorded in the store" in text
     assert "no key is given" in text
     assert said(copies / "encrypted", ["kill", "status"], capsys, monkeypatch)[0] == 0
 
