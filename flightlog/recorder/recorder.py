@@ -13,6 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+import msgspec
+
 from flightlog.control.control import CONTROL_FOLDER, Control
 from flightlog.control.redacting import redactor_at
 from flightlog.errors import FlightlogError, StoreError
@@ -26,9 +28,9 @@ from flightlog.recorder.prepared import redacted_payloads
 from flightlog.recorder.process import MARK, notice_fork, unwatch, watch
 from flightlog.recorder.records import NewFile, event_payload, message_payload
 from flightlog.redact.events import EventRedactor
-from flightlog.redact.policy import Redaction
+from flightlog.redact.policy import Capture, Redaction
 from flightlog.trace.canonical import clean_text
-from flightlog.trace.events import Evaluation, Event, Gap, RunStopped, encode_event
+from flightlog.trace.events import Evaluation, Event, Gap, RunStarted, RunStopped, encode_event
 from flightlog.trace.messages import Message
 
 SEEN_MESSAGES: Final = 1 << 17
@@ -271,6 +273,8 @@ class Recorder:
         layout = self._layout
         if self._redacting is not None:
             return redacted_payloads(event, messages, self._redacting, layout, on_new_file)
+        if type(event) is RunStarted and event.capture is None:
+            event = msgspec.structs.replace(event, capture=Capture.FULL.value)
         rows = [message_payload(message, layout, on_new_file) for message in messages]
         return event_payload(event, layout, on_new_file), rows, event.run_id
 
