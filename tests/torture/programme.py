@@ -6,15 +6,15 @@ import errno
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from tests.torture.crash_check import ViolationError, check_crash, promised
+from tests.torture.crash_check import Promised, ViolationError, check_crash, promised
 from tests.torture.scenarios import SCENARIOS
-from tests.torture.simulated_disk import Fault, SimulatedDisk, crash_states, materialise
+from tests.torture.simulated_disk import Choice, Fault, SimulatedDisk, crash_states, materialise
 from tests.torture.world import Program, World
 
 _MEMORY: Final = Path("/dev/shm")
@@ -30,6 +30,15 @@ def folder_in_memory() -> Iterator[Path]:
         yield path
     finally:
         shutil.rmtree(path)
+
+
+class _State(NamedTuple):
+    """One crash."""
+
+    number: int
+    choice: Choice
+    promise: Promised
+    tree: dict[str, bytes | None]
 
 
 @dataclass(slots=True)
@@ -81,7 +90,7 @@ def torture(
         faults: calls that fail while the scenario runs.
         program: the code under test.
         disk_type: the disk under it.
-        stop_at_first: end at the first violation.
+        stop_at_first: end at the first violation; the states come in any order.
         at_most: states to check.
     """
     tally, rng = Tally(), random.Random(f"{scenario} {seed}")
@@ -95,21 +104,26 @@ def torture(
         shutil.rmtree(base)
         tally.steps, tally.faults, tally.calls = len(disk.log), disk.failed, disk.calls
         share = 1.0 if at_most is None else at_most / (per_place * len(disk.log))
-        for number, (machine, choice, tree) in enumerate(
-            crash_states(disk.log, rng, per_place=per_place)
-        ):
-            if rng.random() >= share:
-                continue
-            promise = promised(machine, choice)
+        states: Iterable[_State] = (
+            _State(number, choice, promised(machine, choice), tree)
+            for number, (machine, choice, tree) in enumerate(
+                crash_states(disk.log, rng, per_place=per_place)
+            )
+            if rng.random() < share
+        )
+        if stop_at_first:
+            states = list(states)
+            rng.shuffle(states)
+        for state in states:
             tally.states += 1
-            tally.promised += len(promise.keys)
-            crashed = top / f"{number}"
-            materialise(tree, crashed)
+            tally.promised += len(state.promise.keys)
+            crashed = top / f"{state.number}"
+            materialise(state.tree, crashed)
             try:
-                check_crash(world, crashed, promise)
+                check_crash(world, crashed, state.promise)
             except ViolationError as error:
-                place = f"{scenario} seed {seed} state {number} ({choice}) faults {faults}"
-                tally.violations.append(f"{place}: {error}")
+                place = f"{scenario} seed {seed} state {state.number} ({state.choice})"
+                tally.violations.append(f"{place} faults {faults}: {error}")
                 if stop_at_first:
                     break
             shutil.rmtree(crashed)
@@ -136,4 +150,5 @@ def _fault(calls: dict[str, int], rng: random.Random) -> Fault:
     if call == "write" and rng.random() < 0.3:
         error = None
     times = rng.choice((1, 1, 2, 5, 1_000))
-    return Fault(call, rng.randrange(calls[call]), times, error, rng.random())
+    part = rng.choice((rng.random(), rng.random(), 1.0))
+    return Fault(call, rng.randrange(calls[call]), times, error, part)

@@ -252,9 +252,11 @@ class Writer:
         recorder = self.recorder
         if recorder is None:
             return False
+        if isinstance(event, RunStarted):
+            event = recorder._redacting.stamped(event)  # as it is to be read back
         key = world.expect(event, messages)
         failed, dropped = world.disk.failed, recorder.dropped_events
-        failed_syncs = world.disk.failed_syncs
+        failed_syncs, journal = world.disk.failed_syncs, recorder._journal
         kept = recorder.emit(event, messages=messages, durable=durable)
         self._failed_syncs += world.disk.failed_syncs - failed_syncs
         world.dropped += recorder.dropped_events - dropped
@@ -266,6 +268,8 @@ class Writer:
             self.promise_durable()
         elif world.disk.failed != failed:
             self._unsynced.clear()  # a sync that fails may lose what came before
+        if recorder._journal is not journal:
+            self._unsynced.clear()  # a sync is of one journal
         return bool(kept)
 
     def promise_durable(self) -> None:
@@ -334,5 +338,5 @@ class Writer:
         recorder, self._recorder, self._is_dead = self._recorder, None, True
         if recorder is not None and recorder._journal is not None:
             is_closing = recorder._journal._is_closing
-            recorder._after_fork_in_child()
+            recorder.after_fork_in_child()
             is_closing.set()
