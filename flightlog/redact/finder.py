@@ -30,7 +30,16 @@ KINDS: Final = tuple(
     sorted(
         {
             *(one.kind for one in patterns.SECRETS),
-            *(patterns.CARDS, patterns.IBANS, patterns.JWT, BEARER, COMMANDS, URLS, PRIVATE_KEYS),
+            *(
+                patterns.CARDS,
+                patterns.IBANS,
+                patterns.JWT,
+                BEARER,
+                COMMANDS,
+                URLS,
+                PRIVATE_KEYS,
+                SIGNATURES,
+            ),
             RULE,
         }
     )
@@ -91,6 +100,7 @@ class Finder:
             (f"{PRIVATE_KEYS}_tail", patterns.PEM_TAIL_HEAD, _pem_tail),
             (f"{PRIVATE_KEYS}_jwk", patterns.JWK_HEAD, _jwk),
             (f"{RULE}_input", patterns.INPUT_HEAD, self.named.after_input),
+            (SIGNATURES, patterns.SIGNATURE_HEAD, _signature),
             (_DISGUISE, patterns.DISGUISE_HEAD, _nothing),
             (patterns.EMAILS, patterns.EMAIL_HEAD, _email),
             (RULE, self.named.head, self.named.after_name),
@@ -260,12 +270,19 @@ def _shaped(shape: Pattern) -> _Handler:
             end = _before_dots(data, stop, more.end())
             work.spend(end - stop)
         value = data[begin:end]
-        if shape.kind == SIGNATURES:
-            start = begin + value.index(b"=") + 1
-            return Find(start, end, UNSHAPED, data[start:end], b"", SIGNATURES, begin)
         return Find(begin, end, shape.kind, value, b"", shape.kind, begin)
 
     return find
+
+
+def _signature(data: bytes, begin: int, stop: int, work: Work) -> Find | None:
+    """The signature of a URL, which lets anybody in who has it."""
+    found = patterns.SIGNATURE_VALUE.match(data, stop - 8)
+    if found is None:
+        return None
+    work.spend(found.end() - begin)
+    start, end = found.span()
+    return Find(start, end, UNSHAPED, found[0], b"", SIGNATURES, begin)
 
 
 def _before_dots(data: bytes, start: int, end: int) -> int:
@@ -371,11 +388,7 @@ def _pem_tail(data: bytes, begin: int, stop: int, work: Work) -> Find | None:
             return None
         start, end = found.span(1)
     else:
-        start = end = begin
-        least = max(0, begin - _MOST_OF_TAIL)
-        # Line by line, since looking for the first of them would look from each place.
-        while (line := _line_before(data, start, least)) is not None:
-            start = line
+        start, end = _lines_before(data, begin), begin
         work.spend(end - start)
     value = re.sub(rb"\\+[nr]|[\s\\]", b"", data[start:end])
     if len(value) < 16:
@@ -383,19 +396,21 @@ def _pem_tail(data: bytes, begin: int, stop: int, work: Work) -> Find | None:
     return Find(start, end, PRIVATE_KEYS, value, b"", PRIVATE_KEYS, start)
 
 
-def _line_before(data: bytes, end: int, least: int) -> int | None:
-    """Where the line of Base64 begins that ends there; None where none does."""
-    if end < len(data) and data[end : end + 1] not in (b"\r", b"\n", b"\\"):
-        return None
-    start = end
-    while start > least and (is_word(data[start - 1 : start]) or data[start - 1] in b"+/="):
-        start -= 1
-    line = data[start:end]
-    if len(line) < 16 or (start == least and least > 0):
-        return None
-    before = _BREAK_BEFORE.search(data[max(0, start - 8) : start])
-    start = behind_escape(data, start, end)
-    return start - len(before[0]) if before is not None and start > least else None
+def _lines_before(data: bytes, end: int) -> int:
+    """Where the lines of Base64 begin that end there; the end itself where none do."""
+    first, least = end, max(0, end - _MOST_OF_TAIL)
+    while True:
+        start = end
+        while start > least and (is_word(data[start - 1 : start]) or data[start - 1] in b"+/="):
+            start -= 1
+        start = behind_escape(data, start, end)
+        if end - start < 16:
+            return first
+        first = start
+        before = _BREAK_BEFORE.search(data[max(0, start - 8) : start])
+        if before is None:
+            return first
+        end = start - len(before[0])
 
 
 def _jwk(data: bytes, begin: int, stop: int, work: Work) -> Find | None:

@@ -89,6 +89,10 @@ URL_VALUE: Final = re.compile(
 )
 URL_TOKEN: Final = re.compile(rb"[A-Za-z0-9_.~-]{20,200}(?=(?:@|%40)\Z)")
 URL_MORE: Final = re.compile(rb"[^\x00-\x20/?#\"'<>\\@]{1,100}(?=@)")
+SIGNATURE_HEAD: Final = (
+    rb"(?:[?&;]|%26|\\{1,16}u0026)(?:sig|X-(?:Amz|Goog)-Signature)(?:=|%3[Dd])[A-Za-z0-9%+/]{8}"
+)
+SIGNATURE_VALUE: Final = re.compile(rb"(?!(?:%26|&))(?:[A-Za-z0-9+/=]|%(?!26)){30,1024}")
 AUTH_HEAD: Final = (
     rb"(?i:bearer|basic)(?:[ \t]|%20|\+|\\{1,16}(?:u0020|t)){1,2}[A-Za-z0-9._~+/=-]{8}"
     rb"|_?auth\\*[\"']?[ \t]{0,2}[:=][ \t]{0,2}\\*[\"']?[A-Za-z0-9+/_-]{8}"

@@ -51,9 +51,8 @@ def kinds(text: str) -> list[str]:
 @pytest.mark.parametrize("pattern", SECRETS, ids=lambda one: one.kind)
 def test_every_shape_is_found_wherever_it_stands(pattern, around) -> None:
     for example in pattern.examples:
-        value = example.partition("sig=")[2] or example
         text = found(around.replace("{}", example))
-        assert value in [one.removesuffix("%20b") for one in text]
+        assert example in [one.removesuffix("%20b") for one in text]
 
 
 @pytest.mark.parametrize("pattern", SECRETS, ids=lambda one: one.kind)
