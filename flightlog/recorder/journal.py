@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -148,17 +149,24 @@ class Journal:
         self._has_synced_name = False
         self._is_closing = threading.Event()
         self._on_retired: Callable[[], None] | None = None
-        self._syncer: threading.Thread | None = threading.Thread(
+        self._syncer = self._started(limits)
+        if self._syncer is None:
+            self._checked_bytes = 0
+
+    def _started(self, limits: JournalLimits) -> threading.Thread | None:
+        if sys.is_finalizing():  # it would never begin, nor `start` return
+            return None
+        syncer = threading.Thread(
             target=self._live,
             args=(limits,),
             name="flightlog-sync",
             daemon=True,
         )
         try:
-            self._syncer.start()
-        except (RuntimeError, MemoryError):  # no more threads, or the interpreter ends
-            self._syncer = None
-            self._checked_bytes = 0
+            syncer.start()
+        except (RuntimeError, MemoryError):  # the system has no more of them
+            return None
+        return syncer
 
     @property
     def is_closed(self) -> bool:
@@ -180,10 +188,9 @@ class Journal:
         """True when the file has no name any more: all that is in it goes with the process."""
         return self._is_own() and os.fstat(self._descriptor).st_nlink == 0
 
-    @property
-    def is_stuck(self) -> bool:
-        """True when another thread is syncing, which at the interpreter's end never goes on."""
-        if self._sync_lock.acquire(blocking=False):
+    def is_stuck(self, *, patience_s: float = 0.0) -> bool:
+        """True when another thread is syncing, and goes on with that for this long."""
+        if self._sync_lock.acquire(timeout=patience_s):
             self._sync_lock.release()
             return False
         return True
@@ -286,7 +293,7 @@ class Journal:
         with self._sync_lock:
             if self.sync_error is not None:
                 raise self.sync_error
-            if self._synced_size >= asked_size or self._descriptor < 0:
+            if self._synced_size >= asked_size:
                 return
             try:
                 size = self._state[0]

@@ -38,6 +38,7 @@ SEEN_MESSAGES: Final = 1 << 17
 
 _DEFAULT_REDACTION: Final = Redaction()
 _OF_NO_OPEN_RUN: Final = frozenset({Evaluation, Gap, RunStopped})
+_PATIENCE_S: Final = 1.0
 _left_behind: Final[list[Journal]] = []
 """Those that threads had in their hands when the interpreter ended them."""
 _EVENT: Final = int(FrameType.EVENT)
@@ -134,6 +135,7 @@ class Recorder:
         if self._finalizer is not None:
             self._finalizer.detach()
         self._finalizer = weakref.finalize(self, journal.close)
+        self._finalizer.atexit = False  # threads may still record then: see `at_exit`
         self._journal = journal
         self._before = journal.journal_id
         self._no_events = 0
@@ -228,14 +230,14 @@ class Recorder:
         if not self._lock.acquire(blocking=False):
             return True
         try:
-            return self._journal is not None and self._journal.is_stuck
+            return self._journal is not None and self._journal.is_stuck()
         finally:
             self._lock.release()
 
     def _write(self, event: Event, messages: Sequence[Message]) -> Journal | None:
         """Writes the event; the journal that has it now, or None where it was dropped."""
+        journal = self._journal
         try:
-            journal = self._journal
             if journal is None or not journal.is_usable:
                 journal = self._reopen()
             new = {m.digest: m for m in messages if m.digest not in self._seen}
@@ -253,6 +255,9 @@ class Recorder:
             if new:
                 self._remember(new)
         except Exception as error:
+            if journal is not None and journal is self._journal and not journal.is_usable:
+                # Its descriptor was taken away, so that nothing was written: into another one.
+                return self._write(event, messages)
             # Whatever it is, it must not take the agent down: it is counted and told.
             self._count_drop(error)
             return None
@@ -433,12 +438,22 @@ class Recorder:
         self.close()
 
     def at_exit(self) -> None:
-        """Writes what is due, for a recorder that nobody may close any more."""
+        """Writes what is due and syncs, for a recorder that nobody may close any more."""
         if not MARK[0]:
             self._look_around()
-        with self._lock:
-            if not self._is_closed and not self._is_writing:
-                self._write_last()
+        # A disk that hangs does not keep the process; what is written stays written.
+        if not self._lock.acquire(timeout=_PATIENCE_S):
+            return
+        try:
+            if self._is_closed or self._is_writing:
+                return
+            self._write_last()
+            journal = self._journal
+            if journal is not None and not journal.is_stuck(patience_s=_PATIENCE_S):
+                self._journal = None
+                journal.close()
+        finally:
+            self._lock.release()
 
     def after_fork_in_child(self) -> None:
         """Lets go of the parent's journals; the next event opens one."""

@@ -194,7 +194,7 @@ def run_child(
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=20,
     )
 
 
