@@ -17,12 +17,14 @@ from flightlog.recorder.manifest import SegmentEntry, sha256_of
 
 CHANGED = "the bytes are not those that were sealed"
 _SHOWN = 5
+_ALONE_BYTES = 32 << 20
+"""So much is digested before threads would have begun."""
 
 
 def changed_segments(layout: Layout, entries: Iterable[SegmentEntry]) -> dict[Path, str]:
     """What is wrong with those segments that are not as they were sealed, by their paths."""
     wanted = list(entries)
-    if len(wanted) < 2:
+    if sum(entry.bytes for entry in wanted) < _ALONE_BYTES:
         found = [_why_changed(layout, entry) for entry in wanted]
     else:
         with ThreadPoolExecutor(thread_name_prefix="flightlog-sha256") as pool:
