@@ -115,7 +115,7 @@ def rows_of(world: World, snap: Any) -> list[bytes]:
     chain, schema = world.program.chain, world.program.tables.events_schema()
     rows = []
     for path in snap.event_files:
-        table = pq.ParquetFile(path).read(columns=schema.names).cast(schema)
+        table = pq.ParquetFile(path).read(columns=schema.names, use_threads=False).cast(schema)
         rows += chain.encoded_events(table)
     return rows + list(chain.encoded_events(snap.unsealed_events))
 
@@ -202,7 +202,7 @@ def _check_ends(world: World, events: list[Key], ends: dict[str, int], promise: 
 def _check_needs(world: World, store: Any, snap: Any, promise: Promised) -> None:
     """Messages and blobs of what was promised are there, and no message is wrong."""
     found: dict[str, dict[str, Any]] = {}
-    tables = [pq.ParquetFile(path).read() for path in snap.message_files]
+    tables = [pq.ParquetFile(path).read(use_threads=False) for path in snap.message_files]
     for table in (*tables, snap.unsealed_messages):
         for row in table.to_pylist():
             found[row["digest"]] = row

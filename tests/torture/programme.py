@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import random
 import shutil
 import tempfile
@@ -40,13 +41,28 @@ class _State(NamedTuple):
     promise: Promised
     tree: dict[str, bytes | None]
 
+    @property
+    def digest(self) -> bytes:
+        """The same for states in which the same is there and was promised."""
+        told = hashlib.blake2b(digest_size=16)
+        for name, content in sorted(self.tree.items()):
+            told.update(f"{name}\0{content is None}\0{len(content or b'')}\0".encode())
+            told.update(content or b"")
+        told.update(repr((self.promise.removals, self.promise.has_failed_syncs)).encode())
+        for keys in (self.promise.keys, self.promise.with_blobs):
+            told.update(repr(sorted(keys)).encode())
+        told.update(repr(self.promise.safe and sorted(self.promise.safe.items())).encode())
+        return told.digest()
+
 
 @dataclass(slots=True)
 class Tally:
     """What was tried.
 
     Attributes:
-        states: crash states that were materialised and checked.
+        states: crash states that were drawn.
+        distinct: those of them that no other of the same run of a scenario is like; these were
+            written to a folder and checked.
         steps: operations in the logs.
         promised: events that were promised, summed over the states.
         faults: calls that were made to fail.
@@ -55,6 +71,7 @@ class Tally:
     """
 
     states: int = 0
+    distinct: int = 0
     steps: int = 0
     promised: int = 0
     faults: int = 0
@@ -64,6 +81,7 @@ class Tally:
     def add(self, other: Tally) -> None:
         """Adds what was tried elsewhere."""
         self.states += other.states
+        self.distinct += other.distinct
         self.steps += other.steps
         self.promised += other.promised
         self.faults += other.faults
@@ -114,9 +132,14 @@ def torture(
         if stop_at_first:
             states = list(states)
             rng.shuffle(states)
+        known = set[bytes]()
         for state in states:
             tally.states += 1
             tally.promised += len(state.promise.keys)
+            if state.digest in known:
+                continue
+            known.add(state.digest)
+            tally.distinct += 1
             crashed = top / f"{state.number}"
             materialise(state.tree, crashed)
             try:
