@@ -108,8 +108,10 @@ def pending_removals(layout: Layout) -> list[Pending]:
     found = []
     for path in sorted(layout.pending.glob("*.json")):
         try:
-            found.append(msgspec.json.decode(path.read_bytes(), type=Pending))
-        except (msgspec.MsgspecError, OSError) as error:
+            found.append(pending := msgspec.json.decode(path.read_bytes(), type=Pending))
+            if pending.id != path.stem:  # it names the file that is removed in the end
+                raise ValueError(f"its id is {pending.id[:80]!r}")
+        except (msgspec.MsgspecError, ValueError, OSError) as error:
             raise DamagedError(
                 f"the record of a removal cannot be read ({error})",
                 where=str(path),
