@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from flightlog.recorder.verify import VerifyReport
 
 
+_PRINT: Final = "print"
+
+
 @click.command()
 @store_option
 @click.option(
     "--anchor",
     is_flag=False,
-    flag_value="",
+    flag_value=_PRINT,
     metavar="[ANCHOR]",
     help="Print the anchor of the store, or check the one that was printed earlier.",
 )
@@ -31,7 +34,10 @@ def verify(store: Path, anchor: str | None, quick: bool) -> None:
     of manifests and the chains of events.
 
     An anchor is what somebody who can change the store cannot change: write it down
-    elsewhere, and check it later with --anchor ANCHOR.
+    elsewhere, and check it later with --anchor ANCHOR. What was erased or removed since is
+    told.
+
+    Exit code 0 when nothing is wrong, 64 when anything is.
     """
     from flightlog.analysis.wording import counted
     from flightlog.recorder.audit import Anchor, audit_store
@@ -41,7 +47,8 @@ def verify(store: Path, anchor: str | None, quick: bool) -> None:
     from flightlog.recorder.verify import verify_store
     from flightlog.trace.terminal_text import escape_terminal
 
-    given = Anchor.parse(anchor) if anchor else None
+    # An empty one is a variable that is not set, and must not pass for a check.
+    given = None if anchor in (None, _PRINT) else Anchor.parse(anchor)
     opened = Store.open(store)
     report = verify_store(opened)
     is_keyless = bool(lacking_keys(opened.layout, store_state(opened.layout)))
@@ -58,7 +65,7 @@ def verify(store: Path, anchor: str | None, quick: bool) -> None:
         click.echo(f"removed since: {escape_terminal(text)}")
     for note in (*report.notes, *_notes(audit)):
         click.echo(f"note: {note}", err=True)
-    if anchor == "":
+    if anchor == _PRINT:
         click.echo(str(_anchor(opened)))
 
 

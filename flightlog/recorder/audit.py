@@ -66,7 +66,7 @@ class Anchor:
         if found is None:
             raise UsageError(
                 f"not an anchor: {text[:100]!r}",
-                hint="Give the line that flightlog verify --anchor printed.",
+                hint="Give the line that flightlog verify --anchor printed, in quotes.",
             )
         return cls(int(found[1]), found[2])
 
