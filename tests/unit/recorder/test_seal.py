@@ -84,15 +84,16 @@ def _values(arrow: pa.DataType) -> st.SearchStrategy[Any]:
     return {pa.int64(): counts, pa.float64(): numbers, pa.bool_(): st.booleans()}[arrow]
 
 
+_NOT_DRAWN = frozenset(
+    {"kind", "at", "labels", "prompt_added", "run_id", "capture", "redaction_policy"}
+)
+
+
 @st.composite
 def any_event(draw: st.DrawFn) -> Event:
     event_type = draw(st.sampled_from(EVENT_TYPES))
     kind = str(event_type.__struct_config__.tag)
-    plain = [
-        c
-        for c in columns()
-        if kind in c.kinds and c.name not in ("kind", "at", "labels", "prompt_added", "run_id")
-    ]
+    plain = [c for c in columns() if kind in c.kinds and c.name not in _NOT_DRAWN]
     chosen = draw(st.lists(st.sampled_from(plain), unique_by=lambda c: c.name, max_size=8))
     fields = {c.name: draw(_values(c.arrow)) for c in chosen}
     if "result_blob" in fields:  # a name that is no digest is left out
