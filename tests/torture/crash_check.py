@@ -252,6 +252,10 @@ def _explained(world: World, problems: Iterable[Any], promise: Promised, *, when
                 journal, _, start = path.stem.rpartition("-")
                 if int(start) >= promise.safe.get(f"store/journal/{journal}.journal", 0):
                     continue
+            case _ if promise.has_failed_syncs and "no manifest lists the segment" in what:
+                # The journal could be read but no more be brought to the disk, so that a loss
+                # of power within its sealing left the segment and not the journal.
+                continue
             case _ if path.parent.parent.name == "blobs" and promise.safe is not None:
                 if path.name not in needed:
                     continue

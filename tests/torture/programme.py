@@ -121,7 +121,7 @@ def torture(
         world.end()
         shutil.rmtree(base)
         tally.steps, tally.faults, tally.calls = len(disk.log), disk.failed, disk.calls
-        share = 1.0 if at_most is None else at_most / (per_place * len(disk.log))
+        share = 1.0 if at_most is None else at_most / (per_place * max(len(disk.log), 1))
         states: Iterable[_State] = (
             _State(number, choice, promised(machine, choice), tree)
             for number, (machine, choice, tree) in enumerate(
