@@ -19,6 +19,7 @@ from flightlog.analysis.export_files import FORMS, CsvRows, NewFile
 from flightlog.analysis.selection import LABEL
 from flightlog.analysis.sql_files import VIEW_KEYS
 from flightlog.errors import UnknownNameError, UsageError
+from flightlog.recorder.layout import Layout
 
 MEMORY_LIMIT: Final = "512MB"
 """Of the sort; what does not fit goes to a folder beside the files, for as long as it takes."""
@@ -104,7 +105,7 @@ def export_tables(
         strict: any damage is an error, not only that of segments.
 
     Raises:
-        UsageError: a file is there already, or the folder of `out` is not.
+        UsageError: a file is there already, the folder of `out` is not, or `out` is in a store.
         UnknownNameError: an unknown form, table or column, or a value that no run carries.
         DamagedError: a store is not as it was written; nothing is exported from it.
     """
@@ -215,7 +216,17 @@ def _places(out: Path, tables: Sequence[str], form: str, *, overwrites: bool) ->
             )
     if not out.absolute().parent.is_dir():
         raise UsageError(f"folder {out.parent} does not exist", hint="Create it first.")
+    _refuse_store(out)
     return paths
+
+
+def _refuse_store(out: Path) -> None:
+    """What lies in a store is taken for a part of it."""
+    whole = out.resolve()
+    for folder in (whole, *whole.parents):
+        layout = Layout(folder)
+        if layout.format_file.is_file() and layout.journals.is_dir():
+            raise UsageError(f"{out} is in the store {folder}", hint="Name a place outside of it.")
 
 
 def _made(folder: Path) -> Path:

@@ -12,10 +12,12 @@ import click
 
 from flightlog.commands.amounts import SPAN
 from flightlog.commands.options import stores_option, strict_option
+from flightlog.errors import UsageError
 
 TABLES: Final = (
     *("runs", "steps", "model_calls", "tool_calls", "messages", "budgets", "writes", "events"),
 )
+FORMS: Final = ("parquet", "jsonl", "csv")
 _NEXT_PAIR: Final = re.compile(r",(?=[A-Za-z_][\w:.-]*=)")
 
 
@@ -48,6 +50,16 @@ def _pairs(
     return found
 
 
+def _form(form: str | None, out: Path) -> str:
+    """The format that was given, or that the name of the file tells."""
+    told = out.suffix.removeprefix(".")
+    if told not in FORMS or out.is_dir():
+        return form or FORMS[0]
+    if form not in (None, told):
+        raise UsageError(f"{out} is no name for a {form} file", hint=f"Name it .{form}.")
+    return told
+
+
 @click.command()
 @stores_option
 @strict_option
@@ -55,10 +67,8 @@ def _pairs(
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["parquet", "jsonl", "csv"]),
-    default="parquet",
-    show_default=True,
-    help="What the files are written as.",
+    type=click.Choice(FORMS),
+    help="What the files are written as.  [default: by the suffix of --out, else parquet]",
 )
 @click.option(
     "--table",
@@ -89,7 +99,7 @@ def export(
     stores: tuple[Path, ...],
     strict: bool,
     out: Path,
-    form: str,
+    form: str | None,
     tables: tuple[str, ...],
     where: list[tuple[str, str]],
     since: datetime | None,
@@ -109,7 +119,7 @@ def export(
     written = export_tables(
         stores,
         out,
-        form=form,
+        form=_form(form, out),
         tables=TABLES if "all" in tables else tuple(dict.fromkeys(tables)),
         chosen=Chosen(where, since, until),
         inlines_blobs=blobs == "inline",
