@@ -24,6 +24,7 @@ from flightlog.analysis.blob_text import add_blob_text, blob_damage
 from flightlog.analysis.prompts import full_prompt
 from flightlog.analysis.questions import question
 from flightlog.analysis.sql_files import VIEW_KEYS, VIEWS_FOLDER, sql_file, sql_text
+from flightlog.analysis.verified import GAPS, Verified, verify_stores
 from flightlog.errors import DamagedError, StoreError, UsageError
 from flightlog.recorder.chain import segment_schema
 from flightlog.recorder.encryption.keys import StoreKeys
@@ -122,6 +123,17 @@ class Traces:
             DamagedError: a segment has changed or is missing.
         """
         return tuple(require_intact(store) for store in self._opened)
+
+    def verified(self) -> Verified | None:
+        """Verifies every store as `flightlog verify` does, and counts the gaps in them.
+
+        Returns:
+            What was found, over all stores; None for traces over snapshots.
+
+        Raises:
+            DamagedError: a segment has changed or is missing, or does not fit its chain.
+        """
+        return verify_stores(self._opened, **self.rows(GAPS)[0])
 
     def rows(
         self, query: str, params: Mapping[str, Any] | Sequence[Any] | None = None
