@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import accumulate
 from typing import Any
@@ -88,12 +89,14 @@ def tool_call_fields(rng: random.Random, step: int) -> dict[str, Any]:
     }
 
 
-def step_messages(rng: random.Random, step: int) -> tuple[Message, Message]:
+def step_messages(
+    rng: random.Random, step: int, *, words: Callable[[random.Random, int], str] = text
+) -> tuple[Message, Message]:
     """What one step adds to a prompt: the assistant's request and the tool's answer."""
     call_id = f"call_{rng.randrange(16**12):012x}"
-    arguments = f'{{"order_id":"W{step}","query":"{text(rng, 110)}"}}'
+    arguments = f'{{"order_id":"W{step}","query":"{words(rng, 110)}"}}'
     request = ToolRequest(call_id, "get_order", arguments)
     return (
-        Message("assistant", text(rng, 120), (request,)),
-        Message("tool", text(rng, 600), tool_call_id=call_id, name="get_order"),
+        Message("assistant", words(rng, 120), (request,)),
+        Message("tool", words(rng, 600), tool_call_id=call_id, name="get_order"),
     )
