@@ -61,8 +61,9 @@ def verify(store: Path, anchor: str | None, quick: bool) -> None:
     chains = "" if audit is None else f", {counted(audit.journals, 'chain')}"
     sizes = f"{counted(report.segments, 'segment')}, {counted(report.events, 'event')}"
     click.echo(f"ok: {sizes}{unsealed}{chains}")
+    since = "removed" if given is None else "removed since the anchor"
     for text in audit.removals if audit is not None else ():
-        click.echo(f"removed since: {escape_terminal(text)}")
+        click.echo(f"{since}: {escape_terminal(text)}")
     for note in (*report.notes, *_notes(audit)):
         click.echo(f"note: {note}", err=True)
     if anchor == _PRINT:
@@ -81,9 +82,12 @@ def _refuse_problems(store: Path, report: VerifyReport, audit: AuditReport | Non
 
 
 def _notes(audit: AuditReport | None) -> list[str]:
+    from flightlog.analysis.wording import counted
+
     if audit is None or not audit.without_chain:
         return []
-    return [f"{audit.without_chain} segments of format 1 have no chain; their sha256 holds"]
+    found = counted(audit.without_chain, "segment")
+    return [f"{found} of format 1 without a chain: their sha256 alone holds"]
 
 
 def _anchor(store: Store) -> object:

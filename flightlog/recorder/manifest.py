@@ -151,9 +151,9 @@ def sealing_lock(layout: Layout) -> Iterator[None]:
         descriptor = lock_file(layout.manifests / ".lock")
     except OSError as error:
         raise StoreError(
-            f"cannot seal: {error.strerror or error}",
+            f"the store cannot be changed: {error.strerror or error}",
             where=str(layout.manifests),
-            hint="Run it as a user that may write to the store; reading needs no sealing.",
+            hint="Run it as a user that may write to the store; readers need no rights to write.",
         ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -224,7 +224,7 @@ def test_read_only_store_is_read_and_not_written(
         snap = Store.open("store").snapshot()
         assert snap.unsealed_events.num_rows == 2
         assert len(snap.event_files) == 1
-        with pytest.raises(StoreError, match="cannot seal"):
+        with pytest.raises(StoreError, match="cannot be changed"):
             seal_store(Store.open("store"))
         with pytest.raises(StoreError, match="cannot write a journal: Permission denied"):
             Recorder("store")
