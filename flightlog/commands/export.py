@@ -35,7 +35,10 @@ class _Moment(click.ParamType[datetime]):
             found = datetime.fromisoformat(value)
         except ValueError:
             return datetime.fromtimestamp(time.time() - SPAN.convert(value, param, ctx), UTC)
-        return found if found.tzinfo else found.replace(tzinfo=UTC)
+        try:
+            return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        except OverflowError:
+            self.fail(f"{value!r} is beyond the calendar", param, ctx)
 
 
 def _pairs(

@@ -73,11 +73,14 @@ def verify(store: Path, anchor: str | None, quick: bool) -> None:
 def _refuse_problems(store: Path, report: VerifyReport, audit: AuditReport | None) -> None:
     problems = list(dict.fromkeys((*report.problems, *(audit.problems if audit else ()))))
     if problems:
+        from flightlog.analysis.wording import counted
+
         found = "\n  ".join(f"{problem.path}: {problem.what}" for problem in problems)
         raise DamagedError(
-            f"{len(problems)} problems\n  {found}",
+            f"{counted(len(problems), 'problem')}\n  {found}",
             where=str(store),
-            hint="Restore the damaged files from a copy; the others are good.",
+            hint="Restore what is named from a copy; where the history or the anchor does not "
+            "fit, compare the whole store with it.",
         )
 
 

@@ -174,6 +174,8 @@ def test_nothing_is_left_when_a_blob_is_gone(
         (["--where", "agent=nix"], "known: a, b"),
         (["--where", 'agent" or true --=a'], "unknown column"),
         (["--since", "yesterdayish"], "yesterdayish"),
+        (["--since", "9999999999999d"], "is too much"),
+        (["--until", "9999-12-31T23:59:59-14:00"], "beyond the calendar"),
         (["--table", "runs", "--table", "events"], "several tables"),
     ],
 )
