@@ -137,7 +137,8 @@ class Journal:
         )
         self._identity = _identity(self._descriptor)
         # From `_checked_bytes` on an append has a closer look.
-        self._checked_bytes = self._max_bytes = limits.max_bytes
+        # A header that names many runs alone does not make a journal due.
+        self._checked_bytes = self._max_bytes = max(limits.max_bytes, 2 * header_size)
         # Size and next sequence number of what is in the file for sure, in one
         # tuple, so that an exception out of a signal handler cannot split them.
         self._state = (header_size, 1)
