@@ -507,9 +507,9 @@ def crash_states(
     Each operation counts together with the promises that were made after it.
     """
     machine = Machine()
-    for step, following in zip(log, (*log[1:], None), strict=True):
+    for place, step in enumerate(log, 1):
         machine.apply(step)
-        if isinstance(following, Mark):
+        if place < len(log) and isinstance(log[place], Mark):
             continue
         choices = rng.sample(CHOICES, k=min(per_place, len(CHOICES)))
         choices += rng.choices(CHOICES[4:], k=per_place - len(choices))

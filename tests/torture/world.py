@@ -77,6 +77,7 @@ class World:
         messages: each message by digest.
         needs: digests of the messages and blobs that an event needs.
         texts: each text that is a blob, by digest.
+        sealed_rows: events of segments that were read already, by the sha256 of the file.
 
     Args:
         disk: what the store is on.
@@ -93,6 +94,7 @@ class World:
         self.messages: dict[str, Message] = {}
         self.needs: dict[Key, tuple[set[str], set[str]]] = {}
         self.texts: dict[str, str] = {}
+        self.sealed_rows: dict[bytes, list[bytes]] = {}
         self.writers: list[Writer] = []
         self.dropped = 0
 
