@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from flightlog.errors import DamagedError, StoreError, UsageError
 from flightlog.recorder.chain import segment_schema
 from flightlog.recorder.encryption.keys import StoreKeys
 from flightlog.recorder.encryption.parquet import encrypted_dataset, is_encrypted
+from flightlog.recorder.readable import require_readable
 from flightlog.recorder.store import Problem, Snapshot, Store
 from flightlog.recorder.verify import VerifyReport, require_intact
 from flightlog.trace.messages import Message
@@ -113,6 +114,10 @@ class Traces:
                 return view.sort(*VIEW_KEYS[name_or_query]).to_arrow_table()
             return self.sql(name_or_query, params).to_arrow_table()
 
+    def naming_damage(self) -> AbstractContextManager[None]:
+        """Around a result that is read batch by batch: `damage_named` over the stores."""
+        return damage_named(self._opened)
+
     def verify(self) -> tuple[VerifyReport, ...]:
         """Compares the bytes of every store with the digests of its manifests.
 
@@ -155,7 +160,8 @@ class Traces:
             relation = self._connection.from_arrow(self.table(name_or_query, params))
         else:
             relation = self.sql(name_or_query, params).order("ALL")
-        frame: polars.DataFrame = relation.pl()
+        with damage_named(self._opened):
+            frame: polars.DataFrame = relation.pl()
         return frame
 
     def prompt(self, run_id: str, seq: int, *, store: str | None = None) -> list[Message]:
@@ -217,7 +223,8 @@ def damage_named(stores: Iterable[Store]) -> Iterator[None]:
     What DuckDB says of damaged bytes varies; which bytes they are, `verify` knows.
 
     Raises:
-        DamagedError: a segment or a blob has changed or is missing.
+        DamagedError: a segment or a blob has changed or is missing, or a segment cannot be
+            read although it is as it was sealed.
         StoreError: an erasure has removed a segment under this reader.
     """
     try:
@@ -239,7 +246,27 @@ def damage_named(stores: Iterable[Store]) -> Iterator[None]:
                 where=", ".join(str(store.path) for store in stores),
                 hint="An erasure waits for readers, but not for long. Read again.",
             ) from error
+        if _is_of_reading(error):
+            _require_readable(stores, error)
         raise
+
+
+def _is_of_reading(error: Exception) -> bool:
+    """True for what bytes can be the cause of, and not the text of a query."""
+    kinds = (pa.ArrowException, duckdb.InvalidInputException, duckdb.IOException)
+    return isinstance(error, kinds) or type(error) is duckdb.Error
+
+
+def _require_readable(stores: Iterable[Store], error: Exception) -> None:
+    for store in stores:
+        require_readable(store)
+    # DuckDB tells so of Parquet that it alone cannot read.
+    if type(error) is duckdb.Error or "Failed to read file" in str(error):
+        raise DamagedError(
+            f"a segment cannot be read ({str(error).splitlines()[0][:200]})",
+            where=", ".join(str(store.path) for store in stores),
+            hint="Its bytes are those that were sealed: whoever made the store sealed it so.",
+        ) from error
 
 
 def _is_gone(told: str) -> bool:

@@ -147,6 +147,10 @@ class _Writing:
 
     def table(self, table: str, file: NewFile) -> Exported:
         """Writes one table into a file and brings it to the disk."""
+        with self.traces.naming_damage():
+            return self._table(table, file)
+
+    def _table(self, table: str, file: NewFile) -> Exported:
         reader = self.traces.sql(self._query(table)).to_arrow_reader(_BATCH_ROWS)
         rows_file, rows = FORMS[self.form](file.file, reader.schema), 0
         for batch in self._batches(reader, table):
