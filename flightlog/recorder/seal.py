@@ -116,12 +116,12 @@ def seal_journals(layout: Layout, *, batch_bytes: int = BATCH_BYTES) -> SealRepo
     """As `seal_store`, for who holds the sealing lock already and removes things after it."""
     seal = _Pass(layout, batch_bytes)
     state = store_state(layout)
-    journals = layout.journal_files()
+    # Before anything is read: a writer that lets another journal take over has begun it by
+    # the time that the old one counts as dead, so its runs are seen to go on.
+    journals = [path for path in layout.journal_files() if not is_alive(path)]
     if journals:  # their writers may have died before they synced the names
         layout.disk.sync_folder(layout.journals)
     for path in journals:
-        if is_alive(path):
-            continue
         try:
             if not _is_sealed(layout, path.stem, state):
                 _seal_journal(seal, path)

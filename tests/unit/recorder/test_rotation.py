@@ -141,6 +141,25 @@ def test_a_sealing_that_is_done_again_ends_crashed_runs_where_they_were(store_pa
     assert [tuple(row.values()) for row in rows] == [(3, 3)]
 
 
+def test_a_writer_that_goes_on_in_another_journal_during_a_sealing_has_not_crashed(
+    store_path: Path,
+) -> None:
+    write_journal(store_path, calls=3)
+    layout, limits = create_layout(store_path), JournalLimits()
+    living = Journal(layout, limits)
+    living.append(FrameType.EVENT, encode_event(ToolCall(run_id="long", seq=0)))
+    following: list[Journal] = []
+
+    def rotate() -> None:
+        following.append(Journal(layout, limits, open_runs=["long"]))
+        living.close()
+
+    seal_store(Store(open_layout(store_path, disk=_DiskThatCalls(rotate))))
+    following[0].append(FrameType.EVENT, encode_event(ToolCall(run_id="long", seq=1)))
+    assert runs_of(store_path) == [("long", None, 2), ("run", "crashed", 3)]
+    following[0].close()
+
+
 def test_a_run_of_which_nothing_is_left_has_no_end_either(store_path: Path) -> None:
     write_journal(store_path, calls=1, open_runs=["lost"])
     assert runs_of(store_path) == [("run", "crashed", 1)]
@@ -200,6 +219,22 @@ class _DiskThatDies(Disk):
         if target.name == self.name:
             raise OSError(errno.EIO, "dead")
         super().rename(source, target)
+
+
+class _DiskThatCalls(Disk):
+    """Calls a function once, before the first file is made.
+
+    Args:
+        then: the function.
+    """
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self.calls = [then]
+
+    def create(self, path: Path, *, append: bool = False) -> int:
+        while self.calls:
+            self.calls.pop()()
+        return super().create(path, append=append)
 
 
 class _FullDisk(Disk):
