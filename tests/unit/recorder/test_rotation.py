@@ -222,7 +222,7 @@ class _DiskThatDies(Disk):
 
 
 class _DiskThatCalls(Disk):
-    """Calls a function once, before the first file is made.
+    """Calls a function once, before the first file gets its name.
 
     Args:
         then: the function.
@@ -231,10 +231,10 @@ class _DiskThatCalls(Disk):
     def __init__(self, then: Callable[[], None]) -> None:
         self.calls = [then]
 
-    def create(self, path: Path, *, append: bool = False) -> int:
+    def rename(self, source: Path, target: Path) -> None:
         while self.calls:
             self.calls.pop()()
-        return super().create(path, append=append)
+        super().rename(source, target)
 
 
 class _FullDisk(Disk):
