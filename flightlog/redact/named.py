@@ -68,6 +68,7 @@ _LINE: Final = re.compile(rb"[^\x00-\x1f\"'`\\<>{}\[\]]+")
 _SCHEME: Final = re.compile(rb"(?i:bearer|basic|token|apikey|digest|negotiate)(?:[ ]|%20|\+)+")
 _NUMBER: Final = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _MOST_CUT_OFF: Final = 1024
+_LONGEST_ERROR: Final = 400
 _PEM: Final = b"-----BEGIN"
 _NAME: Final = re.compile(rb"[A-Za-z_][A-Za-z0-9_.]*")
 _CODE: Final = re.compile(rb"[A-Za-z_]+(?:\.[A-Za-z_]+)+")
@@ -187,11 +188,13 @@ class NamedValues:
 
     def after_input(self, data: bytes, begin: int, stop: int, work: Work) -> Find | None:
         """The value in an error of pydantic, whose field stands in the line before."""
-        field = patterns.INPUT_NAME.search(data[max(0, begin - 400) : begin])
+        before = data[max(0, begin - _LONGEST_ERROR) : begin]
+        line = max(before.rfind(b"\n"), before.rfind(b"\\n"))
+        field = patterns.INPUT_NAME.search(before[max(0, line - 97) : max(0, line)].rstrip(b"\\\r"))
         opening = _QUOTE.match(data, _quote_start(data, stop, begin))
         if field is None or opening is None:
             return None
-        name = field[1].decode("ascii").rpartition(".")[2]
+        name = field[0].decode("ascii").rpartition(".")[2]
         if self._names.strength(name) is None:
             return None
         return self._quoted(data, name, opening, begin, work)

@@ -105,7 +105,7 @@ COMMAND_HEAD: Final = (
 )
 COMMAND_VALUE: Final = re.compile(rb"[^\x00-\x20\"'\\:/]{1,128}")
 INPUT_HEAD: Final = rb"\[type=[a-z_]{1,40}, input_value=b?\\*[\"']"
-INPUT_NAME: Final = re.compile(rb"([A-Za-z0-9_.-]{1,96})(?:\n|\\+n)[^\n\\]{1,300}\Z")
+INPUT_NAME: Final = re.compile(rb"[A-Za-z0-9_.-]{1,96}\Z")
 DISGUISE_HEAD: Final = (
     rb"[A-Za-z0-9](?:\xe2\x80[\x8b-\x8d]|\xef\xbb\xbf|\xc2\xad|\xe2\x81\xa0"
     rb"|\\{1,16}u(?:200[b-dB-D]|2060|00[aA][dD]|[fF][eE][fF][fF]))[A-Za-z0-9]"

@@ -230,6 +230,23 @@ SHAPES = {
     "elements": "<password>",
     "flags": "--password ",
     "encoded": "%3A%20",
+    "pairs": '["password", "x1y2z3"], ',
+    "fields": '{"name": "token", "value": ',
+    "blocks": "password: |\n  x\n",
+    "parts of forms": 'name="password"\r\n\r\n',
+    "sentences": "the password is ",
+    "objects": '{"credentials":{',
+    "ends of keys": "\n-----END PRIVATE KEY-----",
+    "lines before an end": "AAAABBBBCCCCDDDD\n-----END PRIVATE KEY-----",
+    "quoted keys": '> -----BEGIN PRIVATE KEY-----\n> "',
+    "web keys": '"d":"AAAABBBBCCCCDDDDEEEEFF',
+    "commands": "curl -u a:b ",
+    "errors": "[type=x, input_value='",
+    "errors with names": "password\n too short [type=x, input_value='",
+    "signatures": "?sig=AAAABBBB",
+    "escapes": "\\u0041",
+    "signs of no width": "a\u200b",
+    "masked keys": "sk-***",
 }
 
 
