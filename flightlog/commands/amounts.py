@@ -48,7 +48,7 @@ class Amount(click.ParamType[float]):
 SPAN: Final = Amount("span", _SECONDS, "30d", most=1000 * 366 * 86_400.0)
 """A span of time up to a thousand years, in seconds."""
 
-SIZE: Final = Amount("size", _BYTES, "10GB", most=2.0**60)
+SIZE: Final = Amount("size", _BYTES, "10GB", most=1e24)
 """A size in bytes; kB is 1000, KiB is 1024."""
 
 

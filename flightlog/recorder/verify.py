@@ -85,10 +85,10 @@ def verify_store(store: Store) -> VerifyReport:
         for path in live_files(layout, folder, state)
     ]
     damaged: list[Problem] = []
-    problems = list(snapshot.problems)
     unsealed = snapshot.unsealed_events.num_rows
     checked, events = 0, unsealed
     changed = changed_segments(layout, known.values())
+    problems = [problem for problem in snapshot.problems if problem.path not in changed]
     for path in listed:
         entry = known.pop(path.relative_to(layout.root).as_posix(), None)
         if entry is None:

@@ -18,6 +18,8 @@ from flightlog.cli import run
 from flightlog.control.approval import WriteRequest
 from flightlog.control.breaker_policy import BreakerPolicy
 from flightlog.control.control import Control
+from flightlog.recorder.layout import Layout
+from flightlog.recorder.life.pending import Column, new_pending, save_pending
 from flightlog.recorder.manifest import sealing_lock
 from flightlog.recorder.record import record
 from flightlog.recorder.recorder import Recorder
@@ -225,11 +227,29 @@ def be_ahead(store: Path) -> None:
         recorder.emit(StateChanged(run_id="", seq=0, at=ahead_us, subject="guard"))
 
 
+def interrupt_an_erasure(store: Path) -> None:
+    names: list[tuple[Column, str]] = [("data_subject", "ann")]
+    save_pending(Layout(store), new_pending("erase", names=names))
+
+
+def spoil_a_pin(store: Path) -> None:
+    (store / "pins").mkdir()
+    (store / "pins" / "x.json").write_text("?")
+
+
+def spoil_a_removal(store: Path) -> None:
+    (store / "pending").mkdir()
+    (store / "pending" / "x.json").write_text("?")
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize(
     ("spoil", "kinds", "text"),
     [
         (damage, ["damage"], "the bytes are not those that were sealed"),
+        (interrupt_an_erasure, ["removal"], "an erasure was begun and is not finished"),
+        (spoil_a_pin, ["damage"], "x.json: the pin cannot be read"),
+        (spoil_a_removal, ["damage"], "x.json: the record of a removal cannot be read"),
         (leave_gap, ["gap"], "3 events dropped: disk full"),
         (die, ["unsealed"], "1 journal of dead or closed writers"),
         (quarantine, ["quarantine"], "x.damaged: a damaged part of a journal"),
@@ -253,6 +273,26 @@ def test_what_is_wrong_is_told(
     assert sorted({one.kind for one in findings}, key=KINDS.index) == kinds
     assert doctor(store) == 1
     assert text in capsys.readouterr().out
+
+
+def test_an_erasure_that_waits_for_a_living_process_is_told_until_it_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "store"
+    with Recorder(path) as recorder:
+        RunWriter.with_system_clock(recorder, "r").started(agent="a", data_subject="ann")
+        assert run(["erase", "--subject", "ann", "--store", str(path)]) == 2
+        assert found(path) == ["removal"]
+        assert doctor(path) == 1
+        assert "waits for 1 journal of living processes" in capsys.readouterr().out
+    assert run(["seal", "--store", str(path)]) == 0
+    assert "removal" not in found(path)
+
+
+def test_a_damaged_segment_is_told_once(store: Path) -> None:
+    for segment in store.glob("events/*/*.parquet"):
+        os.truncate(segment, 100)
+    assert found(store).count("damage") == 1
 
 
 def test_a_file_of_another_owner_is_told(store: Path) -> None:
