@@ -75,6 +75,8 @@ class Recorder:
         ConfigError: the key of the redaction cannot be used.
     """
 
+    _is_closed = True
+
     def __init__(
         self,
         store: str | Path,
@@ -98,8 +100,8 @@ class Recorder:
         self._seal_on_close = seal_on_close
         self._limits = JournalLimits(sync_interval_s, seal_at_bytes, seal_after_s)
         self._sealer = BackgroundSealer(self.store_path)
-        self._is_closed = False
         self._reset()
+        self._is_closed = False
         try:
             self._open()
         except OSError as error:
@@ -425,6 +427,10 @@ class Recorder:
         from flightlog.recorder.seal import seal_after_recording  # noqa: PLC0415
 
         self.last_error = seal_after_recording(self.store_path) or self.last_error
+
+    def __del__(self) -> None:
+        if not self._is_closed:
+            self.at_exit()
 
     def __enter__(self) -> Self:
         return self
