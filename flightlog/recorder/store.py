@@ -166,12 +166,7 @@ class Store:
             NewerFormatError: a newer flightlog wrote a part of the store.
         """
         layout, lease = self.layout, Lease(self.layout)
-        journals = [
-            journal
-            for path in layout.journal_files()
-            if not layout.events_segment(path.stem).exists()
-            and (journal := _read_journal(path)) is not None
-        ]
+        journals = self._journals()
         files = self._segments(without_keys=without_keys, compares_bytes=compares_bytes)
         sealed = {path.stem for path in files.all_events} | files.state.sealed_journals
         journals = [journal for journal in journals if journal.path.stem not in sealed]
@@ -205,6 +200,19 @@ class Store:
             # What is not where it should be may just have been merged, or sealed.
             if not files.is_odd or store_state(self.layout).number == state.number:
                 return files
+
+    def _journals(self) -> list[_Unsealed]:
+        """What is in the journals.
+
+        Looked for again until there is no new one: a writer that goes on in another journal
+        meanwhile would seem to have died.
+        """
+        layout, found = self.layout, dict[Path, _Unsealed | None]()
+        while new := [path for path in layout.journal_files() if path not in found]:
+            for path in new:
+                is_sealed = layout.events_segment(path.stem).exists()
+                found[path] = None if is_sealed else _read_journal(path)
+        return [journal for journal in found.values() if journal is not None]
 
     def _events(
         self, journals: list[_Unsealed], problems: list[Problem], *, has_keys: bool

@@ -15,7 +15,7 @@ from flightlog.analysis.db import Traces
 from flightlog.recorder.disk import Disk
 from flightlog.recorder.frames import FrameType
 from flightlog.recorder.journal import Journal, JournalLimits
-from flightlog.recorder.layout import create_layout, open_layout
+from flightlog.recorder.layout import Layout, create_layout, open_layout
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.seal import seal_store
 from flightlog.recorder.store import Store
@@ -160,6 +160,25 @@ def test_a_writer_that_goes_on_in_another_journal_during_a_sealing_has_not_crash
     following[0].close()
 
 
+def test_a_writer_that_goes_on_in_another_journal_during_a_read_has_not_crashed(
+    store_path: Path,
+) -> None:
+    layout, limits = create_layout(store_path), JournalLimits()
+    living = Journal(layout, limits)
+    living.append(FrameType.EVENT, encode_event(ToolCall(run_id="long", seq=0)))
+    following: list[Journal] = []
+
+    def rotate() -> None:
+        following.append(Journal(layout, limits, open_runs=["long"]))
+        following[0].append(FrameType.EVENT, encode_event(ToolCall(run_id="long", seq=1)))
+        living.close()
+
+    rows = Store(_LayoutThatCalls(store_path, rotate)).snapshot().unsealed_events
+    assert sorted(rows.column("seq").to_pylist()) == [0, 1]
+    assert rows.column("stop_reason").null_count == rows.num_rows
+    following[0].close()
+
+
 def test_a_run_of_which_nothing_is_left_has_no_end_either(store_path: Path) -> None:
     write_journal(store_path, calls=1, open_runs=["lost"])
     assert runs_of(store_path) == [("run", "crashed", 1)]
@@ -235,6 +254,26 @@ class _DiskThatCalls(Disk):
         while self.calls:
             self.calls.pop()()
         super().rename(source, target)
+
+
+class _LayoutThatCalls(Layout):
+    """Calls a function once, after the journals were listed.
+
+    Args:
+        root: the store's folder.
+        then: the function.
+    """
+
+    def __init__(self, root: Path, then: Callable[[], None]) -> None:
+        super().__init__(root)
+        object.__setattr__(self, "calls", [then])
+
+    def journal_files(self) -> list[Path]:
+        found = super().journal_files()
+        calls: list[Callable[[], None]] = self.calls  # type: ignore[attr-defined]
+        while calls:
+            calls.pop()()
+        return found
 
 
 class _FullDisk(Disk):
