@@ -329,6 +329,7 @@ def test_a_run_without_an_end_that_no_process_records_is_told_with_its_writes(
         writer = RunWriter(recorder, "r2")
         writer.started()
         writer.tool_intent(step=1, call_ix=0, tool_name="pay", effect="write")
+        writer.tool_call(step=1, call_ix=1, tool_name="look", effect="read", result="x" * 5_000)
         assert found(store) == []  # it goes on
         wait_until_sealed(store)
         shutil.copytree(store, copy)
