@@ -12,19 +12,19 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
-from flightlog.redact import checks, patterns
+from flightlog.redact import checks, patterns, private_keys
 from flightlog.redact.escapes import behind_escape, is_word, number_quote
 from flightlog.redact.finds import UNSHAPED, Find, Work
 from flightlog.redact.key_names import KeyNames
 from flightlog.redact.linear import linear
 from flightlog.redact.named import LIST, RULE, NamedValues
+from flightlog.redact.private_keys import PRIVATE_KEYS
 from flightlog.redact.pseudonyms import PSEUDONYM
 from flightlog.redact.shapes import Pattern
 
 BEARER: Final = "bearer"
 COMMANDS: Final = "command"
 URLS: Final = "url"
-PRIVATE_KEYS: Final = "private_key"
 SIGNATURES: Final = "signature"
 KINDS: Final = tuple(
     sorted(
@@ -53,9 +53,7 @@ _SHAPE: Final = "shape"
 _DISGUISE: Final = "disguise"
 _MOST_OF_KIND: Final = 4096
 _FIRST_BYTES: Final = 512
-_MOST_OF_TAIL: Final = 8192
 _ZEROS: Final = re.compile(rb"\.0{1,2}(?![0-9A-Za-z_.])")
-_BREAK_BEFORE: Final = re.compile(rb"(?:(?:\\+r)?\\+n|\r?\n)\Z")
 _Handler = Callable[[bytes, int, int, Work], Find | None]
 
 
@@ -96,9 +94,9 @@ class Finder:
         )
         anywhere: tuple[tuple[str, bytes, _Handler], ...] = (
             (URLS, patterns.URL_HEAD, self._url),
-            (PRIVATE_KEYS, patterns.PEM_HEAD, _pem),
-            (f"{PRIVATE_KEYS}_tail", patterns.PEM_TAIL_HEAD, _pem_tail),
-            (f"{PRIVATE_KEYS}_jwk", patterns.JWK_HEAD, _jwk),
+            (PRIVATE_KEYS, patterns.PEM_HEAD, private_keys.pem),
+            (f"{PRIVATE_KEYS}_tail", patterns.PEM_TAIL_HEAD, private_keys.pem_tail),
+            (f"{PRIVATE_KEYS}_jwk", patterns.JWK_HEAD, private_keys.jwk),
             (f"{RULE}_input", patterns.INPUT_HEAD, self.named.after_input),
             (SIGNATURES, patterns.SIGNATURE_HEAD, _signature),
             (_DISGUISE, patterns.DISGUISE_HEAD, _nothing),
@@ -359,68 +357,6 @@ def _email(data: bytes, begin: int, stop: int, work: Work) -> Find | None:
         return None
     value = data[start : begin + 1].lower() + b"@" + found[0].lower()
     return Find(start, found.end(), patterns.EMAILS, value, b"", patterns.EMAILS, start)
-
-
-def _pem(data: bytes, begin: int, stop: int, work: Work) -> Find | None:
-    body = patterns.PEM_BODY.match(data, stop)
-    end = body.end() if body else stop
-    closing = patterns.PEM_END.match(data, end)
-    if closing is None and (lines := patterns.PEM_LINES.match(data, stop)) is not None:
-        closing = patterns.PEM_END.match(data, lines.end())  # quoted, or lines of a program
-    if closing is not None:
-        end = closing.end()
-    else:  # cut off
-        while end > stop and data[end - 1] in b"\\ \t\r\n,.:nr":
-            end -= 1
-    work.spend((end - begin) >> 2)
-    value = re.sub(rb"\\+[nr]|[\s\\]", b"", data[begin:end])
-    if PSEUDONYM.search(value):
-        return None
-    return Find(begin, end, PRIVATE_KEYS, value, b"", PRIVATE_KEYS, begin)
-
-
-def _pem_tail(data: bytes, begin: int, stop: int, work: Work) -> Find | None:
-    """The lines of a key whose beginning was cut off, or of one of PuTTY."""
-    if data[begin : begin + 1] == b"P":
-        found = patterns.KEY_LINES.match(data, stop)
-        work.spend(found.end() - begin if found else 0)
-        if found is None:
-            return None
-        start, end = found.span(1)
-    else:
-        start, end = _lines_before(data, begin), begin
-        work.spend(end - start)
-    value = re.sub(rb"\\+[nr]|[\s\\]", b"", data[start:end])
-    if len(value) < 16:
-        return None
-    return Find(start, end, PRIVATE_KEYS, value, b"", PRIVATE_KEYS, start)
-
-
-def _lines_before(data: bytes, end: int) -> int:
-    """Where the lines of Base64 begin that end there; the end itself where none do."""
-    first, least = end, max(0, end - _MOST_OF_TAIL)
-    while True:
-        start = end
-        while start > least and (is_word(data[start - 1 : start]) or data[start - 1] in b"+/="):
-            start -= 1
-        start = behind_escape(data, start, end)
-        if end - start < 16:
-            return first
-        first = start
-        before = _BREAK_BEFORE.search(data[max(0, start - 8) : start])
-        if before is None:
-            return first
-        end = start - len(before[0])
-
-
-def _jwk(data: bytes, begin: int, stop: int, work: Work) -> Find | None:
-    """A private part of a JSON Web Key (RFC 7518, section 6)."""
-    found = patterns.JWK_VALUE.match(data, stop - 22)
-    if found is None or b"kty" not in data[max(0, begin - 4096) : found.end() + 4096]:
-        return None
-    work.spend(8192)
-    start, end = found.span()
-    return Find(start, end, PRIVATE_KEYS, found[0], b"", PRIVATE_KEYS, begin)
 
 
 def _nothing(_data: bytes, _begin: int, _stop: int, _work: Work) -> None:
