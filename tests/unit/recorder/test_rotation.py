@@ -43,6 +43,8 @@ def test_a_journal_that_is_large_enough_is_sealed_while_the_recording_goes_on(
 ) -> None:
     recorder = Recorder(store_path, seal_at_bytes=20_000)
     record_calls(recorder, "a", 50)
+    for journal in list(recorder._retired):
+        journal.join()  # which starts the sealing
     recorder._sealer.wait()
     assert list(store_path.glob("events/*/*.parquet"))
     assert runs_of(store_path) == [("a", None, 50)]
