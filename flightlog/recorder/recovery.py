@@ -168,7 +168,7 @@ class OpenRuns:
     def recall(
         self, layout: Layout, run_ids: Iterable[str], *, except_journal: str | None = None
     ) -> None:
-        """Adds what sealed segments tell of those of the runs that began in another journal.
+        """Adds what sealed segments tell of runs that began in another journal.
 
         Args:
             layout: the store.
@@ -176,7 +176,8 @@ class OpenRuns:
             except_journal: the journal that is sealed just now; an interrupted sealing may
                 have left its segment, in which the runs have ended.
         """
-        wanted = sorted(self._carried.intersection(run_ids))
+        # Not only those that the journal says it goes on with: its header may be damaged.
+        wanted = sorted(run_ids)
         earlier = OpenRuns()
         for rows in _rows_of(layout, wanted, _NEEDED, except_journal):
             earlier.add(rows)

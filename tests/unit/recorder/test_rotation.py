@@ -143,6 +143,27 @@ def test_a_sealing_that_is_done_again_ends_crashed_runs_where_they_were(store_pa
     assert [tuple(row.values()) for row in rows] == [(3, 3)]
 
 
+def test_a_journal_whose_header_is_damaged_still_ends_its_runs_with_all_they_spent(
+    store_path: Path,
+) -> None:
+    layout, limits = create_layout(store_path), JournalLimits()
+    first = Journal(layout, limits)
+    for seq in range(3):
+        first.append(FrameType.EVENT, encode_event(ToolCall(run_id="run", seq=seq, step=seq)))
+    second = Journal(layout, limits, open_runs=["run"])
+    first.close()
+    seal_store(Store(layout))
+    second.append(FrameType.EVENT, encode_event(ToolCall(run_id="run", seq=3, step=3)))
+    second.close()
+    content = bytearray(second.path.read_bytes())
+    content[40] ^= 1
+    second.path.write_bytes(content)
+    seal_store(Store(layout))
+    with Traces(store_path) as traces:
+        rows = traces.rows("SELECT seq, used_tool_calls FROM events WHERE stop_reason = 'crashed'")
+    assert [tuple(row.values()) for row in rows] == [(4, 4)]
+
+
 def test_a_writer_that_goes_on_in_another_journal_during_a_sealing_has_not_crashed(
     store_path: Path,
 ) -> None:
