@@ -213,7 +213,9 @@ def add_checkpoint(layout: Layout) -> None:
 
 def manifest_files(layout: Layout) -> list[Path]:
     """All manifests that are files of their own, oldest first."""
-    return sorted(path for path in layout.manifests.glob("*.json") if path.stem.isdecimal())
+    return sorted(
+        path for path in layout.manifests.glob("*.json") if path.stem.isdecimal() and path.is_file()
+    )
 
 
 def history_lines(layout: Layout) -> list[bytes]:
@@ -222,6 +224,8 @@ def history_lines(layout: Layout) -> list[bytes]:
     Raises:
         DamagedError: it is not as it was written.
     """
+    if not (layout.manifests / HISTORY).is_file():  # none, or a pipe that would never end
+        return []
     try:
         lines = (layout.manifests / HISTORY).read_bytes().splitlines()
     except FileNotFoundError:

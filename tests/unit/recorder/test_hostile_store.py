@@ -120,7 +120,16 @@ def test_pickle_in_the_metadata_of_a_segment_is_never_read(
 
 
 @pytest.mark.parametrize(
-    "place", ["FORMAT", "events/date=2026-01-01/x.parquet", "journal/x.journal", "manifest/x.json"]
+    "place",
+    [
+        "FORMAT",
+        "events/date=2026-01-01/x.parquet",
+        "journal/x.journal",
+        "manifest/x.json",
+        "manifest/00000099.json",
+        "manifest/history.jsonl",
+        f"blobs/00/{'0' * 32}",
+    ],
 )
 def test_pipe_in_place_of_a_file_does_not_stall_a_reader(store: Store, place: str) -> None:
     path = store.path / place
@@ -133,6 +142,20 @@ def test_pipe_in_place_of_a_file_does_not_stall_a_reader(store: Store, place: st
     else:
         assert rows_of(Store.open(store.path)) == [{"tool_name": "t"}]
         verify_store(Store.open(store.path))
+
+
+@pytest.mark.parametrize("place", ["ENCRYPTION", "pins/x.json", "pending/x.json"])
+def test_pipe_in_place_of_a_record_is_refused_by_name(
+    store: Store, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    path = store.path / place
+    path.parent.mkdir(exist_ok=True)
+    os.mkfifo(path)
+    argv = ["retain", "--older-than", "1d", "--store", str(store.path)]
+    assert run_command(argv) == 64
+    told = capsys.readouterr().err
+    assert "is not a regular file but a pipe" in told
+    assert path.name in told
 
 
 FOOTER_TAIL = 8  # its length and the magic word
