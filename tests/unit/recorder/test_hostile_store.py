@@ -152,7 +152,8 @@ def test_pipe_in_place_of_a_record_is_refused_by_name(
     path.parent.mkdir(exist_ok=True)
     os.mkfifo(path)
     argv = ["retain", "--older-than", "1d", "--store", str(store.path)]
-    assert run_command(argv) == 64
+    # A removal that cannot be finished is told of; the others must be known before any removal.
+    assert run_command(argv) == (0 if place.startswith("pending") else 64)
     told = capsys.readouterr().err
     assert "is not a regular file but a pipe" in told
     assert path.name in told
