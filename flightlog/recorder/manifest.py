@@ -157,6 +157,9 @@ def sealing_lock(layout: Layout) -> Iterator[None]:
         ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # Who wrote the newest manifest may have died before its name was synced. What is
+        # removed because of it must not be missing when the name is lost with the power.
+        layout.disk.sync_folder(layout.manifests)
         yield
     finally:
         os.close(descriptor)

@@ -7,6 +7,7 @@ as sealed), sync the folders, write the manifest, remove the journal.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -337,5 +338,6 @@ def _remove_leftovers(layout: Layout) -> None:
         *layout.manifests.glob(f".*{TEMPORARY_SUFFIX}"),
     ]
     for path in leftovers:
-        if path.stat().st_mtime < oldest:
-            layout.disk.unlink(path)
+        with contextlib.suppress(FileNotFoundError):  # finished meanwhile
+            if path.stat().st_mtime < oldest:
+                layout.disk.unlink(path)

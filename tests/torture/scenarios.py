@@ -188,6 +188,19 @@ def merging(world: World) -> None:
     world.compact()
 
 
+def heirs(world: World) -> None:
+    """Mergings that are killed around their manifest; the next one removes what they replaced."""
+    for number, calls in enumerate(range(12, 24)):
+        writer = world.writer()
+        writer.call(f"r{number}", durable=True)
+        writer.kill()
+        world.seal()
+        world.disk.kill_after(calls)
+        world.compact()
+        world.disk.revive()
+        world.compact()
+
+
 def erase(world: World) -> None:
     """Erasing one of several runs, before and after merging."""
     _sealed_runs(world, "a", "b")
@@ -277,6 +290,7 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         creation,
         rotation,
         merging,
+        heirs,
         compact,
         erase,
         retain,

@@ -16,7 +16,7 @@ PARTS = range(sized(1, 8))
 STATES = sized(30, 400)
 LONG_STATES = sized(30, 140)
 """Of scenarios whose stores have many files, each of which is read for each state."""
-LONG: Final = frozenset(("writers", "rotation", "compact", "erase", "retain"))
+LONG: Final = frozenset(("writers", "rotation", "heirs", "compact", "erase", "retain"))
 
 
 @pytest.mark.parametrize("part", PARTS)
