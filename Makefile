@@ -36,7 +36,7 @@ test: $(VENV)/.dev  ## Install and run the tests.
 
 torture: $(VENV)/.dev  ## Crashes, kills, damages, hostile values; SIZE=small or full, SEED=1.
 	FLIGHTLOG_TORTURE_SIZE=$(SIZE) FLIGHTLOG_TORTURE_SEED=$(SEED) $(BIN)/python -m pytest -n 2 \
-	  tests/torture tests/crash tests/unit/recorder/test_hostile_values.py
+	  tests/torture tests/crash $(wildcard tests/unit/recorder/test_hostile_*.py)
 
 lint: $(VENV)/.dev  ## Linter, formatter, type checker, layer contracts.
 	$(BIN)/ruff check .

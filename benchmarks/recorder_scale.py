@@ -1,8 +1,10 @@
 """Memory over many events, and many writers at once: `python benchmarks/recorder_scale.py`.
 
-`--events 1000000` is the full size. Memory is the resident set of the recording process,
-after each tenth; the writers are processes on one store, and what they acknowledged is
-counted again in the sealed store.
+`--full` is 1,000,000 events. Memory is the resident set of the recording process, after each
+tenth; the writers are processes on one store, and what they acknowledged is counted again in
+the store. The lower bound of the writers is as many processes that do nothing but `os.write`
+as many records of 1 KB, each to a file of its own. Times are wall times with the start of the
+processes (some 0.3 s), so small sizes say little.
 """
 
 from __future__ import annotations
@@ -13,16 +15,18 @@ import os
 import random
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks._events import step_messages, tool_call_fields
-from benchmarks._timing import table
+from benchmarks._timing import load, table
 from flightlog.analysis.db import Traces
 from flightlog.recorder.recorder import Recorder
 from flightlog.trace.clock import SystemClock
 from flightlog.trace.run_writer import RunWriter
 
 EVENTS_PER_RUN = 20
+RECORD = b"x" * 1_000
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -66,36 +70,53 @@ def write(folder: Path, events: int, seed: int) -> None:
         assert recorder.dropped_events == 0
 
 
-def writers(folder: Path, events: int, processes: int) -> None:
+def write_bare(folder: Path, events: int, seed: int) -> None:
+    descriptor = os.open(folder / f"bare-{seed}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for _ in range(events):
+        os.write(descriptor, RECORD)
+
+
+def seconds_of(what: Callable[[Path, int, int], None], folder: Path, each: int, n: int) -> float:
     context = multiprocessing.get_context("spawn")
-    lines = []
+    children = [
+        context.Process(target=what, args=(folder, each, 100 * n + one)) for one in range(n)
+    ]
+    start = time.perf_counter()
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert all(child.exitcode == 0 for child in children)
+    return time.perf_counter() - start
+
+
+def writers(folder: Path, events: int, processes: int) -> None:
+    lines, recorded = [], 0
     for number in (1, processes):
-        each = events // number
-        children = [
-            context.Process(target=write, args=(folder, each, 100 * number + one))
-            for one in range(number)
-        ]
-        start = time.perf_counter()
-        for child in children:
-            child.start()
-        for child in children:
-            child.join()
-        seconds = time.perf_counter() - start
-        lines.append((str(number), f"{each * number / seconds:,.0f}"))
-    print(table(lines, header=("writers", "events/s")))
+        each = events // number // EVENTS_PER_RUN * EVENTS_PER_RUN
+        count = each * number
+        recorded += count
+        ours = count / seconds_of(write, folder, each, number)
+        bare = count / seconds_of(write_bare, folder, each, number)
+        lines.append((str(number), f"{ours:,.0f}", f"{bare:,.0f}", f"{bare / ours:.1f}"))
+    print(table(lines, header=("writers", "events/s", "os.write alone/s", "times")))
     with Traces(folder / "writers") as traces:
         (row,) = traces.rows("SELECT count(*) AS n, count(DISTINCT (run_id, seq)) AS d FROM events")
-    print(f"{row['n']:,} events in the store, {row['n'] - row['d']} of them twice")
+    print(f"{recorded:,} events acknowledged, {recorded - row['d']} lost, ", end="")
+    print(f"{row['n'] - row['d']} twice")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--events", type=int, default=100_000)
+    parser.add_argument("--events", type=int, default=50_000)
     parser.add_argument("--writers", type=int, default=8)
+    parser.add_argument("--full", action="store_true", help="1,000,000 events")
     options = parser.parse_args()
+    events = 1_000_000 if options.full else options.events
     with tempfile.TemporaryDirectory() as name:
-        memory(Path(name), options.events)
-        writers(Path(name), options.events, options.writers)
+        memory(Path(name), events)
+        writers(Path(name), events, options.writers)
+    print(load())
 
 
 if __name__ == "__main__":

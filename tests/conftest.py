@@ -23,7 +23,8 @@ def no_terminal_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The figures that tests recorded: what was tried, and what came of it."""
     reports = [one for some in terminalreporter.stats.values() for one in some]
-    lines = list(figure_lines(reports))
+    # The end of a test is reported too, with the same figures.
+    lines = list(figure_lines(one for one in reports if getattr(one, "when", None) == "call"))
     if lines:
         terminalreporter.section("figures")
         terminalreporter.write("\n".join(lines) + "\n")

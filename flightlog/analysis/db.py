@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +24,12 @@ from flightlog.analysis.blob_text import add_blob_text, blob_damage
 from flightlog.analysis.prompts import full_prompt
 from flightlog.analysis.questions import question
 from flightlog.analysis.sql_files import VIEW_KEYS, VIEWS_FOLDER, sql_file, sql_text
+from flightlog.analysis.verified import GAPS, Verified, verify_stores
 from flightlog.errors import DamagedError, StoreError, UsageError
 from flightlog.recorder.chain import segment_schema
 from flightlog.recorder.encryption.keys import StoreKeys
 from flightlog.recorder.encryption.parquet import encrypted_dataset, is_encrypted
+from flightlog.recorder.readable import require_readable
 from flightlog.recorder.store import Problem, Snapshot, Store
 from flightlog.recorder.verify import VerifyReport, require_intact
 from flightlog.trace.messages import Message
@@ -55,15 +57,20 @@ class Traces:
     Args:
         stores: folders; the column `store` tells which one a row came from, as the
             path given here (without a trailing slash).
+        strict: any damage is an error; else what is damaged is left out, and is one of
+            `problems`.
+
+    Raises:
+        DamagedError: with `strict`, something in a store is not as it was written.
     """
 
-    def __init__(self, *stores: str | Path) -> None:
+    def __init__(self, *stores: str | Path, strict: bool = False) -> None:
         if not stores:
             raise UsageError("no store given", hint="flightlog.open('flightlog-store')")
         opened = {str(Path(path)): Store.open(path) for path in stores}
         self._opened = tuple(opened.values())
         with damage_named(self._opened):
-            self._open({name: store.snapshot() for name, store in opened.items()})
+            self._open({name: store.snapshot(strict=strict) for name, store in opened.items()})
 
     @classmethod
     def of_snapshots(cls, snapshots: Mapping[str, Snapshot]) -> Traces:
@@ -107,6 +114,10 @@ class Traces:
                 return view.sort(*VIEW_KEYS[name_or_query]).to_arrow_table()
             return self.sql(name_or_query, params).to_arrow_table()
 
+    def naming_damage(self) -> AbstractContextManager[None]:
+        """Around a result that is read batch by batch: `damage_named` over the stores."""
+        return damage_named(self._opened)
+
     def verify(self) -> tuple[VerifyReport, ...]:
         """Compares the bytes of every store with the digests of its manifests.
 
@@ -117,6 +128,17 @@ class Traces:
             DamagedError: a segment has changed or is missing.
         """
         return tuple(require_intact(store) for store in self._opened)
+
+    def verified(self) -> Verified | None:
+        """Verifies every store as `flightlog verify` does, and counts the gaps in them.
+
+        Returns:
+            What was found, over all stores; None for traces over snapshots.
+
+        Raises:
+            DamagedError: a segment has changed or is missing, or does not fit its chain.
+        """
+        return verify_stores(self._opened, **self.rows(GAPS)[0])
 
     def rows(
         self, query: str, params: Mapping[str, Any] | Sequence[Any] | None = None
@@ -138,7 +160,8 @@ class Traces:
             relation = self._connection.from_arrow(self.table(name_or_query, params))
         else:
             relation = self.sql(name_or_query, params).order("ALL")
-        frame: polars.DataFrame = relation.pl()
+        with damage_named(self._opened):
+            frame: polars.DataFrame = relation.pl()
         return frame
 
     def prompt(self, run_id: str, seq: int, *, store: str | None = None) -> list[Message]:
@@ -200,7 +223,8 @@ def damage_named(stores: Iterable[Store]) -> Iterator[None]:
     What DuckDB says of damaged bytes varies; which bytes they are, `verify` knows.
 
     Raises:
-        DamagedError: a segment or a blob has changed or is missing.
+        DamagedError: a segment or a blob has changed or is missing, or a segment cannot be
+            read although it is as it was sealed.
         StoreError: an erasure has removed a segment under this reader.
     """
     try:
@@ -222,21 +246,46 @@ def damage_named(stores: Iterable[Store]) -> Iterator[None]:
                 where=", ".join(str(store.path) for store in stores),
                 hint="An erasure waits for readers, but not for long. Read again.",
             ) from error
+        if _is_of_reading(error):
+            _require_readable(stores, error)
         raise
+
+
+def _is_of_reading(error: Exception) -> bool:
+    """True for what bytes can be the cause of, and not the text of a query."""
+    kinds = (pa.ArrowException, duckdb.InvalidInputException, duckdb.IOException)
+    return isinstance(error, kinds) or type(error) is duckdb.Error
+
+
+def _require_readable(stores: Iterable[Store], error: Exception) -> None:
+    for store in stores:
+        require_readable(store)
+    # DuckDB tells so of Parquet that it alone cannot read.
+    if type(error) is duckdb.Error or "Failed to read file" in str(error):
+        raise DamagedError(
+            f"a segment cannot be read ({str(error).splitlines()[0][:200]})",
+            where=", ".join(str(store.path) for store in stores),
+            hint="Its bytes are those that were sealed: whoever made the store sealed it so.",
+        ) from error
 
 
 def _is_gone(told: str) -> bool:
     return "No such file" in told or "No files found" in told
 
 
-def open_traces(*stores: str | Path) -> Traces:
+def open_traces(*stores: str | Path, strict: bool = False) -> Traces:
     """Opens the traces of one or more stores, to be asked with SQL: `flightlog.open(...)`.
 
+    Args:
+        stores: folders.
+        strict: any damage is an error.
+
     Raises:
+        DamagedError: with `strict`, something in a store is not as it was written.
         StoreError: a store is missing or is not one.
         NewerFormatError: a newer flightlog wrote it.
     """
-    return Traces(*stores)
+    return Traces(*stores, strict=strict)
 
 
 def connect(snapshots: Mapping[str, Snapshot]) -> duckdb.DuckDBPyConnection:

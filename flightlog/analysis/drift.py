@@ -57,7 +57,7 @@ def compare(
             and cost are advisory: they follow the day as much as the agent.
 
     Raises:
-        DamagedError: a segment of a store has changed or is missing.
+        DamagedError: a segment of a store has changed or is missing, or does not fit its chain.
         NothingToCompareError: no task has runs on both sides.
         UnknownNameError: a metric, a field or a value that nothing carries.
         UsageError: a run is on both sides; `alpha` or `shuffles` out of range.
@@ -72,7 +72,7 @@ def compare(
     names = None if metrics is None else tuple(metrics)
     gates = None if gated is None else frozenset(gated)
     select_metrics(names, gated=gates)
-    verified = traces.verify()
+    verified = traces.verified()
     pairs = pair(traces, *sides)
     sample = pairs.sample
     if gates is not None and not np.isnan(sample.values[ALWAYS_GATED]).all():
@@ -102,7 +102,7 @@ def compare(
         is_confounded=judged.sessions.is_confounded,
         notes=_notes(judged, sample, traces, alpha),
         method=judged.method,
-        verified_segments=sum(report.segments for report in verified) if verified else None,
+        verified=verified,
         chosen_gates=None if gates is None else tuple(m.name for m in chosen if m.gates),
     )
     return replace(verdict, headline=headline(verdict))

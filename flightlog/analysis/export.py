@@ -21,7 +21,8 @@ from flightlog.analysis.terminal import escape_terminal
 from flightlog.errors import UnknownNameError, UsageError
 
 FORMS = ("table", "csv", "json", "parquet")
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = (*"=+-@\t\r\n", *"\uff1d\uff0b\uff0d\uff20")
+"""Source: OWASP, CSV Injection; the last four are the full-width forms of the first."""
 
 
 @dataclass(frozen=True, slots=True)

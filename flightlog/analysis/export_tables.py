@@ -19,6 +19,7 @@ from flightlog.analysis.export_files import FORMS, CsvRows, NewFile
 from flightlog.analysis.selection import LABEL
 from flightlog.analysis.sql_files import VIEW_KEYS
 from flightlog.errors import UnknownNameError, UsageError
+from flightlog.recorder.layout import Layout
 
 MEMORY_LIMIT: Final = "512MB"
 """Of the sort; what does not fit goes to a folder beside the files, for as long as it takes."""
@@ -89,6 +90,7 @@ def export_tables(
     chosen: Chosen = Chosen(),
     inlines_blobs: bool = True,
     overwrites: bool = False,
+    strict: bool = False,
 ) -> list[Exported]:
     """Writes tables of stores as files: all of them, or none when something fails.
 
@@ -100,9 +102,10 @@ def export_tables(
         chosen: which runs.
         inlines_blobs: long values stand in their rows; else only their digests do.
         overwrites: replace files that are there.
+        strict: any damage is an error, not only that of segments.
 
     Raises:
-        UsageError: a file is there already, or the folder of `out` is not.
+        UsageError: a file is there already, the folder of `out` is not, or `out` is in a store.
         UnknownNameError: an unknown form, table or column, or a value that no run carries.
         DamagedError: a store is not as it was written; nothing is exported from it.
     """
@@ -112,7 +115,7 @@ def export_tables(
         if table not in VIEW_KEYS:
             raise UnknownNameError.of("table", table, list(VIEW_KEYS))
     paths = _places(out, tables, form, overwrites=overwrites)
-    with Traces(*stores) as traces, ExitStack() as stack:
+    with Traces(*stores, strict=strict) as traces, ExitStack() as stack:
         traces.verify()
         _choose(traces, chosen)
         folder = _made(paths[0].parent)
@@ -144,6 +147,10 @@ class _Writing:
 
     def table(self, table: str, file: NewFile) -> Exported:
         """Writes one table into a file and brings it to the disk."""
+        with self.traces.naming_damage():
+            return self._table(table, file)
+
+    def _table(self, table: str, file: NewFile) -> Exported:
         reader = self.traces.sql(self._query(table)).to_arrow_reader(_BATCH_ROWS)
         rows_file, rows = FORMS[self.form](file.file, reader.schema), 0
         for batch in self._batches(reader, table):
@@ -213,7 +220,17 @@ def _places(out: Path, tables: Sequence[str], form: str, *, overwrites: bool) ->
             )
     if not out.absolute().parent.is_dir():
         raise UsageError(f"folder {out.parent} does not exist", hint="Create it first.")
+    _refuse_store(out)
     return paths
+
+
+def _refuse_store(out: Path) -> None:
+    """What lies in a store is taken for a part of it."""
+    whole = out.resolve()
+    for folder in (whole, *whole.parents):
+        layout = Layout(folder)
+        if layout.format_file.is_file() and layout.journals.is_dir():
+            raise UsageError(f"{out} is in the store {folder}", hint="Name a place outside of it.")
 
 
 def _made(folder: Path) -> Path:

@@ -20,6 +20,8 @@ from flightlog.control.control import Control
 from flightlog.errors import FlightlogError, StoreError
 from flightlog.recorder.journal_reader import is_alive, mapped, read_header
 from flightlog.recorder.layout import Layout
+from flightlog.recorder.life.pending import Pending, pending_removals
+from flightlog.recorder.life.pins import pins_of
 from flightlog.recorder.manifest import store_state
 from flightlog.recorder.store import Store
 from flightlog.recorder.unsealed import journal_rows, open_runs
@@ -35,6 +37,7 @@ KINDS: Final = (
     "damage",
     "unreadable",
     "gap",
+    "removal",
     "unsealed",
     "run_without_end",
     "quarantine",
@@ -133,6 +136,7 @@ class _Look:
             yield _unreadable(error)
             return
         yield from self._bytes(store)
+        yield from self._removals(store.layout)
         yield from self._journals(store.layout)
         yield from self._traces(store)
         yield from self._control()
@@ -157,6 +161,25 @@ class _Look:
             if self.since is None or at is None or at >= self.since:
                 do = "Look into it, then move it away; rows are read without it."
                 yield Finding("quarantine", str(problem), do, at)
+
+    def _removals(self, layout: Layout) -> Iterator[Finding]:
+        begun: list[Pending] = []
+        try:
+            pins_of(layout)
+            begun = pending_removals(layout)
+        except FlightlogError as error:
+            yield Finding("damage", f"{error.where}: {error.what}", error.hint or "Remove it.")
+        for one in begun:
+            waiting = _alive_of(layout, one.journals) if one.is_applied else []
+            name = "an erasure" if one.why == "erase" else "a removal of old runs"
+            if waiting:
+                journals = _counted(len(waiting), "journal")
+                what = f"{name} waits for {journals} of living processes that hold such runs"
+                do = "It is finished when these are sealed, at the latest when the processes end."
+            else:
+                what, do = f"{name} was begun and is not finished", f"flightlog seal {self._option}"
+            details = {"id": one.id, "why": one.why, "journals": waiting}
+            yield Finding("removal", what, do, _from_us(one.at_us), details)
 
     def _journals(self, layout: Layout) -> Iterator[Finding]:
         dead, size = _dead_journals(layout), 0
@@ -290,6 +313,16 @@ def _unreadable(error: FlightlogError) -> Finding:
     return Finding(
         "unreadable", f"not looked into: {place}{error.what}", error.hint or "Mend it first."
     )
+
+
+def _alive_of(layout: Layout, journals: Iterable[str]) -> list[str]:
+    """Those of the journals that somebody writes to."""
+    found = []
+    for journal_id in journals:
+        with contextlib.suppress(FileNotFoundError):
+            if is_alive(layout.journal_file(journal_id)):
+                found.append(journal_id)
+    return found
 
 
 def _dead_journals(layout: Layout) -> list[Path]:

@@ -9,14 +9,15 @@ from typing import Any, Final
 
 from flightlog.analysis.verdict import Verdict
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 
 def to_json(verdict: Verdict) -> str:
     """The whole verdict as JSON text, keys in a fixed order, ASCII only.
 
-    A number that is unknown or infinite is null; `from_zero` is true where a
-    metric rose from 0 and so has no ratio.
+    `verified` holds what `flightlog verify` found before the comparison, or null where
+    the traces came from memory. A number that is unknown or infinite is null;
+    `from_zero` is true where a metric rose from 0 and so has no ratio.
     """
     values = asdict(verdict)
     for metric in values["metrics"]:

@@ -6,7 +6,14 @@ from xml.etree import ElementTree
 
 from flightlog.analysis.terminal import escape_terminal
 from flightlog.analysis.verdict import Decision, MetricVerdict, Verdict
-from flightlog.analysis.wording import bounds_text, change_text, p_text, tolerance_text, value_text
+from flightlog.analysis.wording import (
+    bounds_text,
+    change_text,
+    p_text,
+    tolerance_text,
+    value_text,
+    verified_text,
+)
 
 _SKIPPED = (Decision.INCONCLUSIVE, Decision.UNAVAILABLE)
 
@@ -34,6 +41,7 @@ def to_junit(verdict: Verdict) -> str:
         ("baseline", verdict.baseline),
         ("candidate", verdict.candidate),
         ("seed", str(verdict.method.seed)),
+        ("verified", verified_text(verdict)),
     ):
         ElementTree.SubElement(
             properties, "property", {"name": name, "value": escape_terminal(value)}

@@ -14,6 +14,7 @@ from flightlog.analysis.wording import (
     p_text,
     tolerance_text,
     value_text,
+    verified_text,
 )
 
 SHOWN = 10
@@ -54,6 +55,8 @@ def to_markdown(verdict: Verdict) -> str:
         f"### {_MARKS[verdict.decision]} {escape_markdown(verdict.headline)}",
         "",
         _sides(verdict),
+        "",
+        f"<sub>{escape_markdown(verified_text(verdict))}</sub>",
         "",
         *_metrics(verdict),
         *_tasks(verdict),

@@ -22,6 +22,7 @@ from flightlog.analysis.wording import (
     p_text,
     tolerance_text,
     value_text,
+    verified_text,
 )
 
 WIDTH: Final = 80
@@ -70,6 +71,7 @@ def render_text(verdict: Verdict, *, width: int = WIDTH, brief: bool = False) ->
 def _print(verdict: Verdict, out: Console, *, brief: bool) -> None:
     out.print(_headline(verdict), soft_wrap=True)
     out.print(_sides(verdict))
+    out.print(Text(verified_text(verdict), style="dim"))
     out.print()
     out.print(_metrics(verdict))
     if any(not metric.is_gated for metric in verdict.metrics):

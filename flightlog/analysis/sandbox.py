@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from flightlog.analysis.blob_text import blob_damage
 from flightlog.analysis.db import VIEW_NAMES, connect, damage_named
 from flightlog.analysis.export import QueryResult, write_result
 from flightlog.errors import UsageError, nearest
-from flightlog.recorder.store import Snapshot, Store
+from flightlog.recorder.store import Problem, Snapshot, Store
 
 __all__ = ["QueryResult", "user_sql", "user_sql_on", "write_result"]
 
@@ -35,6 +35,8 @@ def user_sql(
     *,
     params: Mapping[str, Any] | None = None,
     limit: int | None = None,
+    strict: bool = False,
+    on_problem: Callable[[Problem], object] = lambda _: None,
 ) -> QueryResult:
     """Runs one SELECT of an analyst on the views of the stores.
 
@@ -43,6 +45,8 @@ def user_sql(
         query: a single SELECT (also FROM, VALUES, WITH, DESCRIBE, SUMMARIZE, SHOW).
         params: values for `$name` in the query.
         limit: stop after this many rows; None for all.
+        strict: any damage of a store is an error.
+        on_problem: is told what is not as it was written, and left out.
 
     Raises:
         UsageError: another kind of statement, more than one, an error in the SQL
@@ -52,7 +56,10 @@ def user_sql(
     """
     opened = {str(Path(path)): Store.open(path) for path in stores}
     with damage_named(opened.values()):
-        snapshots = {name: store.snapshot() for name, store in opened.items()}
+        snapshots = {name: store.snapshot(strict=strict) for name, store in opened.items()}
+        for one in snapshots.values():
+            for problem in one.problems:
+                on_problem(problem)
         return user_sql_on(snapshots, query, params=params, limit=limit)
 
 

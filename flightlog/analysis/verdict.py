@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from flightlog.analysis.metrics import Kind
 from flightlog.errors import ExitCode
+
+if TYPE_CHECKING:
+    from flightlog.analysis.verified import Verified
 
 TASK_LIMIT: Final = 100
 
@@ -208,8 +211,8 @@ class Verdict:
         is_confounded: True when no session holds runs of both sides.
         notes: what else the reader must know.
         method: how it was computed.
-        verified_segments: segments whose bytes were compared with their manifest before
-            anything else; None where the traces came from memory.
+        verified: what `flightlog verify` found before anything else; None where the traces
+            came from memory.
         chosen_gates: metrics that the user chose to gate, success with them where it is
             known; None left it to the table of metrics.
     """
@@ -230,7 +233,7 @@ class Verdict:
     is_confounded: bool
     notes: tuple[str, ...]
     method: Method
-    verified_segments: int | None = None
+    verified: Verified | None = None
     chosen_gates: tuple[str, ...] | None = None
 
     @property

@@ -107,14 +107,25 @@ def method_text(verdict: Verdict) -> str:
     return (
         f"{kind} labellings within {method.strata}, min-P over the gated metrics, "
         f"alpha {method.alpha:g}, one-sided bounds at {1 - method.alpha:.0%}, seed {method.seed}"
-        f"{_verified(verdict)}"
     )
 
 
-def _verified(verdict: Verdict) -> str:
-    if verdict.verified_segments is None:
-        return ""
-    return f"; {counted(verdict.verified_segments, 'segment')} verified"
+def verified_text(verdict: Verdict) -> str:
+    """What was verified, and what is missing: the second line of every report."""
+    found = verdict.verified
+    if found is None:
+        return "not verified: the traces came from memory"
+    parts = [f"sha256 of {counted(found.segments, 'segment')} ok"]
+    parts.append(f"{counted(found.chains, 'chain')} ok")
+    if found.without_chain:
+        parts.append(f"{counted(found.without_chain, 'segment')} of format 1 without a chain")
+    unsealed = f" ({found.unsealed_events:,} not sealed yet)" if found.unsealed_events else ""
+    parts.append(f"{counted(found.events, 'event')}{unsealed}")
+    lost = f" ({counted(found.dropped_events, 'event')} dropped)" if found.gaps else ""
+    parts.append(f"{counted(found.gaps, 'gap') if found.gaps else 'no gaps'}{lost}")
+    if found.problems:
+        parts.append(f"{counted(found.problems, 'problem')}: flightlog verify")
+    return f"verified: {', '.join(parts)}"
 
 
 def counted(number: int, noun: str) -> str:

@@ -19,12 +19,13 @@ _BYTES: Final = {
 
 
 class Amount(click.ParamType[float]):
-    """A number with a unit."""
+    """A number with a unit, up to as many of the smallest unit."""
 
-    def __init__(self, name: str, units: Mapping[str, float], example: str) -> None:
+    def __init__(self, name: str, units: Mapping[str, float], example: str, *, most: float) -> None:
         self.name = name
         self._units = units
         self._example = example
+        self._most = most
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
@@ -38,13 +39,16 @@ class Amount(click.ParamType[float]):
             self.fail(
                 f"{value!r} is not an amount like {self._example} (units: {known})", param, ctx
             )
-        return float(found[1]) * self._units[found[2].lower()]
+        amount = float(found[1]) * self._units[found[2].lower()]
+        if amount > self._most:
+            self.fail(f"{value[:40]!r} is too much", param, ctx)
+        return amount
 
 
-SPAN: Final = Amount("span", _SECONDS, "30d")
-"""A span of time, in seconds."""
+SPAN: Final = Amount("span", _SECONDS, "30d", most=1000 * 366 * 86_400.0)
+"""A span of time up to a thousand years, in seconds."""
 
-SIZE: Final = Amount("size", _BYTES, "10GB")
+SIZE: Final = Amount("size", _BYTES, "10GB", most=1e24)
 """A size in bytes; kB is 1000, KiB is 1024."""
 
 

@@ -6,12 +6,19 @@ from pathlib import Path
 
 import click
 
-from flightlog.commands.options import format_option, key_values, stores_option
+from flightlog.commands.options import (
+    format_option,
+    key_values,
+    opened_traces,
+    stores_option,
+    strict_option,
+)
 
 
 @click.command()
 @click.argument("name", required=False, help="A question; without one, all are listed.")
 @stores_option
+@strict_option
 @click.option(
     "-p",
     "--param",
@@ -23,14 +30,18 @@ from flightlog.commands.options import format_option, key_values, stores_option
 @format_option
 @click.option("--out", type=click.Path(path_type=Path), help="Write to a new file instead.")
 def ask(
-    name: str | None, stores: tuple[Path, ...], params: dict[str, str], form: str, out: Path | None
+    name: str | None,
+    stores: tuple[Path, ...],
+    strict: bool,
+    params: dict[str, str],
+    form: str,
+    out: Path | None,
 ) -> None:
     """Ask one of the ready questions; each is one SQL file.
 
     Parameters that every question takes: source, suite, model, variant (only runs of that
     one), and by (group by some of these, joined by commas).
     """
-    from flightlog.analysis.db import Traces
     from flightlog.analysis.questions import question, questions, without_empty_groups
     from flightlog.analysis.sandbox import write_result
 
@@ -39,6 +50,6 @@ def ask(
             click.echo(f"{known.name:<24} {known.title}")
         return
     asked = question(name)
-    with Traces(*stores) as traces:
+    with opened_traces(stores, strict=strict) as traces:
         answer = asked.ask(traces, **params)
     write_result(without_empty_groups(answer) if form == "table" else answer, form=form, out=out)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flightlog.analysis.verdict import Verdict
     from flightlog.config import Config
 
+_STRICT = "An undecided check exits 2 instead of 0, and any damage of a store is an error."
 _TRACK = "monitoring.track"
 _out = click.Path(path_type=Path, dir_okay=False)
 
@@ -34,7 +35,7 @@ _out = click.Path(path_type=Path, dir_okay=False)
     type=click.Path(path_type=Path, file_okay=False),
     help="Also fail when golden tasks of this folder are unused, missing, stale or pending.",
 )
-@click.option("--strict", is_flag=True, help="An undecided check exits 2 instead of 0.")
+@click.option("--strict", is_flag=True, help=_STRICT)
 @click.option("--confirmed-only", is_flag=True, help="A drift that is only likely is undecided.")
 @click.option("--interleaved", is_flag=True, help="Both sides ran together, in turn: gate latency.")
 @click.option("--html", type=_out, help="Write the report as one HTML page.")
@@ -75,7 +76,7 @@ def check(
     _refuse_same([path for _, path in wanted if path is not None])
     settings = None if metrics else _settings(config_file)
     tracked = settings["monitoring.track"] if settings and settings.is_set(_TRACK) else None
-    with Traces(*stores) as traces:
+    with Traces(*stores, strict=strict) as traces:
         verdict = compare(
             traces,
             baseline,

@@ -26,6 +26,7 @@ _TITLES: Final = {
     "damage": "Damage",
     "unreadable": "Could not be looked into",
     "gap": "Gaps",
+    "removal": "Removals that are not finished",
     "unsealed": "Not sealed",
     "run_without_end": "Runs without an end",
     "quarantine": "Quarantine",

@@ -68,7 +68,9 @@ def _tell(report: ErasureReport, *, dry_run: bool) -> None:
     from flightlog.commands.changes import echo
 
     verb = "would erase" if dry_run else "erased"
-    if not report.runs and not report.waiting:
+    if not report.runs and report.waiting:
+        echo(f"{verb} nothing yet")
+    elif not report.runs:
         echo(f"{verb} nothing: no run of that name with a payload is in the store")
     else:
         runs, events = counted(len(report.runs), "run"), counted(report.events, "event")

@@ -11,11 +11,13 @@ from typing import Any, Final
 import click
 
 from flightlog.commands.amounts import SPAN
-from flightlog.commands.options import stores_option
+from flightlog.commands.options import stores_option, strict_option
+from flightlog.errors import UsageError
 
 TABLES: Final = (
     *("runs", "steps", "model_calls", "tool_calls", "messages", "budgets", "writes", "events"),
 )
+FORMS: Final = ("parquet", "jsonl", "csv")
 _NEXT_PAIR: Final = re.compile(r",(?=[A-Za-z_][\w:.-]*=)")
 
 
@@ -33,7 +35,10 @@ class _Moment(click.ParamType[datetime]):
             found = datetime.fromisoformat(value)
         except ValueError:
             return datetime.fromtimestamp(time.time() - SPAN.convert(value, param, ctx), UTC)
-        return found if found.tzinfo else found.replace(tzinfo=UTC)
+        try:
+            return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        except OverflowError:
+            self.fail(f"{value!r} is beyond the calendar", param, ctx)
 
 
 def _pairs(
@@ -48,16 +53,25 @@ def _pairs(
     return found
 
 
+def _form(form: str | None, out: Path) -> str:
+    """The format that was given, or that the name of the file tells."""
+    told = out.suffix.removeprefix(".")
+    if told not in FORMS or out.is_dir():
+        return form or FORMS[0]
+    if form not in (None, told):
+        raise UsageError(f"{out} is no name for a {form} file", hint=f"Name it .{form}.")
+    return told
+
+
 @click.command()
 @stores_option
+@strict_option
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder, or one file.")
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["parquet", "jsonl", "csv"]),
-    default="parquet",
-    show_default=True,
-    help="What the files are written as.",
+    type=click.Choice(FORMS),
+    help="What the files are written as.  [default: by the suffix of --out, else parquet]",
 )
 @click.option(
     "--table",
@@ -86,8 +100,9 @@ def _pairs(
 @click.option("--force", is_flag=True, help="Replace files that are there.")
 def export(
     stores: tuple[Path, ...],
+    strict: bool,
     out: Path,
-    form: str,
+    form: str | None,
     tables: tuple[str, ...],
     where: list[tuple[str, str]],
     since: datetime | None,
@@ -107,11 +122,12 @@ def export(
     written = export_tables(
         stores,
         out,
-        form=form,
+        form=_form(form, out),
         tables=TABLES if "all" in tables else tuple(dict.fromkeys(tables)),
         chosen=Chosen(where, since, until),
         inlines_blobs=blobs == "inline",
         overwrites=force,
+        strict=strict,
     )
     for one in written:
         echo(f"wrote {one.path}: {counted(one.rows, 'row')}")

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
+    from flightlog.analysis.db import Traces
     from flightlog.control.control import Control
+    from flightlog.recorder.layout import Problem
     from flightlog.redact.policy import Redaction
 
+_TOLD = 5
 DEFAULT_STORE = "flightlog-store"
 
 store_option = click.option(
@@ -33,6 +38,14 @@ stores_option = click.option(
     show_default=True,
     show_envvar=True,
     help="Folder of a store; repeat it to read several as one.",
+)
+
+strict_option = click.option(
+    "--strict",
+    is_flag=True,
+    envvar="FLIGHTLOG_STRICT",
+    show_envvar=True,
+    help="Any damage of a store is an error; else what is damaged is left out and told.",
 )
 
 format_option = click.option(
@@ -67,6 +80,31 @@ def redaction_of(config_file: Path | None) -> Redaction:
     if config_file is None and default.is_file():
         config_file = default
     return Redaction() if config_file is None else redaction_from(config_file)
+
+
+@contextmanager
+def opened_traces(stores: Iterable[Path], *, strict: bool) -> Iterator[Traces]:
+    """Traces of stores, with a note on stderr where something in them is damaged.
+
+    Raises:
+        DamagedError: with `strict`, something in a store is not as it was written.
+    """
+    from flightlog.analysis.db import Traces
+
+    with Traces(*stores, strict=strict) as traces:
+        tell_damage(problem for _, problem in traces.problems)
+        yield traces
+
+
+def tell_damage(problems: Iterable[Problem]) -> None:
+    """Says on stderr what is not as it was written: its rows are left out."""
+    from flightlog.trace.terminal_text import escape_terminal
+
+    found = list(problems)
+    for problem in found[:_TOLD]:
+        click.echo(f"damaged: {escape_terminal(str(problem))}", err=True)
+    if len(found) > _TOLD:
+        click.echo(f"damaged: {len(found) - _TOLD} more; see flightlog verify", err=True)
 
 
 def control_of(store: Path) -> Control:

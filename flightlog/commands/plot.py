@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from flightlog.commands.options import stores_option
+from flightlog.commands.options import opened_traces, stores_option, strict_option
 
 
 @click.group()
@@ -16,6 +16,7 @@ def plot() -> None:
 
 @plot.command()
 @stores_option
+@strict_option
 @click.option("--variant", "variants", multiple=True, help="Only this variant; repeat for more.")
 @click.option(
     "--out",
@@ -24,10 +25,9 @@ def plot() -> None:
     show_default=True,
     help="PNG or SVG file to write.",
 )
-def budgets(stores: tuple[Path, ...], variants: tuple[str, ...], out: Path) -> None:
+def budgets(stores: tuple[Path, ...], strict: bool, variants: tuple[str, ...], out: Path) -> None:
     """Plot the use of each budget as a share of its limit."""
-    from flightlog.analysis.db import Traces
     from flightlog.analysis.plots import plot_budgets
 
-    with Traces(*stores) as traces:
+    with opened_traces(stores, strict=strict) as traces:
         click.echo(f"wrote {plot_budgets(traces, out, variants=variants)}")

@@ -10,6 +10,9 @@ import click
 
 from flightlog.commands.options import config_option, redaction_of
 
+MAX_TEXT_BYTES = 64 << 20
+"""Largest text that is tried; it is in memory as a whole, several times."""
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, allow_dash=True), required=False)
@@ -29,7 +32,7 @@ def redact(file: Path | None, config_file: Path | None, explain: bool, kinds: bo
         return 0
     if file is None:
         raise click.UsageError("Give a FILE, or - for the input.")
-    raw = sys.stdin.buffer.read() if str(file) == "-" else _content(file)
+    raw = _content(file)
     text = raw.decode("utf-8", "replace")
     return _explain(text, config_file) if explain else _show(text, config_file)
 
@@ -38,9 +41,20 @@ def _content(file: Path) -> bytes:
     from flightlog.errors import UsageError
 
     try:
-        return file.read_bytes()
+        if str(file) == "-":
+            raw = sys.stdin.buffer.read(MAX_TEXT_BYTES + 1)
+        else:
+            with file.open("rb") as opened:
+                raw = opened.read(MAX_TEXT_BYTES + 1)
     except OSError as error:
         raise UsageError(f"cannot read: {error.strerror or error}", where=str(file)) from error
+    if len(raw) > MAX_TEXT_BYTES:
+        raise UsageError(
+            f"the file has more than {MAX_TEXT_BYTES:,} bytes",
+            where=str(file),
+            hint="Give a part of it.",
+        )
+    return raw
 
 
 def _show(text: str, config_file: Path | None) -> int:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import click
 
-from flightlog.commands.options import stores_option
+from flightlog.commands.options import opened_traces, stores_option, strict_option
 
 
 @click.command()
 @stores_option
+@strict_option
 @click.option("--variant", help="Only runs of this variant.")
 @click.option("--model", help="Only runs of this model.")
 @click.option("--agent", help="Only runs of this agent.")
@@ -26,13 +27,12 @@ from flightlog.commands.options import stores_option
     show_default=True,
     help="At most this many, the newest.",
 )
-def runs(stores: tuple[Path, ...], limit: int, **filters: str | None) -> None:
+def runs(stores: tuple[Path, ...], strict: bool, limit: int, **filters: str | None) -> None:
     """List the runs of a store, newest first.
 
     Columns without a value are left out, and in a narrow terminal the less telling ones.
     """
-    from flightlog.analysis.db import Traces
     from flightlog.analysis.runs import print_runs
 
-    with Traces(*stores) as traces:
+    with opened_traces(stores, strict=strict) as traces:
         print_runs(traces, limit=limit, **filters)

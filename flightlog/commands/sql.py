@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from flightlog.commands.options import format_option, stores_option
+from flightlog.commands.options import format_option, stores_option, strict_option, tell_damage
 from flightlog.errors import UsageError
+
+if TYPE_CHECKING:
+    from flightlog.recorder.layout import Problem
 
 MAX_QUERY_BYTES = 1 << 20
 """Longest query that is read from a file."""
@@ -16,6 +20,7 @@ MAX_QUERY_BYTES = 1 << 20
 @click.command()
 @click.argument("query", required=False, help="One SELECT statement.")
 @stores_option
+@strict_option
 @click.option(
     "-f", "--file", "file", type=click.Path(path_type=Path), help="Read the query from a file."
 )
@@ -25,6 +30,7 @@ MAX_QUERY_BYTES = 1 << 20
 def sql(
     query: str | None,
     stores: tuple[Path, ...],
+    strict: bool,
     file: Path | None,
     form: str,
     out: Path | None,
@@ -42,7 +48,10 @@ def sql(
             hint='Example: flightlog sql "select stop_reason, count(*) from runs group by all"',
         )
     text = _text_of(file) if file else query or ""
-    write_result(user_sql(stores, text, limit=limit), form=form, out=out)
+    damage: list[Problem] = []
+    result = user_sql(stores, text, limit=limit, strict=strict, on_problem=damage.append)
+    tell_damage(damage)
+    write_result(result, form=form, out=out)
 
 
 def _text_of(file: Path) -> str:

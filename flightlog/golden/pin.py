@@ -32,6 +32,7 @@ from flightlog.golden.task import (
 from flightlog.golden.writing import Plan, write_plans
 from flightlog.recorder.life.pins import add_pins
 from flightlog.recorder.store import Store
+from flightlog.recorder.verify import require_intact
 from flightlog.redact.policy import Redaction
 from flightlog.replay.cassette import Cassette, Recording
 from flightlog.replay.matching import Rules
@@ -127,6 +128,7 @@ def pin_runs(
             forbidden, facts of the answer are required, unlimited budgets get limits.
 
     Raises:
+        DamagedError: a segment of the store has changed or is missing.
         UnknownNameError: a run that the store does not have.
         GoldenError: a run that is unfinished or of no task, that holds a secret, or a
             malformed file.
@@ -134,6 +136,7 @@ def pin_runs(
     """
     if not run_ids:
         raise NothingToCompareError("no run to pin", hint="Give at least one run id.")
+    require_intact(store)
     recordings = read_recordings(store, run_ids)
     redactor = secrets_redactor(redaction, os.environ)
     for recording in recordings:

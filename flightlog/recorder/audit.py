@@ -19,21 +19,23 @@ import msgspec
 
 from flightlog.errors import DamagedError, StoreError, UsageError
 from flightlog.recorder.layout import Layout, Problem
-from flightlog.recorder.life.dropped import dropped_file, heads_of
+from flightlog.recorder.life.dropped import chains_of, dropped_file
 from flightlog.recorder.manifest import (
     HISTORY,
     Manifest,
+    Part,
     SegmentEntry,
     StoreState,
+    Why,
     history_lines,
     manifest_files,
+    read_manifest,
     sha256_of,
 )
-from flightlog.recorder.segment_rows import MESSAGES, part_rows, table_of
+from flightlog.recorder.segment_rows import EVENTS, MESSAGES, part_rows, table_of
 from flightlog.recorder.store import Store
 from flightlog.trace.messages import Message, ToolRequest
 from flightlog.trace.schema import messages_schema
-from flightlog.trace.versions import check_format
 
 _ANCHOR: Final = re.compile(r"flightlog-anchor/1:([1-9][0-9]{0,17}):([0-9a-f]{64})")
 
@@ -64,7 +66,7 @@ class Anchor:
         if found is None:
             raise UsageError(
                 f"not an anchor: {text[:100]!r}",
-                hint="Give the line that flightlog verify --anchor printed.",
+                hint="Give the line that flightlog verify --anchor printed, in quotes.",
             )
         return cls(int(found[1]), found[2])
 
@@ -95,7 +97,7 @@ class _Audit:
 
     layout: Layout
     state: StoreState = field(default_factory=StoreState)
-    heads: dict[str, tuple[str, int]] = field(default_factory=dict)
+    parts: dict[str, Part] = field(default_factory=dict)
     sha256s: dict[int, str] = field(default_factory=dict)
     removals: list[tuple[int, str]] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
@@ -116,7 +118,12 @@ def audit_store(store: Store, *, anchor: Anchor | None = None) -> AuditReport:
         StoreKeyError: the store is encrypted and its key is not given.
     """
     audit = _Audit(store.layout)
-    for number, (path, content) in enumerate(_all_manifests(store.layout), 1):
+    try:
+        history = history_lines(store.layout)
+    except DamagedError as error:
+        audit.tell(store.layout.manifests / HISTORY, error.what)
+        history = []
+    for number, (path, content) in enumerate(_all_manifests(store.layout, history), 1):
         _follow(audit, number, path, content)
     if anchor is not None:
         _compare(audit, anchor)
@@ -154,11 +161,10 @@ def anchor_of(store: Store) -> Anchor:
     return Anchor(int(files[-1].stem), sha256_of(files[-1]))
 
 
-def _all_manifests(layout: Layout) -> Iterator[tuple[Path, bytes]]:
+def _all_manifests(layout: Layout, history: Sequence[bytes]) -> Iterator[tuple[Path, bytes]]:
     """The manifests in order, those of the history first, each once."""
-    history = [(layout.manifests / HISTORY, line) for line in history_lines(layout)]
-    moved = {content for _, content in history}
-    yield from history
+    moved = set(history)
+    yield from ((layout.manifests / HISTORY, line) for line in history)
     for path in manifest_files(layout):
         content = path.read_bytes()
         if content not in moved:  # a checkpoint that was interrupted leaves both
@@ -169,13 +175,12 @@ def _follow(audit: _Audit, number: int, path: Path, content: bytes) -> None:
     """Takes one manifest over, and tells what in it does not follow from those before."""
     state = audit.state
     try:
-        manifest = msgspec.json.decode(content, type=Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        manifest = read_manifest(content, where=str(path))
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
         audit.tell(path, f"manifest {number} cannot be read ({error})")
         state.number, state.sha256 = number, hashlib.sha256(content).hexdigest()
         audit.sha256s[number] = state.sha256
         return
-    check_format(manifest.format, where=str(path))
     if manifest.number != state.number + 1 or manifest.previous_sha256 != state.sha256:
         what = f"manifest {manifest.number} does not follow manifest {state.number}"
         audit.tell(path, f"{what}: one of them was changed or removed")
@@ -191,37 +196,64 @@ def _follow(audit: _Audit, number: int, path: Path, content: bytes) -> None:
 
 
 def _check_change(audit: _Audit, path: Path, manifest: Manifest) -> None:
-    """Each journal keeps its head, and goes only where a manifest says that it was removed."""
-    state = audit.state
-    unknown = [name for name in manifest.replaced if name not in state.live]
+    """Each journal keeps its chain, and events go only where a manifest says so."""
+    state, name = audit.state, f"manifest {manifest.number} ({manifest.why})"
+    unknown = [one for one in manifest.replaced if one not in state.live]
     if unknown:
-        audit.tell(path, f"manifest {manifest.number} replaces {unknown[0]!r}, which is not live")
-    before = _parts([state.live[name] for name in manifest.replaced if name in state.live])
+        audit.tell(path, f"{name} replaces {unknown[0]!r}, which is not live")
+    before = _parts([state.live[one] for one in manifest.replaced if one in state.live])
     after = _parts(manifest.segments)
-    for journal_id, (head, rows) in after.items():
-        known = audit.heads.get(journal_id)
-        if known is not None and known != (head, rows):
-            what = (
-                f"manifest {manifest.number} gives journal {journal_id} another chain than before"
-            )
-            audit.tell(path, what)
-        audit.heads[journal_id] = (head, rows)
+    if len(after) < sum(bool(part.head) for one in manifest.segments for part in one.parts):
+        audit.tell(path, f"{name} lists a journal twice")
+    for journal_id, now in after.items():
+        known = audit.parts.get(journal_id)
+        wrong = None if known is None else _wrong_step(known, now, manifest.why)
+        if known is not None and journal_id not in before:
+            wrong = "brings back or lists again the events of"
+        if wrong is not None:
+            audit.tell(path, f"{name} {wrong} journal {journal_id}")
+        audit.parts[journal_id] = now
     lost = sorted(before.keys() - after.keys())
     if lost and manifest.why != "retain":
-        what = f"manifest {manifest.number} ({manifest.why}) leaves out journal {lost[0]}"
-        audit.tell(path, what)
+        audit.tell(path, f"{name} leaves out journal {lost[0]}")
     if manifest.why in ("erase", "retain"):
-        audit.removals.append((manifest.number, f"{manifest.why}: {manifest.detail or ''}"))
+        old = [state.live[one] for one in manifest.replaced if one in state.live]
+        audit.removals.append((manifest.number, _removal(manifest, old)))
 
 
-def _parts(entries: Sequence[SegmentEntry]) -> dict[str, tuple[str, int]]:
-    """Of each journal with a chain its head and how many events were sealed of it."""
-    return {
-        part.journal_id: (part.head, part.rows + part.dropped)
-        for entry in entries
-        for part in entry.parts
-        if part.head
-    }
+def _wrong_step(was: Part, now: Part, why: Why) -> str | None:
+    """What a change does to a journal that one of its kind does not do."""
+    if (now.head, now.rows + now.dropped) != (was.head, was.rows + was.dropped):
+        return "gives another chain than before to"
+    if now.dropped != was.dropped and not (why == "retain" and now.dropped > was.dropped):
+        return "says nothing of a removal, and other events are left of"
+    is_erased = why == "erase" and now.erased > was.erased
+    is_dropped = why == "retain" and now.erased < was.erased
+    if now.erased != was.erased and not (is_erased or is_dropped):
+        return "says nothing of an erasure, and other events are erased in"
+    return None
+
+
+def _removal(manifest: Manifest, old: Sequence[SegmentEntry]) -> str:
+    """What a manifest says that it removed, and by how much the events became less."""
+    said = f"manifest {manifest.number}, {manifest.why}: {manifest.detail or ''}"
+    if manifest.why == "retain":
+        return f"{said} ({_rows(old) - _rows(manifest.segments):,} events removed)"
+    more = _erased(manifest.segments) - _erased(old)
+    return f"{said} ({more:,} events emptied)" if more else said
+
+
+def _rows(entries: Sequence[SegmentEntry]) -> int:
+    return sum(entry.rows for entry in entries if table_of(entry) == EVENTS)
+
+
+def _erased(entries: Sequence[SegmentEntry]) -> int:
+    return sum(part.erased for entry in entries for part in entry.parts)
+
+
+def _parts(entries: Sequence[SegmentEntry]) -> dict[str, Part]:
+    """The journals that have a chain."""
+    return {part.journal_id: part for entry in entries for part in entry.parts if part.head}
 
 
 def _compare(audit: _Audit, anchor: Anchor) -> None:
@@ -242,7 +274,7 @@ def _check_heads(audit: _Audit, entry: SegmentEntry) -> int:
     """Computes the chains in one events segment; how many there are."""
     path = audit.layout.root / entry.path
     try:
-        heads = heads_of(audit.layout, entry)
+        chains = chains_of(audit.layout, entry)
         beside = dropped_file(audit.layout, entry)
         if entry.dropped_sha256 is not None and sha256_of(beside) != entry.dropped_sha256:
             audit.tell(beside, "the bytes are not those that were written")
@@ -252,11 +284,17 @@ def _check_heads(audit: _Audit, entry: SegmentEntry) -> int:
     except (ValueError, OSError) as error:
         audit.tell(path, f"its chain cannot be computed ({error})")
         return 0
-    for part, head in zip(entry.parts, heads, strict=True):
-        if part.head != head:
+    for part, found in zip(entry.parts, chains, strict=True):
+        if part.head != found.head:
             what = f"the events of journal {part.journal_id} are not those that were sealed"
             audit.tell(path, what)
-    return sum(bool(head) for head in heads)
+        elif part.head and (part.dropped, part.erased) != (found.dropped, found.erased):
+            what = (
+                f"of journal {part.journal_id} {found.erased} events are erased and "
+                f"{found.dropped} removed, the manifest says {part.erased} and {part.dropped}"
+            )
+            audit.tell(path, what)
+    return sum(bool(found.head) for found in chains)
 
 
 def _check_messages(audit: _Audit, store: Store, entry: SegmentEntry) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import uuid
 from pathlib import Path
 from typing import Final
 
+from flightlog.config.regular_file import NotRegularError, open_regular
 from flightlog.errors import DamagedError, StoreError
 from flightlog.recorder.encryption.boxes import BOX_BYTES, box_key_id, boxed, read_box, unboxed
 from flightlog.recorder.layout import TEMPORARY_SUFFIX, Layout
@@ -76,7 +78,7 @@ def read_blob(layout: Layout, digest: str) -> str:
     """
     path = layout.blob_file(digest)
     try:
-        content = path.read_bytes() if path.name == digest else read_box(layout.keys, path)
+        content = _content(path) if path.name == digest else read_box(layout.keys, path)
     except (FileNotFoundError, NotADirectoryError):
         raise StoreError(
             f"no blob {digest!r}",
@@ -96,6 +98,11 @@ def read_blob(layout: Layout, digest: str) -> str:
             hint="Restore the file from a copy of the store.",
         )
     return content.decode()
+
+
+def _content(path: Path) -> bytes:
+    with open_regular(path) as file:
+        return file.read()
 
 
 def is_intact_file(layout: Layout, path: Path) -> bool:
@@ -118,8 +125,16 @@ def digest_of_blob(layout: Layout, path: Path) -> str:
         StoreKeyError: it is encrypted and its key is not given.
         DamagedError: its bytes are not those that were written.
     """
-    size = path.stat().st_size
-    with path.open("rb") as file:
+    try:
+        opened = open_regular(path)
+    except NotRegularError as error:
+        raise DamagedError(
+            f"the blob {error.strerror}",
+            where=str(path),
+            hint="Restore the file from a copy of the store.",
+        ) from error
+    with opened as file:
+        size = os.fstat(file.fileno()).st_size
         digest = digest_of_pieces(size, iter(lambda: file.read(_READ_BYTES), b""))
         if digest == path.name:
             return digest

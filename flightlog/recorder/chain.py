@@ -81,7 +81,8 @@ def sealed_rows(rows: pa.Table, encoded: Sequence[bytes] | None, chain: Chain) -
     events = encoded_events(rows) if encoded is None else encoded
     noise = os.urandom(SALT_BYTES * len(events))
     salts = [noise[at : at + SALT_BYTES] for at in range(0, len(noise), SALT_BYTES)]
-    chain.add(map(commitment_of, salts, events))
+    pairs = zip(salts, events, strict=True)
+    chain.add([_sha256(salt + event).digest() for salt, event in pairs])
     schema = segment_schema()
     return pa.Table.from_arrays(
         [

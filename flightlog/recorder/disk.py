@@ -24,6 +24,18 @@ def _sync_through(descriptor: int) -> None:
     fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)  # type: ignore[attr-defined,unused-ignore]
 
 
+def _moved_up(descriptor: int) -> int:
+    """The same file under a number that nobody takes for standard input, output or error.
+
+    In a process that was started without them, what a library prints would go into the file.
+    """
+    try:
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _STANDARD_ERROR + 1)
+    finally:
+        os.close(descriptor)
+
+
+_STANDARD_ERROR: Final = 2
 _is_linux: Final = not hasattr(fcntl, "F_FULLFSYNC")
 
 
@@ -40,6 +52,8 @@ class Disk:
         """A new file, open for writing; only its owner may read it."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(path, flags | (os.O_APPEND if append else 0), PRIVATE_FILE)
+        if descriptor <= _STANDARD_ERROR:
+            descriptor = _moved_up(descriptor)
         give_to_owner(descriptor, path.parent)
         return descriptor
 

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -31,6 +32,7 @@ from flightlog.trace.versions import FORMAT_VERSION
 
 NEW_SUFFIX: Final = ".new"
 _REMEMBERED_FILES: Final = 1 << 14
+_OUT_OF_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE))
 _BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -81,6 +83,16 @@ class Journal:
     Attributes:
         is_due: it is so large or so old that another one should take over.
 
+    Where the system gives no thread, each append is synced at once.
+
+    Attributes:
+        journal_id: its name.
+        path: its file.
+        is_usable: False once it is closed, could not be synced, or lost its file; what is
+            recorded from then on needs another one.
+        sync_error: why it could not be synced.
+        is_due: it has had its time.
+
     Args:
         layout: the store.
         limits: when to sync, and when the journal has had its time.
@@ -103,7 +115,9 @@ class Journal:
         self.path = layout.journal_file(self.journal_id)
         self._seed = seed_of(self.journal_id)
         self.sync_error: OSError | None = None
+        self.is_usable = True
         self.is_due = False
+        self._pid = os.getpid()
         self._disk = layout.disk
         self._write = self._disk.write
         self._descriptor, header_size = _create(
@@ -121,7 +135,10 @@ class Journal:
                 open_runs=tuple(open_runs),
             ),
         )
-        self._max_bytes = limits.max_bytes
+        self._identity = _identity(self._descriptor)
+        # From `_checked_bytes` on an append has a closer look.
+        # A header that names many runs alone does not make a journal due.
+        self._checked_bytes = self._max_bytes = max(limits.max_bytes, 2 * header_size)
         # Size and next sequence number of what is in the file for sure, in one
         # tuple, so that an exception out of a signal handler cannot split them.
         self._state = (header_size, 1)
@@ -133,13 +150,24 @@ class Journal:
         self._has_synced_name = False
         self._is_closing = threading.Event()
         self._on_retired: Callable[[], None] | None = None
-        self._syncer = threading.Thread(
+        self._syncer = self._started(limits)
+        if self._syncer is None:
+            self._checked_bytes = 0
+
+    def _started(self, limits: JournalLimits) -> threading.Thread | None:
+        if sys.is_finalizing():  # it would never begin, nor `start` return
+            return None
+        syncer = threading.Thread(
             target=self._live,
             args=(limits,),
             name="flightlog-sync",
             daemon=True,
         )
-        self._syncer.start()
+        try:
+            syncer.start()
+        except (RuntimeError, MemoryError):  # the system has no more of them
+            return None
+        return syncer
 
     @property
     def is_closed(self) -> bool:
@@ -150,6 +178,23 @@ class Journal:
     def has_records(self) -> bool:
         """True when something was appended."""
         return self._state[1] > 1
+
+    @property
+    def records(self) -> int:
+        """How many were appended."""
+        return self._state[1] - 1
+
+    @property
+    def is_removed(self) -> bool:
+        """True when the file has no name any more: all that is in it goes with the process."""
+        return self._is_own() and os.fstat(self._descriptor).st_nlink == 0
+
+    def is_stuck(self, *, patience_s: float = 0.0) -> bool:
+        """True when another thread is syncing, and goes on with that for this long."""
+        if self._sync_lock.acquire(timeout=patience_s):
+            self._sync_lock.release()
+            return False
+        return True
 
     def append(self, frame_type: int, payload: bytes) -> None:
         """Appends one record with one `write`.
@@ -183,17 +228,47 @@ class Journal:
             if written != len(content):
                 self._disk.write_all(self._descriptor, content[written:])
         except OSError:
-            self._reconcile()
+            self._undo()
             raise
         self._state = self._pending
         self._pending = None
+        if self._state[0] >= self._checked_bytes:
+            self._look_closer()
+
+    def _look_closer(self) -> None:
         if self._state[0] >= self._max_bytes:
             self.is_due = True
+        if self._syncer is None:
+            with contextlib.suppress(OSError):  # kept in sync_error
+                self.sync()
+
+    def _is_own(self) -> bool:
+        """False when the application has closed the descriptor, and perhaps opened its own there.
+
+        Daemons close all that they inherit. The number is then not to be used, nor closed.
+        """
+        if self._descriptor < 0:
+            return False
+        with contextlib.suppress(OSError):
+            if _identity(self._descriptor) == self._identity:
+                return True
+        self._descriptor = -1
+        self.is_usable = False
+        self.sync_error = OSError(
+            errno.EBADF, "the journal's descriptor was closed", str(self.path)
+        )
+        return False
+
+    def _undo(self) -> None:
+        """Takes back what a failed write left behind, also where that is all of it."""
+        self._pending = self._state
+        self._reconcile()
 
     def _reconcile(self) -> None:
         """Makes file and state agree after a write that failed or was interrupted."""
         if self._pending is None:
             return
+        self._require_own()
         size = os.fstat(self._descriptor).st_size
         if size == self._pending[0]:
             self._state = self._pending
@@ -219,10 +294,11 @@ class Journal:
         with self._sync_lock:
             if self.sync_error is not None:
                 raise self.sync_error
-            if self._synced_size >= asked_size or self._descriptor < 0:
+            if self._synced_size >= asked_size:
                 return
             try:
                 size = self._state[0]
+                self._require_own()
                 self._sync_files()
                 self._disk.fdatasync(self._descriptor)
                 self._require_name()
@@ -231,9 +307,16 @@ class Journal:
                     self._disk.sync_folder(self.path.parent.parent)
                     self._has_synced_name = True
             except OSError as error:
-                self.sync_error = error
+                # Out of descriptors for a folder or a blob: nothing is known to be lost.
+                if error.errno not in _OUT_OF_DESCRIPTORS:
+                    self.sync_error = error
+                    self.is_usable = False
                 raise
             self._synced_size = max(self._synced_size, size)
+
+    def _require_own(self) -> None:
+        if not self._is_own():
+            raise self.sync_error or OSError(errno.EBADF, "the journal is closed", str(self.path))
 
     def _require_name(self) -> None:
         # What was appended to a removed file is nowhere once the process ends.
@@ -245,7 +328,11 @@ class Journal:
         fresh = set[Path]()
         while self._unsynced_files:
             fresh.add(self._unsynced_files.popleft())
-        sync_files(self._disk, fresh - self._synced_files)
+        try:
+            sync_files(self._disk, fresh - self._synced_files)
+        except BaseException:
+            self._unsynced_files.extend(fresh)
+            raise
         if len(self._synced_files) >= _REMEMBERED_FILES:
             self._synced_files.clear()
         self._synced_files |= fresh
@@ -255,7 +342,7 @@ class Journal:
         ends_s = time.monotonic() + limits.max_age_s
         while not self._is_closing.wait(limits.sync_interval_s):
             # An error is kept in sync_error, which the recorder looks at.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, MemoryError):
                 self.sync()
             if self.has_records and time.monotonic() >= ends_s:
                 self.is_due = True
@@ -267,6 +354,8 @@ class Journal:
         """Goes on for as long again, since no other journal could take over."""
         self.is_due = False
         self._max_bytes = 2 * self._state[0]
+        if self._syncer is not None:
+            self._checked_bytes = self._max_bytes
 
     def retire(self, then: Callable[[], None]) -> None:
         """Has the journal closed by its own thread, and something done after that.
@@ -276,21 +365,32 @@ class Journal:
         """
         self._on_retired = then
         self._is_closing.set()
+        if self._syncer is None:
+            self.close()
+            then()
 
     def join(self) -> None:
         """Returns once a retired journal is closed."""
-        self._syncer.join()
+        if self._syncer is not None:
+            self._syncer.join()
 
     def close(self) -> None:
-        """Syncs and closes; the journal then counts as its writer's last word."""
+        """Syncs and closes; the journal then counts as its writer's last word.
+
+        In a child that was forked, which may also get here when it ends, only lets go of it.
+        """
+        if os.getpid() != self._pid:
+            self.abandon()
+            return
         self._is_closing.set()
         try:
             self.sync()
         except OSError:
             pass  # kept in sync_error; the bytes are with the kernel all the same
         finally:
+            self.is_usable = False
             with self._sync_lock:
-                if self._descriptor >= 0:
+                if self._is_own():
                     # Not by closing alone: a child forked a moment ago may still hold a copy.
                     fcntl.flock(self._descriptor, fcntl.LOCK_UN)
                 self._close_descriptor()
@@ -304,12 +404,19 @@ class Journal:
         """
         self._sync_lock = threading.RLock()
         self._is_closing = threading.Event()
-        self._close_descriptor()
+        if self._is_own():
+            self._close_descriptor()
+        self.is_usable = False
 
     def _close_descriptor(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             self._disk.close(descriptor)
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
 
 
 def _create(disk: Disk, path: Path, header: Header) -> tuple[int, int]:

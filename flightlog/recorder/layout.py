@@ -36,6 +36,8 @@ MISFIT_SUFFIX: Final = ".misfits"
 """Suffix there of whole records, one per line, of which some values fit no column."""
 TORN_SUFFIX: Final = ".torn"
 """Suffix there of a record that was cut off while it was written, so never acknowledged."""
+MAX_RECORD_BYTES: Final = 1 << 30
+"""Most that is read of a file of a store that is one JSON record."""
 _DIGEST: Final = re.compile("[0-9a-f]{32}")
 _MAX_FORMAT_BYTES: Final = 256
 _FOLDERS: Final = (

@@ -22,8 +22,9 @@ from typing import Final
 
 import msgspec
 
+from flightlog.config.regular_file import read_regular
 from flightlog.control.owner import lock_file
-from flightlog.recorder.layout import Layout, write_file
+from flightlog.recorder.layout import MAX_RECORD_BYTES, Layout, write_file
 
 LEASE_FILE: Final = ".readers"
 GENERATION_FILE: Final = ".generation"
@@ -110,7 +111,7 @@ def replaced_unread(layout: Layout, manifest: int) -> int:
 def generation_of(layout: Layout) -> Generation:
     """The generation that a reader who begins now belongs to."""
     try:
-        content = (layout.manifests / GENERATION_FILE).read_bytes()
+        content = read_regular(layout.manifests / GENERATION_FILE, MAX_RECORD_BYTES)
         return msgspec.json.decode(content, type=Generation)
     except (OSError, msgspec.MsgspecError):
         return Generation()

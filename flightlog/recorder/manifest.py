@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from typing import Final, Literal
 import msgspec
 
 from flightlog.control.owner import lock_file
-from flightlog.errors import StoreError
+from flightlog.errors import DamagedError, StoreError
 from flightlog.recorder.layout import Layout, Problem, segment_files, write_file
 from flightlog.trace.versions import FORMAT_VERSION, check_format
 
@@ -28,11 +29,12 @@ MERGED_PREFIX: Final = "m-"
 """Names of segments that count only when a manifest lists them."""
 
 _READ_BYTES: Final = 1 << 20
+_SEGMENT_PATH: Final = re.compile(r"(events|messages)/date=[0-9-]+/[^/\0]+\.parquet")
 
 Why = Literal["seal", "compact", "erase", "retain", "rekey", "checkpoint"]
 
 
-class Part(msgspec.Struct, frozen=True, omit_defaults=True):
+class Part(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """The rows of one journal in a segment, in their order.
 
     Attributes:
@@ -41,15 +43,18 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
         head: end of the journal's chain over its events, in hex; empty for messages.
         dropped: rows that were removed for good; their commitments are in the
             segment's file of dropped commitments.
+        erased: those of the rows that have lost their payload, and of which only the commitment
+            is left to go by.
     """
 
     journal_id: str
     rows: int
     head: str = ""
     dropped: int = 0
+    erased: int = 0
 
 
-class SegmentEntry(msgspec.Struct, frozen=True, omit_defaults=True):
+class SegmentEntry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One segment as a manifest knows it.
 
     Attributes:
@@ -71,7 +76,7 @@ class SegmentEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str | None = None
 
 
-class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
+class Manifest(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """One change of a store.
 
     Attributes:
@@ -146,12 +151,15 @@ def sealing_lock(layout: Layout) -> Iterator[None]:
         descriptor = lock_file(layout.manifests / ".lock")
     except OSError as error:
         raise StoreError(
-            f"cannot seal: {error.strerror or error}",
+            f"the store cannot be changed: {error.strerror or error}",
             where=str(layout.manifests),
-            hint="Run it as a user that may write to the store; reading needs no sealing.",
+            hint="Run it as a user that may write to the store; readers need no rights to write.",
         ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # Who wrote the newest manifest may have died before its name was synced. What is
+        # removed because of it must not be missing when the name is lost with the power.
+        layout.disk.sync_folder(layout.manifests)
         yield
     finally:
         os.close(descriptor)
@@ -208,16 +216,31 @@ def add_checkpoint(layout: Layout) -> None:
 
 def manifest_files(layout: Layout) -> list[Path]:
     """All manifests that are files of their own, oldest first."""
-    return sorted(path for path in layout.manifests.glob("*.json") if path.stem.isdecimal())
+    return sorted(
+        path for path in layout.manifests.glob("*.json") if path.stem.isdecimal() and path.is_file()
+    )
 
 
 def history_lines(layout: Layout) -> list[bytes]:
-    """The texts of the manifests that a checkpoint moved away, oldest first."""
+    """The texts of the manifests that a checkpoint moved away, oldest first.
+
+    Raises:
+        DamagedError: it is not as it was written.
+    """
+    if not (layout.manifests / HISTORY).is_file():  # none, or a pipe that would never end
+        return []
     try:
         lines = (layout.manifests / HISTORY).read_bytes().splitlines()
     except FileNotFoundError:
         return []
-    return [msgspec.json.decode(line, type=str).encode() for line in lines]
+    try:
+        return [msgspec.json.decode(line, type=str).encode() for line in lines]
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise DamagedError(
+            f"the history of manifests cannot be read ({error})",
+            where=str(layout.manifests / HISTORY),
+            hint="Restore it from a copy of the store; flightlog verify lists everything.",
+        ) from error
 
 
 def store_state(layout: Layout) -> StoreState:
@@ -233,7 +256,11 @@ def store_state(layout: Layout) -> StoreState:
             continue
         # While a checkpoint removes files, a list of them may lack old ones and the new one.
         if manifest_files(layout) == [path for path, _ in contents]:
-            return _state_of(contents)
+            state = _state_of(contents)
+            if not contents and (history := layout.manifests / HISTORY).exists():
+                what = "all manifests after the history are gone: what it lists may be, too"
+                state.problems.append(Problem(history, what))
+            return state
 
 
 def _state_of(contents: Sequence[tuple[Path, bytes]]) -> StoreState:
@@ -248,6 +275,10 @@ def _state_of(contents: Sequence[tuple[Path, bytes]]) -> StoreState:
             if not is_start and not (follows and manifest.number == state.number + 1):
                 what = "the manifest does not follow the one before it: one was changed or removed"
                 state.problems.append(Problem(path, what))
+            unknown = [name for name in manifest.replaced if name not in state.live]
+            if unknown and manifest.why != "checkpoint":
+                what = f"the manifest replaces {unknown[0][:200]!r}, which was not there"
+                state.problems.append(Problem(path, what))
             state.apply(manifest)
         state.number = int(path.stem)
         state.sha256 = hashlib.sha256(content).hexdigest()
@@ -256,11 +287,27 @@ def _state_of(contents: Sequence[tuple[Path, bytes]]) -> StoreState:
 
 def _decoded(path: Path, content: bytes, state: StoreState) -> Manifest | None:
     try:
-        check_format(msgspec.json.decode(content, type=_Version).format, where=str(path))
-        return msgspec.json.decode(content, type=Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return read_manifest(content, where=str(path))
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
         state.problems.append(Problem(path, f"the manifest cannot be read ({error})"))
         return None
+
+
+def read_manifest(content: bytes, *, where: str) -> Manifest:
+    """A manifest out of its bytes.
+
+    Raises:
+        NewerFormatError: a newer flightlog wrote it.
+        msgspec.MsgspecError: it is none.
+        ValueError: it names what is no segment of the store; files that are replaced are removed,
+            so that nobody may be led to others.
+    """
+    check_format(msgspec.json.decode(content, type=_Version).format, where=where)
+    manifest = msgspec.json.decode(content, type=Manifest)
+    for name in (*manifest.replaced, *(entry.path for entry in manifest.segments)):
+        if _SEGMENT_PATH.fullmatch(name) is None:
+            raise ValueError(f"{name[:200]!r} is not the path of a segment")
+    return manifest
 
 
 class _Version(msgspec.Struct):

@@ -9,7 +9,7 @@ from flightlog.recorder.blobs import is_long
 from flightlog.recorder.layout import Layout
 from flightlog.recorder.records import NewFile, event_payload, message_payload
 from flightlog.redact.events import EventRedactor, Withheld
-from flightlog.trace.events import Event, Label, ToolCall
+from flightlog.trace.events import Event, Label, RunStarted, ToolCall
 from flightlog.trace.fitting import fitted
 from flightlog.trace.messages import Message
 
@@ -36,6 +36,8 @@ def redacted_payloads(
     Raises:
         OSError: a blob cannot be written.
     """
+    if type(event) is RunStarted:
+        event = redacting.stamped(event)
     rows: list[bytes] = []
     values = 0
     why: Withheld | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 import threading
 import time
 import weakref
@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
+
+import msgspec
 
 from flightlog.control.control import CONTROL_FOLDER, Control
 from flightlog.control.redacting import redactor_at
@@ -23,11 +25,12 @@ from flightlog.recorder.frames import FrameType
 from flightlog.recorder.journal import Journal, JournalLimits
 from flightlog.recorder.layout import create_layout
 from flightlog.recorder.prepared import redacted_payloads
+from flightlog.recorder.process import MARK, notice_fork, unwatch, watch
 from flightlog.recorder.records import NewFile, event_payload, message_payload
 from flightlog.redact.events import EventRedactor
-from flightlog.redact.policy import Redaction
+from flightlog.redact.policy import Capture, Redaction
 from flightlog.trace.canonical import clean_text
-from flightlog.trace.events import Evaluation, Event, Gap, RunStopped, encode_event
+from flightlog.trace.events import Evaluation, Event, Gap, RunStarted, RunStopped, encode_event
 from flightlog.trace.messages import Message
 
 SEEN_MESSAGES: Final = 1 << 17
@@ -35,6 +38,9 @@ SEEN_MESSAGES: Final = 1 << 17
 
 _DEFAULT_REDACTION: Final = Redaction()
 _OF_NO_OPEN_RUN: Final = frozenset({Evaluation, Gap, RunStopped})
+_PATIENCE_S: Final = 1.0
+_left_behind: Final[list[Journal]] = []
+"""Those that threads had in their hands when the interpreter ended them."""
 _EVENT: Final = int(FrameType.EVENT)
 _MESSAGE: Final = int(FrameType.MESSAGE)
 
@@ -69,6 +75,8 @@ class Recorder:
         ConfigError: the key of the redaction cannot be used.
     """
 
+    _is_closed = True
+
     def __init__(
         self,
         store: str | Path,
@@ -92,8 +100,8 @@ class Recorder:
         self._seal_on_close = seal_on_close
         self._limits = JournalLimits(sync_interval_s, seal_at_bytes, seal_after_s)
         self._sealer = BackgroundSealer(self.store_path)
-        self._is_closed = False
         self._reset()
+        self._is_closed = False
         try:
             self._open()
         except OSError as error:
@@ -102,12 +110,16 @@ class Recorder:
                 where=str(self._layout.journals),
                 hint="Give a store that this user may write to.",
             ) from error
-        _recorders.add(self)
+        watch(self)
 
     def _reset(self) -> None:
         self._lock = threading.RLock()
         self._is_writing = False
-        self._parked: deque[tuple[Event, Sequence[Message], bool]] = deque()
+        # None: to be closed, as soon as all that was parked before and after is written.
+        self._parked: deque[tuple[Event, Sequence[Message], bool] | None] = deque()
+        self._before: str | None = None
+        self._no_events = 0
+        self._is_unsure = False
         self._journal: Journal | None = None
         self._finalizer: Any = None
         self._retired: list[Journal] = []
@@ -118,15 +130,17 @@ class Recorder:
         self._gaps = 0
 
     def _open(self) -> Journal:
-        before = self._journal.journal_id if self._journal is not None else None
         journal = Journal(
-            self._layout, self._limits, continues=before, open_runs=tuple(self._open_runs)
+            self._layout, self._limits, continues=self._before, open_runs=tuple(self._open_runs)
         )
         # Frees lock and descriptor of a recorder that was never closed.
         if self._finalizer is not None:
             self._finalizer.detach()
         self._finalizer = weakref.finalize(self, journal.close)
+        self._finalizer.atexit = False  # threads may still record then: see `at_exit`
         self._journal = journal
+        self._before = journal.journal_id
+        self._no_events = 0
         self._seen.clear()
         return journal
 
@@ -134,7 +148,7 @@ class Recorder:
         """Lets another journal take over; this one is sealed by a process beside this."""
         try:
             self._open()
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             self.last_error = f"{type(error).__name__}: {error}"
             old.put_off()
             return
@@ -156,17 +170,22 @@ class Recorder:
             dropped or could not be made durable. A parked event is True, unless it was to
             be durable: that cannot be promised from there.
         """
-        with self._lock:
-            if self._is_writing:
-                self._parked.append((event, messages, durable))
-                return not durable
-            self._is_writing = True
-            try:
-                journal = self._write(event, messages)
-            finally:
-                self._is_writing = False
-        if self._parked:
-            self._write_parked()
+        if not MARK[0]:
+            self._look_around()
+        try:
+            with self._lock:
+                if self._is_writing:
+                    self._parked.append((event, messages, durable))
+                    return not durable
+                self._is_writing = True
+                try:
+                    journal = self._write(event, messages)
+                finally:
+                    self._is_writing = False
+        finally:
+            # Also when a signal handler parked something and then raised.
+            if self._parked:
+                self._write_parked()
         return journal is not None and (not durable or self._sync(journal))
 
     def _write_parked(self) -> None:
@@ -178,9 +197,14 @@ class Recorder:
                     return
                 self._is_writing = True
                 to_sync: dict[int, Journal] = {}
+                is_to_close = False
                 try:
                     while self._parked:
-                        event, messages, durable = self._parked.popleft()
+                        parked = self._parked.popleft()
+                        if parked is None:
+                            is_to_close = True
+                            continue
+                        event, messages, durable = parked
                         journal = self._write(event, messages)
                         if journal is not None and durable:
                             to_sync[id(journal)] = journal
@@ -188,12 +212,35 @@ class Recorder:
                     self._is_writing = False
             for journal in to_sync.values():
                 self._sync(journal)
+            if is_to_close:
+                self.close()
+
+    def _look_around(self) -> None:
+        """Called where this process may be a child that nobody told of, or is about to end."""
+        notice_fork()
+        # The interpreter ends threads wherever they are; their locks are never given back.
+        if sys.is_finalizing() and self._is_held_for_ever():
+            if self._journal is not None:
+                _left_behind.append(self._journal)
+            if self._finalizer is not None:
+                self._finalizer.detach()
+            gap, detail, before = self._unwritten_gap, self._gap_detail, self._before
+            self._reset()
+            self._unwritten_gap, self._gap_detail, self._before = gap, detail, before
+
+    def _is_held_for_ever(self) -> bool:
+        if not self._lock.acquire(blocking=False):
+            return True
+        try:
+            return self._journal is not None and self._journal.is_stuck()
+        finally:
+            self._lock.release()
 
     def _write(self, event: Event, messages: Sequence[Message]) -> Journal | None:
         """Writes the event; the journal that has it now, or None where it was dropped."""
+        journal = self._journal
         try:
-            journal = self._journal
-            if journal is None or journal.sync_error is not None:
+            if journal is None or not journal.is_usable:
                 journal = self._reopen()
             new = {m.digest: m for m in messages if m.digest not in self._seen}
             files: list[Path] = []
@@ -210,6 +257,9 @@ class Recorder:
             if new:
                 self._remember(new)
         except Exception as error:
+            if journal is not None and journal is self._journal and not journal.is_usable:
+                # Its descriptor was taken away, so that nothing was written: into another one.
+                return self._write(event, messages)
             # Whatever it is, it must not take the agent down: it is counted and told.
             self._count_drop(error)
             return None
@@ -230,6 +280,8 @@ class Recorder:
         layout = self._layout
         if self._redacting is not None:
             return redacted_payloads(event, messages, self._redacting, layout, on_new_file)
+        if type(event) is RunStarted and event.capture is None:
+            event = msgspec.structs.replace(event, capture=Capture.FULL.value)
         rows = [message_payload(message, layout, on_new_file) for message in messages]
         return event_payload(event, layout, on_new_file), rows, event.run_id
 
@@ -242,9 +294,15 @@ class Recorder:
         if self._unwritten_gap:
             records.insert(0, (_EVENT, encode_event(self._gap())))
         journal.append_all(records)
+        self._no_events += len(messages)
         if self._unwritten_gap:
-            self._unwritten_gap = 0
-            self._gaps += 1
+            self._gap_is_written()
+
+    def _gap_is_written(self) -> None:
+        # The events that it tells of are lost again if the journal is.
+        self._no_events += 1 - self._unwritten_gap
+        self._unwritten_gap = 0
+        self._gaps += 1
 
     def _remember(self, digests: Iterable[str]) -> None:
         if len(self._seen) >= SEEN_MESSAGES:
@@ -254,11 +312,23 @@ class Recorder:
     def _reopen(self) -> Journal:
         if self._is_closed:
             raise StoreError("the recorder is closed", where=str(self.store_path))
-        if self._journal is not None:
-            self._journal.close()
-            if self._journal.sync_error is not None:
+        journal, self._journal = self._journal, None
+        if journal is not None:
+            self._count_removed(journal)
+            journal.close()
+            if journal.sync_error is not None:
+                self._is_unsure = True
                 self._layout = replace(self._layout, trusts_cache=False)
         return self._open()
+
+    def _count_removed(self, journal: Journal) -> None:
+        """Counts the events that went with a removed journal, though they were recorded."""
+        if not journal.is_removed:
+            return
+        lost = journal.records - self._no_events
+        self._no_events = journal.records
+        if lost:
+            self._count_lost(lost, f"the journal {journal.journal_id} was removed")
 
     def _gap(self) -> Gap:
         return Gap(
@@ -272,16 +342,19 @@ class Recorder:
     def _count_drop(self, error: Exception) -> None:
         text = error.what if isinstance(error, FlightlogError) else str(error)
         told = clean_text(f"{type(error).__name__}: {text}")
-        self.last_error = self._redacting.detail(told) if self._redacting else told
-        self.dropped_events += 1
+        self._count_lost(1, self._redacting.detail(told) if self._redacting else told)
+
+    def _count_lost(self, events: int, why: str) -> None:
+        self.last_error = why
+        self.dropped_events += events
         if not self._unwritten_gap:
-            self._gap_detail = self.last_error
-        self._unwritten_gap += 1
+            self._gap_detail = why
+        self._unwritten_gap += events
 
     def _sync(self, journal: Journal) -> bool:
         try:
             journal.sync()
-        except OSError as error:
+        except (OSError, MemoryError) as error:
             self.last_error = f"{type(error).__name__}: {error}"
             return False
         return True
@@ -290,11 +363,17 @@ class Recorder:
         """Makes durable all that was recorded; False when some of it may not be.
 
         For threads that may wait for a disk, on behalf of an event loop that may not.
+        Where another journal took over from one that could not be synced, the first call
+        after that says so; inside `emit` (a signal handler) it says False too.
         """
+        if not MARK[0]:
+            self._look_around()
         with self._lock:
+            is_sure = not (self._is_unsure or self._is_writing)
+            self._is_unsure = False
             journals = [*self._retired, *([] if self._journal is None else [self._journal])]
         synced = [self._sync(journal) for journal in journals]
-        return all(synced)
+        return is_sure and all(synced)
 
     def close(self) -> None:
         """Ends the journal and, unless told otherwise, seals the store's finished journals.
@@ -302,36 +381,56 @@ class Recorder:
         Does not raise: a journal that cannot be sealed now stays readable and
         is sealed by the next `flightlog seal`; `last_error` then says why.
         """
+        if not MARK[0]:
+            self._look_around()
         with self._lock:
             if self._is_closed:
                 return
-            if self._unwritten_gap and self._journal is not None:
-                self._write_last_gap(self._journal)
-            self._is_closed = True
+            if self._is_writing:
+                self._parked.append(None)  # inside `emit`, which closes when it is done
+                return
+            while not self._is_closed:
+                self._write_last()
+                self._is_closed = not self._parked
             journal, self._journal = self._journal, None
-        _recorders.discard(self)
+        unwatch(self)
         self.control.close()
         if journal is not None:
             journal.close()
+        if self._before is not None:  # this process, not only its parent, has recorded
             for retired in self._retired:
                 retired.join()
             self._sealer.wait()
             if self._seal_on_close:
                 self._seal()
 
-    def _write_last_gap(self, journal: Journal) -> None:
+    def _write_last(self) -> None:
+        """Writes what was parked, and the gap that is due."""
+        self._write_parked()
+        self._is_writing = True
         try:
-            journal.append(_EVENT, encode_event(self._gap()))
-        except OSError as error:
+            if self._journal is not None:
+                self._count_removed(self._journal)
+            if self._unwritten_gap:
+                journal = self._journal
+                if journal is None or not journal.is_usable or journal.is_removed:
+                    journal = self._reopen()
+                journal.append(_EVENT, encode_event(self._gap()))
+                self._gap_is_written()
+        except (OSError, MemoryError, StoreError) as error:
             self.last_error = f"{type(error).__name__}: {error}"
-        else:
-            self._unwritten_gap = 0
+        finally:
+            self._is_writing = False
 
     def _seal(self) -> None:
         # Here, so that a process that only records never loads pyarrow.
         from flightlog.recorder.seal import seal_after_recording  # noqa: PLC0415
 
         self.last_error = seal_after_recording(self.store_path) or self.last_error
+
+    def __del__(self) -> None:
+        if not self._is_closed:
+            self.at_exit()
 
     def __enter__(self) -> Self:
         return self
@@ -344,21 +443,29 @@ class Recorder:
     ) -> None:
         self.close()
 
-    def _after_fork_in_child(self) -> None:
+    def at_exit(self) -> None:
+        """Writes what is due and syncs, for a recorder that nobody may close any more."""
+        if not MARK[0]:
+            self._look_around()
+        # A disk that hangs does not keep the process; what is written stays written.
+        if not self._lock.acquire(timeout=_PATIENCE_S):
+            return
+        try:
+            if self._is_closed or self._is_writing:
+                return
+            self._write_last()
+            journal = self._journal
+            if journal is not None and not journal.is_stuck(patience_s=_PATIENCE_S):
+                self._journal = None
+                journal.close()
+        finally:
+            self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Lets go of the parent's journals; the next event opens one."""
         journals = [*self._retired, *([self._journal] if self._journal is not None else [])]
         self._reset()
         self._sealer.forget()
         self.dropped_events = 0
         for journal in journals:
             journal.abandon()
-
-
-_recorders: weakref.WeakSet[Recorder] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for recorder in list(_recorders):
-        recorder._after_fork_in_child()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

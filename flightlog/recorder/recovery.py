@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,9 +36,6 @@ class _Seen:
     seq: int
     at_us: int | None
     elapsed_ms: float | None
-
-
-_UNSEEN: Final = _Seen(-1, None, None)
 
 
 @dataclass(slots=True)
@@ -168,11 +165,21 @@ class OpenRuns:
         """Runs with events but without an end."""
         return (set(self._seen) | self._carried) - self.stopped
 
-    def recall(self, layout: Layout, run_ids: Iterable[str]) -> None:
-        """Adds what sealed segments tell of those of the runs that began in another journal."""
-        wanted = sorted(self._carried.intersection(run_ids))
+    def recall(
+        self, layout: Layout, run_ids: Iterable[str], *, except_journal: str | None = None
+    ) -> None:
+        """Adds what sealed segments tell of runs that began in another journal.
+
+        Args:
+            layout: the store.
+            run_ids: runs that have not ended.
+            except_journal: the journal that is sealed just now; an interrupted sealing may
+                have left its segment, in which the runs have ended.
+        """
+        # Not only those that the journal says it goes on with: its header may be damaged.
+        wanted = sorted(run_ids)
         earlier = OpenRuns()
-        for rows in _rows_of(layout, wanted, _NEEDED) if wanted else ():
+        for rows in _rows_of(layout, wanted, _NEEDED, except_journal):
             earlier.add(rows)
         for run_id in wanted:
             before, spent = earlier._seen.get(run_id), earlier._spent.get(run_id)
@@ -187,11 +194,14 @@ class OpenRuns:
             if spent is not None:
                 self._spent.setdefault(run_id, _Spent()).join(spent)
 
-    def crashed_ends(self, run_ids: Iterable[str]) -> pa.Table:
-        """The `run_stopped` rows of runs that ended with their process, in order of run id."""
+    def crashed_ends(self, run_ids: Set[str]) -> pa.Table:
+        """The `run_stopped` rows of runs that ended with their process, in order of run id.
+
+        A run of which nothing else is left, as after a loss of power, gets none.
+        """
         payloads = []
-        for run_id in sorted(run_ids):
-            seen = self._seen.get(run_id, _UNSEEN)
+        for run_id in sorted(self._seen.keys() & run_ids):
+            seen = self._seen[run_id]
             payloads.append(
                 encode_event(
                     RunStopped(

@@ -6,8 +6,10 @@ slow way, through `flightlog.recorder.tables`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,6 +19,7 @@ from flightlog.trace.events import EVENT_TYPES, AnyEvent, Event, decode_event, e
 from flightlog.trace.schema import LABELS, TIMESTAMP, columns, events_schema
 
 _decode_any = msgspec.json.Decoder().decode
+_values_of = msgspec.structs.astuple
 
 
 class DecodedRows(NamedTuple):
@@ -49,33 +52,53 @@ def decoded_rows(payloads: Sequence[bytes]) -> DecodedRows | None:
 
 
 def _table(events: Sequence[AnyEvent]) -> pa.Table:
-    filled: dict[str, list[Any]] = {"kind": [None] * len(events)}
-    for event_type in EVENT_TYPES:
-        places = [at for at, event in enumerate(events) if type(event) is event_type]
-        if not places:
-            continue
-        kind = event_type.__struct_config__.tag
-        of_kind = events if len(places) == len(events) else [events[at] for at in places]
-        columns_of_kind = zip(*map(msgspec.structs.astuple, of_kind), strict=True)
-        named = zip(event_type.__struct_fields__, columns_of_kind, strict=True)
-        for name, values in (("kind", (kind,) * len(places)), *named):
-            if name not in filled:
-                if values.count(None) == len(values):
-                    continue
-                filled[name] = [None] * len(events)
-            column = filled[name]
-            if len(places) == len(events):
-                column[:] = values
-                continue
-            for at, value in zip(places, values, strict=True):
-                column[at] = value
+    by_kind: dict[type[AnyEvent], list[int]] = {}
+    for at, event in enumerate(events):
+        by_kind.setdefault(type(event), []).append(at)
+    filled: dict[str, Sequence[Any]] = {}
+    before = 0
+    for event_type, places in by_kind.items():
+        of_kind = events if len(by_kind) == 1 else [events[at] for at in places]
+        for name, values in _columns_of(event_type, of_kind):
+            # Kind by kind, as long as this one is not all there is.
+            filled[name] = (*_padded(filled.get(name), before), *values) if before else values
+        before += len(places)
+    if len(by_kind) > 1:
+        in_order = _in_order(by_kind.values())
+        filled = {name: in_order(_padded(values, before)) for name, values in filled.items()}
     return pa.Table.from_arrays(
         [_array(filled.get(column.name), column.arrow, len(events)) for column in columns()],
         schema=events_schema(),
     )
 
 
-def _array(values: list[Any] | None, arrow: pa.DataType, rows: int) -> pa.Array:
+def _columns_of(
+    event_type: type[Event], events: Sequence[Event]
+) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """The columns of events of one kind that have values, by name."""
+    yield "kind", (event_type.__struct_config__.tag,) * len(events)
+    each = zip(*map(_values_of, events), strict=True)
+    for name, values in zip(event_type.__struct_fields__, each, strict=True):
+        if values[0] is not None or values.count(None) < len(values):
+            yield name, values
+
+
+def _padded(values: Sequence[Any] | None, rows: int) -> Sequence[Any]:
+    if values is None:
+        return (None,) * rows
+    return (*values, *(None,) * (rows - len(values))) if len(values) < rows else values
+
+
+def _in_order(places: Iterable[Sequence[int]]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """Puts back what was taken from these places, one group of them after another."""
+    taken = list(chain.from_iterable(places))
+    order = [0] * len(taken)
+    for at, place in enumerate(taken):
+        order[place] = at
+    return itemgetter(*order)
+
+
+def _array(values: Sequence[Any] | None, arrow: pa.DataType, rows: int) -> pa.Array:
     if values is None:
         return pa.nulls(rows, arrow)
     if arrow == LABELS:

@@ -7,11 +7,12 @@ as sealed), sync the folders, write the manifest, remove the journal.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -51,6 +52,11 @@ from flightlog.trace.schema import messages_schema
 
 BATCH_BYTES: Final = 16 << 20
 """Payload that becomes one row group; bounds the memory of a sealing."""
+
+_PIECE_BYTES: Final = 2 << 20
+"""Payload that is made columns at once: as much as the caches hold."""
+_COMPRESSION_LEVEL: Final = 1
+"""Half the time of level 3 for a tenth more bytes, which `flightlog compact` takes off again."""
 
 _STALE_AFTER_S: Final = 3600.0
 
@@ -111,12 +117,12 @@ def seal_journals(layout: Layout, *, batch_bytes: int = BATCH_BYTES) -> SealRepo
     """As `seal_store`, for who holds the sealing lock already and removes things after it."""
     seal = _Pass(layout, batch_bytes)
     state = store_state(layout)
-    journals = layout.journal_files()
+    # Before anything is read: a writer that lets another journal take over has begun it by
+    # the time that the old one counts as dead, so its runs are seen to go on.
+    journals = [path for path in layout.journal_files() if not is_alive(path)]
     if journals:  # their writers may have died before they synced the names
         layout.disk.sync_folder(layout.journals)
     for path in journals:
-        if is_alive(path):
-            continue
         try:
             if not _is_sealed(layout, path.stem, state):
                 _seal_journal(seal, path)
@@ -170,25 +176,28 @@ def _is_sealed(layout: Layout, journal_id: str, state: StoreState) -> bool:
 
 def _seal_journal(seal: _Pass, path: Path) -> None:
     layout, journal_id = seal.layout, path.stem
-    events = SegmentWriter(layout, layout.events_segment(journal_id), segment_schema())
-    messages = SegmentWriter(layout, layout.messages_segment(journal_id), messages_schema())
+    events, messages = (
+        SegmentWriter(layout, path, schema, compression_level=_COMPRESSION_LEVEL)
+        for path, schema in (
+            (layout.events_segment(journal_id), segment_schema()),
+            (layout.messages_segment(journal_id), messages_schema()),
+        )
+    )
     runs, digests, chain = OpenRuns(), set[str](), Chain(journal_id)
     # A loss of power must not leave less of the journal than the segment has by then.
     layout.disk.sync_file(path)
     try:
         with mapped(path) as data:
             runs.carry(read_header(data, path.stem).open_runs)
-            for batch in _batches(seal, path, data):
-                rows = read_events(batch.events)
-                runs.add(rows.table)
-                events.write(sealed_rows(rows.table, rows.encoded, chain))
-                message_rows, misfits = messages_table(batch.messages)
-                messages.write(_unseen(message_rows, digests))
-                _put_misfits_aside(seal, path, rows.misfits + misfits)
-                _sync_blobs(seal, rows.table.column("result_blob"))
-                _sync_blobs(seal, message_rows.column("text_blob"))
+            for rows in _row_groups(seal, path, data, chain):
+                runs.add(rows.events)
+                events.write(rows.events)
+                messages.write(_unseen(rows.messages, digests))
+                _put_misfits_aside(seal, path, rows.misfits)
+                _sync_blobs(seal, rows.events.column("result_blob"))
+                _sync_blobs(seal, rows.messages.column("text_blob"))
         crashed = _crashed(seal, path, runs)
-        runs.recall(layout, crashed)
+        runs.recall(layout, crashed, except_journal=path.stem)
         events.write(sealed_rows(runs.crashed_ends(crashed), None, chain))
         if not events.rows and not messages.rows:
             return
@@ -238,6 +247,37 @@ def _run_ids(path: Path) -> set[str]:
     return runs.unfinished | runs.stopped
 
 
+class _Rows(NamedTuple):
+    events: pa.Table
+    messages: pa.Table
+    misfits: list[Misfit]
+
+
+def _row_groups(seal: _Pass, path: Path, data: Buffer, chain: Chain) -> Iterator[_Rows]:
+    """The rows of a journal, in pieces of about `seal.batch_bytes`."""
+    pieces: list[_Rows] = []
+    size = 0
+    for batch in _batches(seal, path, data):
+        events = read_events(batch.events)
+        messages, misfits = messages_table(batch.messages)
+        sealed = sealed_rows(events.table, events.encoded, chain)
+        pieces.append(_Rows(sealed, messages, events.misfits + misfits))
+        size += batch.size
+        if size >= seal.batch_bytes:
+            yield _joined(pieces)
+            pieces, size = [], 0
+    if pieces:
+        yield _joined(pieces)
+
+
+def _joined(pieces: list[_Rows]) -> _Rows:
+    return _Rows(
+        pa.concat_tables([one.events for one in pieces]),
+        pa.concat_tables([one.messages for one in pieces]),
+        [misfit for one in pieces for misfit in one.misfits],
+    )
+
+
 @dataclass(slots=True)
 class _Batch:
     events: list[bytes] = field(default_factory=list)
@@ -246,7 +286,7 @@ class _Batch:
 
 
 def _batches(seal: _Pass, path: Path, data: Buffer) -> Iterator[_Batch]:
-    batch = _Batch()
+    batch, most = _Batch(), min(_PIECE_BYTES, seal.batch_bytes)
     for record in read_records(data, where=path):
         if isinstance(record, Damage):
             _put_aside(seal, path, data, record)
@@ -254,7 +294,7 @@ def _batches(seal: _Pass, path: Path, data: Buffer) -> Iterator[_Batch]:
         rows = batch.messages if record.type == FrameType.MESSAGE else batch.events
         rows.append(record.payload)
         batch.size += len(record.payload)
-        if batch.size >= seal.batch_bytes:
+        if batch.size >= most:
             yield batch
             batch = _Batch()
     yield batch
@@ -298,5 +338,6 @@ def _remove_leftovers(layout: Layout) -> None:
         *layout.manifests.glob(f".*{TEMPORARY_SUFFIX}"),
     ]
     for path in leftovers:
-        if path.stat().st_mtime < oldest:
-            layout.disk.unlink(path)
+        with contextlib.suppress(FileNotFoundError):  # finished meanwhile
+            if path.stat().st_mtime < oldest:
+                layout.disk.unlink(path)

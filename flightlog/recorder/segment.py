@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from flightlog.recorder.chain import COMMITMENT, SALT
@@ -20,6 +21,9 @@ from flightlog.trace.versions import FORMAT_VERSION
 
 # Statistics of the columns that readers filter by; those of the others only grow the footer.
 _FILTERED_COLUMNS: Final = ["kind", "run_id", "seq", "at", "agent", "variant", "task_id"]
+_SAMPLE_ROWS: Final = 4096
+_LARGEST_SHARE: Final = 0.5
+"""Of distinct values in a column of text that gets a dictionary."""
 _RANDOM_COLUMNS: Final = frozenset({SALT, COMMITMENT})
 
 
@@ -34,10 +38,14 @@ class SegmentWriter:
         layout: the store.
         path: the name that it gets.
         schema: of all its rows.
+        compression_level: of zstd; a lower one takes less time and some more bytes.
     """
 
-    def __init__(self, layout: Layout, path: Path, schema: pa.Schema) -> None:
+    def __init__(
+        self, layout: Layout, path: Path, schema: pa.Schema, *, compression_level: int = 3
+    ) -> None:
         self.rows = 0
+        self._compression_level = compression_level
         self.path = path
         self._layout = layout
         self._schema = schema
@@ -64,11 +72,11 @@ class SegmentWriter:
             self._file,
             self._schema,
             compression="zstd",
-            compression_level=3,
+            compression_level=self._compression_level,
             write_page_checksum=True,
             write_statistics=[n for n in _FILTERED_COLUMNS if n in self._schema.names],
-            # An unused column costs nothing but its name: no dictionary for it, and
-            # the types stand in the Parquet schema, so not a second time beside it.
+            # A dictionary for what repeats: it costs time and bytes for texts that are all
+            # their own. The types stand in the Parquet schema, so not a second time beside it.
             use_dictionary=[n for n in table.schema.names if _repeats(table, n)],
             store_schema=False,
             **encryption,
@@ -113,4 +121,10 @@ class SegmentWriter:
 
 
 def _repeats(table: pa.Table, name: str) -> bool:
-    return name not in _RANDOM_COLUMNS and table.column(name).null_count < table.num_rows
+    column = table.column(name)
+    if name in _RANDOM_COLUMNS or column.null_count == len(column):
+        return False
+    if not pa.types.is_string(column.type):
+        return True
+    sample = column.slice(0, _SAMPLE_ROWS).drop_null()
+    return bool(pc.count_distinct(sample).as_py() <= _LARGEST_SHARE * max(1, len(sample)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -16,6 +16,7 @@ from flightlog.recorder.encryption.keys import StoreKeys
 from flightlog.recorder.encryption.parquet import open_segment
 from flightlog.recorder.encryption.store_key import for_writing, require_keys, with_keys
 from flightlog.recorder.frames import Damage, FrameType
+from flightlog.recorder.intact import changed_segments, missing_text, require_sound
 from flightlog.recorder.journal_reader import is_alive, read_header, read_records
 from flightlog.recorder.layout import (
     DAMAGED_SUFFIX,
@@ -27,13 +28,14 @@ from flightlog.recorder.layout import (
     open_layout,
 )
 from flightlog.recorder.lease import Lease
-from flightlog.recorder.manifest import SegmentEntry, live_files, store_state
+from flightlog.recorder.manifest import SegmentEntry, StoreState, live_files, store_state
 from flightlog.recorder.recovery import OpenRuns, stopped_in_segments
 from flightlog.recorder.tables import events_table, messages_table
 from flightlog.trace.schema import FORMAT_KEY, messages_schema
 from flightlog.trace.versions import check_format
 
 __all__ = ["Problem", "Snapshot", "Store"]
+UNLISTED: Final = "no manifest lists the segment: it was not sealed here"
 MAX_ROWS_PER_BYTE: Final = 4
 """A segment of more rows than this per byte was not made by sealing: a row has a salt of its
 own, or a digest, which no compression makes smaller than that."""
@@ -82,6 +84,27 @@ class _Unsealed:
     open_runs: tuple[str, ...] = ()
 
 
+@dataclass(slots=True)
+class _Segments:
+    """The segments of a store.
+
+    Attributes:
+        state: what the manifests say.
+        all_events: those of the events table, also those that are damaged.
+        events: those of the events table that rows are read from.
+        messages: those of the messages table that rows are read from.
+        problems: of the others.
+        is_odd: True when a file is missing, or there that no manifest and no journal explains.
+    """
+
+    state: StoreState
+    all_events: list[Path] = field(default_factory=list)
+    events: list[Path] = field(default_factory=list)
+    messages: list[Path] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    is_odd: bool = False
+
+
 class Store:
     """A folder of traces. Build it with `Store.open` or `Store.create`."""
 
@@ -119,48 +142,46 @@ class Store:
         """
         return read_blob(self.layout, digest)
 
-    def snapshot(self, *, without_keys: bool = False) -> Snapshot:
-        """All that is recorded, at this moment.
+    def snapshot(
+        self, *, strict: bool = False, without_keys: bool = False, compares_bytes: bool = True
+    ) -> Snapshot:
+        """All that is recorded, at this moment, and as far as it is as it was written.
+
+        A segment whose sha256 is not that of its manifest is left out, and is a problem.
 
         Journals are read before the manifests and these before segments are listed: what
         is sealed in between is then in both, and its journal is left out; what is merged
         in between counts as it was before.
 
         Args:
+            strict: any problem is an error.
             without_keys: be content with what can be told of an encrypted store without its
                 keys: no crashed ends, and all segments are taken for its own.
+            compares_bytes: False leaves the sha256 of the segments to the caller.
 
         Raises:
+            DamagedError: with `strict`, something is not as it was written.
             StoreError: a journal cannot be read by this user.
             StoreKeyError: the store is encrypted and its key is not given.
             NewerFormatError: a newer flightlog wrote a part of the store.
         """
         layout, lease = self.layout, Lease(self.layout)
-        journals = [
-            journal
-            for path in layout.journal_files()
-            if not layout.events_segment(path.stem).exists()
-            and (journal := _read_journal(path)) is not None
-        ]
-        state = store_state(layout)
-        if not without_keys:
-            require_keys(layout, state)
-        listed_events = live_files(layout, layout.events, state)
-        listed_messages = live_files(layout, layout.messages, state)
-        sealed = {path.stem for path in listed_events} | state.sealed_journals
+        journals = self._journals()
+        files = self._segments(without_keys=without_keys, compares_bytes=compares_bytes)
+        sealed = {path.stem for path in files.all_events} | files.state.sealed_journals
         journals = [journal for journal in journals if journal.path.stem not in sealed]
         unsealed = {journal.path.stem for journal in journals}
         problems = [problem for journal in journals for problem in journal.problems]
         events = self._events(journals, problems, has_keys=not without_keys)
         messages, misfits = messages_table([row for j in journals for row in j.messages])
         problems += [Problem(layout.journals, misfit.what) for misfit in misfits]
-        event_files = _own(layout, listed_events, segment_schema(), state.live, problems)
-        message_files = _own(layout, listed_messages, messages_schema(), state.live, problems)
-        problems += state.problems + self._quarantined() + links_in(layout)
+        problems += files.problems + files.state.problems + self._quarantined() + links_in(layout)
+        if strict:
+            require_sound(problems, where=self.path)
         return Snapshot(
-            tuple(event_files),
+            tuple(files.events),
             # A sealing that was interrupted leaves messages whose journal is read above.
-            tuple(path for path in message_files if path.stem not in unsealed),
+            tuple(path for path in files.messages if path.stem not in unsealed),
             events,
             messages,
             tuple(problems),
@@ -168,6 +189,30 @@ class Store:
             self.blob if layout.has_blobs else None,
             layout.keys,
         )
+
+    def _segments(self, *, without_keys: bool, compares_bytes: bool) -> _Segments:
+        """The segments that count, as the manifests say at one moment."""
+        while True:
+            state = store_state(self.layout)
+            if not without_keys:
+                require_keys(self.layout, state)
+            files = _segments_of(self.layout, state, compares_bytes=compares_bytes)
+            # What is not where it should be may just have been merged, or sealed.
+            if not files.is_odd or store_state(self.layout).number == state.number:
+                return files
+
+    def _journals(self) -> list[_Unsealed]:
+        """What is in the journals.
+
+        Looked for again until there is no new one: a writer that goes on in another journal
+        meanwhile would seem to have died.
+        """
+        layout, found = self.layout, dict[Path, _Unsealed | None]()
+        while new := [path for path in layout.journal_files() if path not in found]:
+            for path in new:
+                is_sealed = layout.events_segment(path.stem).exists()
+                found[path] = None if is_sealed else _read_journal(path)
+        return [journal for journal in found.values() if journal is not None]
 
     def _events(
         self, journals: list[_Unsealed], problems: list[Problem], *, has_keys: bool
@@ -224,30 +269,50 @@ def _read_journal(path: Path) -> _Unsealed | None:
     return journal
 
 
-def _own(
-    layout: Layout,
-    paths: list[Path],
-    schema: pa.Schema,
-    listed: Mapping[str, SegmentEntry],
-    problems: list[Problem],
-) -> list[Path]:
-    """Those files that are segments; the others become problems.
+def _segments_of(layout: Layout, state: StoreState, *, compares_bytes: bool) -> _Segments:
+    files = _Segments(state)
+    files.all_events = live_files(layout, layout.events, state)
+    all_messages = live_files(layout, layout.messages, state)
+    changed: dict[Path, str] = {}
+    if compares_bytes:
+        there = {*files.all_events, *all_messages}
+        entries = [one for name, one in state.live.items() if layout.root / name in there]
+        changed = changed_segments(layout, entries)
+        missing = [one for name, one in state.live.items() if layout.root / name not in there]
+        files.problems += [Problem(layout.root / one.path, missing_text(one)) for one in missing]
+        files.is_odd = bool(missing) or any(not path.exists() for path in changed)
+    for paths, own, schema in (
+        (files.all_events, files.events, segment_schema()),
+        (all_messages, files.messages, messages_schema()),
+    ):
+        for path in paths:
+            entry = state.live.get(path.relative_to(layout.root).as_posix())
+            what = changed.get(path)
+            if what is None:
+                what = _why_not(layout, path, schema, entry)
+            if what is not None:
+                what = f"{what}; its rows are left out. Restore it from a copy, or move it away."
+                files.problems.append(Problem(path, what))
+                continue
+            own.append(path)
+            if entry is None and compares_bytes and not layout.journal_file(path.stem).exists():
+                files.problems.append(Problem(path, UNLISTED))
+                files.is_odd = True
+    return files
 
-    The footer is read only of files that no manifest lists at their size.
-    """
-    own = []
-    for path in paths:
-        entry = listed.get(path.relative_to(layout.root).as_posix())
+
+def _why_not(
+    layout: Layout, path: Path, schema: pa.Schema, entry: SegmentEntry | None
+) -> str | None:
+    """Why a file is no segment of the store; the footer is read only where no manifest lists it
+    at its size."""
+    try:
         size = path.stat().st_size
         if entry is not None and entry.bytes == size:
-            what = _why_too_many(entry.rows, size)
-        else:
-            what = _why_foreign(layout, path, schema)
-        if what is None:
-            own.append(path)
-        else:
-            problems.append(Problem(path, f"{what}; its rows are left out. Move it elsewhere."))
-    return own
+            return _why_too_many(entry.rows, size)
+        return _why_foreign(layout, path, schema)
+    except FileNotFoundError:
+        return "the segment was removed while it was looked at"
 
 
 def _why_too_many(rows: int, size: int) -> str | None:

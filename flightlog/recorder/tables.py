@@ -27,7 +27,7 @@ from flightlog.trace.schema import (
 _LABEL_LIST = pa.list_(pa.struct([("key", pa.string()), ("value", pa.string())]))
 _MIN_BLOCK_BYTES = 1 << 20
 _MAX_BLOCK_BYTES = (1 << 31) - 1
-_BATCH_BYTES = 2 << 20  # small enough for the caches: a third faster than 64 MB
+_BATCH_BYTES = 4 << 20  # small enough for the caches: a third faster than 64 MB
 _INT64 = range(-(2**63), 2**63)
 _FLOAT_BITS = 1023  # a longer integer is no finite float
 

@@ -13,9 +13,10 @@ from flightlog.errors import DamagedError, StoreKeyError
 from flightlog.recorder.blobs import is_intact_file
 from flightlog.recorder.encryption.parquet import open_segment, read_segment
 from flightlog.recorder.encryption.store_key import encryption_notes, lacking_keys
+from flightlog.recorder.intact import changed_segments, missing_text
 from flightlog.recorder.layout import Layout, Problem, is_digest
-from flightlog.recorder.manifest import SegmentEntry, live_files, sha256_of, store_state
-from flightlog.recorder.store import Snapshot, Store
+from flightlog.recorder.manifest import SegmentEntry, live_files, store_state
+from flightlog.recorder.store import UNLISTED, Snapshot, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def verify_store(store: Store) -> VerifyReport:
     layout = store.layout
     state = store_state(layout)
     lacking = lacking_keys(layout, state)
-    snapshot = store.snapshot(without_keys=bool(lacking))
+    snapshot = store.snapshot(without_keys=bool(lacking), compares_bytes=False)
     known = dict(state.live)
     listed = [
         path
@@ -84,29 +85,26 @@ def verify_store(store: Store) -> VerifyReport:
         for path in live_files(layout, folder, state)
     ]
     damaged: list[Problem] = []
-    problems = list(snapshot.problems)
     unsealed = snapshot.unsealed_events.num_rows
     checked, events = 0, unsealed
+    changed = changed_segments(layout, known.values())
+    problems = [problem for problem in snapshot.problems if problem.path not in changed]
     for path in listed:
         entry = known.pop(path.relative_to(layout.root).as_posix(), None)
         if entry is None:
             # Its journal is still there: it is being sealed, or will be sealed again.
             if not layout.journal_file(path.stem).exists():
-                problems.append(
-                    Problem(path, "no manifest lists the segment: it was not sealed here")
-                )
+                problems.append(Problem(path, UNLISTED))
             continue
         checked += 1
-        if path.stat().st_size != entry.bytes or sha256_of(path) != entry.sha256:
-            damaged.append(
-                Problem(path, "the bytes are not those that were sealed: its rows may be wrong")
-            )
+        if path in changed:
+            damaged.append(Problem(path, f"{changed[path]}: its rows may be wrong"))
             continue
         if (declared := _other_rows(layout, path, entry)) is not None:
             damaged.append(declared)
         elif path.is_relative_to(layout.events):
             events += entry.rows
-    damaged += [_missing(layout, entry) for entry in known.values()]
+    damaged += [Problem(layout.root / one.path, missing_text(one)) for one in known.values()]
     blobs, unread = _damaged_blobs(layout)
     problems += [*damaged, *blobs]
     if not lacking:
@@ -128,10 +126,6 @@ def _other_rows(layout: Layout, path: Path, entry: SegmentEntry) -> Problem | No
     if rows == entry.rows:
         return None
     return Problem(path, f"holds {rows:,} rows, the manifest lists {entry.rows:,}")
-
-
-def _missing(layout: Layout, entry: SegmentEntry) -> Problem:
-    return Problem(layout.root / entry.path, f"the segment is missing ({entry.rows} rows)")
 
 
 def _damaged_blobs(layout: Layout) -> tuple[list[Problem], int]:

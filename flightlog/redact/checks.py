@@ -7,6 +7,12 @@ import binascii
 import re
 from typing import Final
 
+SEPARATOR: Final = (
+    rb"(?: {1,2}|[+./_-]|%20|\xc2\xa0|\xe2\x80[\x87\x89\x90\x91\x93\xaf]"
+    rb"|\\{1,16}u(?:00[aA]0|20(?:07|09|1[013]|2[fF])))"
+)
+"""What may stand between the groups of a number: no tab and no line break, which part columns."""
+SEPARATORS: Final = re.compile(b"(%s)" % SEPARATOR)
 _DOUBLED: Final = bytes.maketrans(b"0123456789", bytes([0, 2, 4, 6, 8, 1, 3, 5, 7, 9]))
 _PLAIN: Final = bytes.maketrans(b"0123456789", bytes(range(10)))
 _NO_DIGIT: Final = bytes(sorted(set(range(256)) - set(b"0123456789")))
@@ -41,8 +47,10 @@ _IBAN_LENGTHS: Final = {
 
 
 def digits_of(value: bytes) -> bytes:
-    """The digits alone; a separator that is written `%20` has none."""
-    return value.replace(b"%20", b"").translate(None, _NO_DIGIT)
+    r"""The digits alone; a separator that is written `%20` or `\u00a0` has none."""
+    if b"%" in value or b"\\" in value:
+        value = SEPARATORS.sub(b"", value)
+    return value.translate(None, _NO_DIGIT)
 
 
 def passes_luhn(digits: bytes) -> bool:
@@ -59,19 +67,29 @@ def is_card(value: bytes) -> bool:
     if not passes_luhn(digits):
         return False
     if len(digits) != len(value):
-        groups = re.split(rb"(%20|\xc2\xa0|[ +-])", value)
+        groups = SEPARATORS.split(value)
         if len(set(groups[1::2])) > 1 or tuple(map(len, groups[::2])) not in _GROUPINGS:
             return False
     return any(start.match(digits) and len(digits) in lengths for start, lengths in _CARD_LENGTHS)
 
 
-def is_iban(value: bytes) -> bool:
-    """True for an international bank account number: country, length and checksum (mod 97)."""
-    plain = value.replace(b" ", b"")
+def iban_of(value: bytes) -> bytes | None:
+    """The international bank account number without separators; None where it is none.
+
+    Country, length, grouping and checksum (mod 97) must be right. In small letters, what begins
+    like hexadecimal digits must be digits to its end: spans and digests look so.
+    """
+    groups = SEPARATORS.split(value)
+    if len(groups) > 1 and ({*map(len, groups[:-1:2])} != {4} or len({*groups[1::2]}) > 1):
+        return None
+    plain = b"".join(groups[::2])
+    if plain[:1].islower() and not plain[:2].strip(b"abcdef") and not plain[2:].isdigit():
+        return None
+    plain = plain.upper()
     if _IBAN_LENGTHS.get(plain[:2]) != len(plain):
-        return False
+        return None
     number = "".join(str(int(chr(sign), 36)) for sign in plain[4:] + plain[:4])
-    return int(number) % 97 == 1
+    return plain if int(number) % 97 == 1 else None
 
 
 def is_random_key(value: bytes) -> bool:
@@ -112,6 +130,15 @@ def is_basic(value: bytes) -> bool:
     except (binascii.Error, ValueError):
         return False
     return bool(colon) and user.isprintable()
+
+
+def from_base64(value: bytes) -> bytes | None:
+    """What is in the Base64, of either alphabet; None where it is none."""
+    plain = value.rstrip(b"=").replace(b"-", b"+").replace(b"_", b"/")
+    try:
+        return base64.b64decode(plain + b"=" * (-len(plain) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        return None
 
 
 def is_jwt_header(value: bytes) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from flightlog.redact.finds import UNSHAPED, SlowError, Work
 from flightlog.redact.policy import Capture
 from flightlog.redact.redactor import Redactor
@@ -18,7 +20,7 @@ from flightlog.redact.rewriting import (
     replaced,
     texts_of,
 )
-from flightlog.trace.events import Event
+from flightlog.trace.events import Event, RunStarted
 from flightlog.trace.messages import Message
 
 CONTENT: Final = frozenset({"args", "result", "error", "stop_detail", "answer", "detail"})
@@ -66,6 +68,7 @@ class EventRedactor:
         self.withheld_texts = 0
         self.last_error: str | None = None
         self._rewriter = Rewriter()
+        self._version = redactor.redaction.version
         self._keeps_texts = redactor.redaction.capture is Capture.REDACTED
 
     def is_clean(self, event: Event, payload: bytes) -> bool:
@@ -82,6 +85,13 @@ class EventRedactor:
     def is_clean_message(self, payload: bytes) -> bool:
         """True when a message is to be written just as it is; `payload` is its encoding."""
         return self._keeps_texts and self.redactor.is_clean(payload)
+
+    def stamped(self, event: RunStarted) -> RunStarted:
+        """The start of a run that says what was recorded of its texts, and under which policy."""
+        redaction = self.redactor.redaction
+        return msgspec.structs.replace(
+            event, capture=redaction.capture.value, redaction_policy=self._version
+        )
 
     def event(
         self, event: Event, *, values: int = 0, without_messages: Withheld | None = None

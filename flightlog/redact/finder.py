@@ -12,24 +12,35 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
-from flightlog.redact import checks, patterns
+from flightlog.redact import checks, patterns, private_keys
 from flightlog.redact.escapes import behind_escape, is_word, number_quote
 from flightlog.redact.finds import UNSHAPED, Find, Work
 from flightlog.redact.key_names import KeyNames
 from flightlog.redact.linear import linear
-from flightlog.redact.named import RULE, NamedValues
+from flightlog.redact.named import LIST, RULE, NamedValues
+from flightlog.redact.private_keys import PRIVATE_KEYS
 from flightlog.redact.pseudonyms import PSEUDONYM
 from flightlog.redact.shapes import Pattern
 
 BEARER: Final = "bearer"
+COMMANDS: Final = "command"
 URLS: Final = "url"
-PRIVATE_KEYS: Final = "private_key"
 SIGNATURES: Final = "signature"
 KINDS: Final = tuple(
     sorted(
         {
             *(one.kind for one in patterns.SECRETS),
-            *(patterns.CARDS, patterns.IBANS, patterns.JWT, BEARER, URLS, PRIVATE_KEYS, RULE),
+            *(
+                patterns.CARDS,
+                patterns.IBANS,
+                patterns.JWT,
+                BEARER,
+                COMMANDS,
+                URLS,
+                PRIVATE_KEYS,
+                SIGNATURES,
+            ),
+            RULE,
         }
     )
 )
@@ -38,10 +49,11 @@ KINDS: Final = tuple(
 _BEFORE: Final = rb"(?:^|[^0-9A-Za-z_.]|\\[nrtbf]|\\u[0-9A-Fa-f]{4}|%[0-9A-Fa-f]{2}|(?:^|[^0-9])\.)"
 _LOCAL_BEFORE: Final = re.compile(rb"[A-Za-z0-9._%+-]{0,64}\Z")
 _NEGATIVE: Final = re.compile(rb"(?:[:,\[][ \t]*|\A)-\Z")
-_CUTS: Final = (b" ", b"+", b"-", b"%20", b"\xc2\xa0")
 _SHAPE: Final = "shape"
+_DISGUISE: Final = "disguise"
 _MOST_OF_KIND: Final = 4096
 _FIRST_BYTES: Final = 512
+_ZEROS: Final = re.compile(rb"\.0{1,2}(?![0-9A-Za-z_.])")
 _Handler = Callable[[bytes, int, int, Work], Find | None]
 
 
@@ -74,21 +86,29 @@ class Finder:
         behind_sign: tuple[tuple[str, bytes, _Handler], ...] = (
             (patterns.CARDS, patterns.CARD_HEAD, _card),
             (patterns.IBANS, patterns.IBAN_HEAD, _iban),
-            (patterns.JWT, patterns.JWT_HEAD, _jwt),
+            (patterns.JWT, patterns.JWT_HEAD, self._jwt),
             (BEARER, patterns.AUTH_HEAD, self._auth),
+            (COMMANDS, patterns.COMMAND_HEAD, self._command),
             (patterns.PHONES, patterns.PHONE_HEAD, _phone),
             (f"{RULE}_flag", self.named.flag_head, self.named.after_flag),
         )
         anywhere: tuple[tuple[str, bytes, _Handler], ...] = (
             (URLS, patterns.URL_HEAD, self._url),
-            (PRIVATE_KEYS, patterns.PEM_HEAD, _pem),
+            (PRIVATE_KEYS, patterns.PEM_HEAD, private_keys.pem),
+            (f"{PRIVATE_KEYS}_tail", patterns.PEM_TAIL_HEAD, private_keys.pem_tail),
+            (f"{PRIVATE_KEYS}_jwk", patterns.JWK_HEAD, private_keys.jwk),
+            (f"{RULE}_input", patterns.INPUT_HEAD, self.named.after_input),
+            (SIGNATURES, patterns.SIGNATURE_HEAD, _signature),
+            (_DISGUISE, patterns.DISGUISE_HEAD, _nothing),
             (patterns.EMAILS, patterns.EMAIL_HEAD, _email),
             (RULE, self.named.head, self.named.after_name),
         )
         left_out = {*off, *(() if emails else (patterns.EMAILS,))}
         left_out |= {*(() if phones else (patterns.PHONES,))}
         if RULE in off:
-            left_out.add(f"{RULE}_flag")
+            left_out |= {f"{RULE}_flag", f"{RULE}_input"}
+        if PRIVATE_KEYS in off:
+            left_out |= {f"{PRIVATE_KEYS}_tail", f"{PRIVATE_KEYS}_jwk"}
         heads |= {name: head for name, head, _ in behind_sign if name not in left_out}
         free = {name: head for name, head, _ in anywhere if name not in left_out}
         self._handlers |= {name: handler for name, _, handler in (*behind_sign, *anywhere)}
@@ -96,8 +116,9 @@ class Finder:
         # Only used on what the search found, which is short. Shapes are many, so they are told
         # apart in a second step.
         shapes = {name: heads.pop(name) for name in tuple(heads) if name.startswith(_SHAPE)}
+        self._which_else = re.compile(_alternatives(heads, free, is_named=True)).match
         if shapes:
-            heads[_SHAPE] = b"|".join(shapes.values())
+            heads = {_SHAPE: b"|".join(shapes.values()), **heads}
         self._which = re.compile(_alternatives(heads, free, is_named=True)).match
         self._which_shape = re.compile(_alternatives({}, shapes, is_named=True)).match
 
@@ -122,19 +143,26 @@ class Finder:
                 at = start + 1
                 continue
             begin = which.start(group)
+            find = None
             if group == _SHAPE:
-                which = self._which_shape(data, begin, stop)
+                find = self._of_shape(data, begin, stop, work)
+                which = self._which_else(data, start) if find is None else None
                 group = which.lastgroup if which else None
-                if which is None or group is None:
-                    at = begin + 1
-                    continue
-            find = self._handlers[group](data, begin, which.end(group), work)
+            if which is not None and group is not None:
+                begin = which.start(group)
+                find = self._handlers[group](data, begin, which.end(group), work)
             if find is not None and find.start >= end:
                 yield find
                 end = find.end
                 at = end - 1  # its last sign may be what stands before the next one
             else:
                 at = max(begin + 1, end)
+
+    def _of_shape(self, data: bytes, begin: int, stop: int, work: Work) -> Find | None:
+        which = self._which_shape(data, begin, stop)
+        if which is None or which.lastgroup is None:
+            return None
+        return self._handlers[which.lastgroup](data, begin, which.end(), work)
 
     def kind_of(self, value: bytes, work: Work) -> tuple[str, bytes]:
         """Kind and canonical form of a value that a name told; `secret` where it has no shape.
@@ -150,7 +178,8 @@ class Finder:
 
     def _auth(self, data: bytes, begin: int, stop: int, work: Work) -> Find | None:
         start = stop - 8
-        is_basic = data[begin : begin + 5].lower() == b"basic"
+        word = data[begin : begin + 6].lower()
+        is_basic = word.startswith((b"basic", b"auth", b"_auth"))
         found = (patterns.BASIC_VALUE if is_basic else patterns.AUTH_VALUE).match(data, start)
         end = found.end() if found else stop
         work.spend(end - begin)
@@ -160,12 +189,55 @@ class Finder:
         kind, canonical = self.kind_of(value.replace(b"\\", b""), work)
         return Find(start, start + len(value), kind, canonical, b"", BEARER, begin)
 
+    def _command(self, data: bytes, begin: int, stop: int, work: Work) -> Find | None:
+        """The password of a command: `curl -u user:password`, `sshpass -p password`."""
+        found = patterns.COMMAND_VALUE.match(data, stop - 1)
+        if found is None:
+            return None
+        work.spend(found.end() - begin)
+        value = found[0]
+        is_sure = data[begin : begin + 1] == b"s" or b"curl" in data[max(0, begin - 256) : begin]
+        if value.isdigit() or not (is_sure or checks.looks_random(value)):
+            return None
+        if PSEUDONYM.match(value) or value.startswith((b"$", b"<", b"{")):
+            return None
+        start, end = found.span()
+        return Find(start, end, *self.kind_of(value, work), b"", COMMANDS, begin)
+
     def _url(self, data: bytes, begin: int, stop: int, work: Work) -> Find | None:
         found = patterns.URL_VALUE.match(data, begin, stop)
         if found is None:
-            return None
+            token = patterns.URL_TOKEN.search(data, begin, stop)
+            if token is None or not checks.is_random_key(token[0]):
+                return None
+            return Find(*token.span(), *self.kind_of(token[0], work), b"", URLS, begin)
         start, end = found.span(1)
-        return Find(start, end, *self.kind_of(found[1], work), b"", URLS, begin)
+        while (more := patterns.URL_MORE.match(data, end + 1)) is not None:
+            end = more.end()  # a password with an @ in it
+        value = data[start:end]
+        return Find(start, end, *self.kind_of(value, work), b"", URLS, begin)
+
+    def _jwt(self, data: bytes, begin: int, _stop: int, work: Work) -> Find | None:
+        found = patterns.JWT_VALUE.match(data, begin)
+        work.spend(found.end() - begin if found else 8192)
+        value = found[0].rstrip(b".") if found else b""
+        if not checks.is_jwt_header(value):
+            return self._json_in_base64(data, begin, work)
+        return Find(begin, begin + len(value), patterns.JWT, value, b"", patterns.JWT, begin)
+
+    def _json_in_base64(self, data: bytes, begin: int, work: Work) -> Find | None:
+        """JSON in Base64 as a whole, when a secret is found in it."""
+        found = patterns.BASE64_JSON.match(data, begin)
+        if found is None:
+            return None
+        work.spend(2 * len(found[0]))
+        decoded = checks.from_base64(found[0])
+        if decoded is None or not self.may_hold(decoded):
+            return None
+        if not any(one.rule != LIST for one in self.finds(decoded, work)):
+            return None
+        start, end = found.span()
+        return Find(start, end, UNSHAPED, found[0].rstrip(b"="), b"", patterns.JWT, begin)
 
 
 def _alternatives(heads: dict[str, bytes], free: dict[str, bytes], *, is_named: bool) -> bytes:
@@ -196,12 +268,19 @@ def _shaped(shape: Pattern) -> _Handler:
             end = _before_dots(data, stop, more.end())
             work.spend(end - stop)
         value = data[begin:end]
-        if shape.kind == SIGNATURES:
-            start = begin + value.index(b"=") + 1
-            return Find(start, end, UNSHAPED, data[start:end], b"", SIGNATURES, begin)
         return Find(begin, end, shape.kind, value, b"", shape.kind, begin)
 
     return find
+
+
+def _signature(data: bytes, begin: int, stop: int, work: Work) -> Find | None:
+    """The signature of a URL, which lets anybody in who has it."""
+    found = patterns.SIGNATURE_VALUE.match(data, stop - 8)
+    if found is None:
+        return None
+    work.spend(found.end() - begin)
+    start, end = found.span()
+    return Find(start, end, UNSHAPED, found[0], b"", SIGNATURES, begin)
 
 
 def _before_dots(data: bytes, start: int, end: int) -> int:
@@ -217,21 +296,25 @@ def _card(data: bytes, begin: int, _stop: int, work: Work) -> Find | None:
         return None
     work.spend(found.end() - begin)
     value = found[0]
+    cuts = [one.start() for one in checks.SEPARATORS.finditer(value)]
     while not (checks.is_card(value) and _ends_number(data, begin + len(value))):
         # The groups behind it may be something else: an expiry date, the next number.
-        cut = max(map(value.rfind, _CUTS))
-        if cut < 12:
+        if not cuts or cuts[-1] < 12:
             return None
-        value = value[:cut]
+        value = value[: cuts.pop()]
     end = begin + len(value)
     digits = checks.digits_of(value)
+    if len(digits) == len(value) and (zeros := _ZEROS.match(data, end)):
+        end = zeros.end()  # a column of numbers with gaps holds fractions
     quote = number_quote(data, begin, end) if len(digits) == len(value) else b""
     return Find(begin, end, patterns.CARDS, digits, quote, patterns.CARDS, begin)
 
 
 def _ends_number(data: bytes, end: int) -> bool:
     follows = data[end : end + 2]
-    return not is_word(follows[:1]) and not (follows[:1] == b"." and follows[1:].isdigit())
+    if is_word(follows[:1]):
+        return False
+    return not (follows[:1] == b"." and follows[1:].isdigit()) or bool(_ZEROS.match(data, end))
 
 
 def _iban(data: bytes, begin: int, _stop: int, work: Work) -> Find | None:
@@ -240,22 +323,15 @@ def _iban(data: bytes, begin: int, _stop: int, work: Work) -> Find | None:
         return None
     work.spend(found.end() - begin)
     value = found[0]
-    while not (checks.is_iban(value) and not is_word(data[begin + len(value) :][:1])):
-        cut = value.rfind(b" ")
-        if cut < 14:
+    cuts = [one.start() for one in checks.SEPARATORS.finditer(value)]
+    while True:
+        plain = checks.iban_of(value)
+        if plain is not None and not is_word(data[begin + len(value) :][:1]):
+            break
+        if not cuts or cuts[-1] < 14:
             return None
-        value = value[:cut]
-    end, plain = begin + len(value), value.replace(b" ", b"")
-    return Find(begin, end, patterns.IBANS, plain, b"", patterns.IBANS, begin)
-
-
-def _jwt(data: bytes, begin: int, _stop: int, work: Work) -> Find | None:
-    found = patterns.JWT_VALUE.match(data, begin)
-    work.spend(found.end() - begin if found else 8192)
-    value = found[0].rstrip(b".") if found else b""
-    if not checks.is_jwt_header(value):
-        return None
-    return Find(begin, begin + len(value), patterns.JWT, value, b"", patterns.JWT, begin)
+        value = value[: cuts.pop()]
+    return Find(begin, begin + len(value), patterns.IBANS, plain, b"", patterns.IBANS, begin)
 
 
 def _phone(data: bytes, begin: int, _stop: int, work: Work) -> Find | None:
@@ -283,17 +359,5 @@ def _email(data: bytes, begin: int, stop: int, work: Work) -> Find | None:
     return Find(start, found.end(), patterns.EMAILS, value, b"", patterns.EMAILS, start)
 
 
-def _pem(data: bytes, begin: int, stop: int, work: Work) -> Find | None:
-    body = patterns.PEM_BODY.match(data, stop)
-    end = body.end() if body else stop
-    closing = patterns.PEM_END.match(data, end)
-    if closing is not None:
-        end = closing.end()
-    else:  # cut off
-        while end > stop and data[end - 1] in b"\\ \t\r\n,.:nr":
-            end -= 1
-    work.spend((end - begin) >> 2)
-    value = re.sub(rb"\\+[nr]|[\s\\]", b"", data[begin:end])
-    if PSEUDONYM.search(value):
-        return None
-    return Find(begin, end, PRIVATE_KEYS, value, b"", PRIVATE_KEYS, begin)
+def _nothing(_data: bytes, _begin: int, _stop: int, _work: Work) -> None:
+    """For what is undone before a search: see `flightlog.redact.disguises`."""

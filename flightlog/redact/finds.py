@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 UNSHAPED: Final = "secret"
 """Kind of a value that only its name or its place told."""
-MAX_STEPS: Final = 8_000
+MAX_STEPS: Final = 5_000
 """Candidates in one event of up to 1 MiB; 256 bytes looked at for one count as one more."""
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 _JSON_SIGNS: Final = ("{", "[", '"')
+_OF_SCHEMAS: Final = frozenset({"type", "$ref", "properties", "anyOf", "oneOf", "allOf", "enum"})
 _string = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -69,24 +70,35 @@ def written(value: Any) -> str:
 
 
 def mapped(
-    value: Any, on_text: Callable[[str, str | None], str], on_number: Callable[..., str | Number]
+    value: Any,
+    on_text: Callable[[str, str | None, str | None], str],
+    on_number: Callable[[Number, str | None], str | Number],
+    is_secret: Callable[[str], bool],
 ) -> Any:
     """The value with every text and number replaced; keys too.
 
     Args:
-        on_text: gets a text, and the key that it stands under, for itself and in a list.
+        on_text: gets a text, the key that it stands under, for itself and in a list, and the
+            nearest secret key above that one.
         on_number: gets a `Number` and the key.
+        is_secret: says which keys are.
     """
 
-    def of(item: Any, key: str | None) -> Any:
+    def of(item: Any, key: str | None, above: str | None) -> Any:
         if isinstance(item, Number):
             return on_number(item, key)
         if isinstance(item, str):
-            return on_text(item, key)
+            return on_text(item, key, above)
         if isinstance(item, Pairs):
-            return Pairs((on_text(name, None), of(under, name)) for name, under in item)
+            if key is not None and is_secret(key):
+                above = key
+            if any(name in _OF_SCHEMAS for name, _ in item):
+                above = None
+            return Pairs(
+                (on_text(name, None, None), of(under, name, above)) for name, under in item
+            )
         if isinstance(item, list):
-            return [of(one, key) for one in item]
+            return [of(one, key, above) for one in item]
         return item
 
-    return of(value, None)
+    return of(value, None, None)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection
 from typing import Final
 
-from flightlog.redact import checks
+from flightlog.redact import checks, patterns
 from flightlog.redact.escapes import (
     MAX_QUOTED,
     behind_escape,
@@ -19,7 +19,7 @@ from flightlog.redact.escapes import (
     unescaped,
 )
 from flightlog.redact.finds import UNSHAPED, Find, Work
-from flightlog.redact.key_names import KeyNames, keyword_pattern
+from flightlog.redact.key_names import KeyNames, keyword_pattern, short_keyword_pattern
 from flightlog.redact.pseudonyms import PSEUDONYM
 
 RULE: Final = "key_names"
@@ -28,18 +28,47 @@ LIST: Final = "list"
 MIN_DIGITS: Final = 3
 KindOf = Callable[[bytes, Work], tuple[str, bytes]]
 
-_ASSIGN: Final = rb"(?:\\*[\"']|%2[27])?[ \t]{0,4}(?:=>?|:|>|%3[AaDd])"
+_WS: Final = rb"(?:[ \t\r\n]|\\{1,16}[nrt])"
+_QUOTES: Final = rb"\\*[\"']"
+_HOW: Final = {
+    "field": _QUOTES + _WS + rb"{0,24}," + _WS + rb"{0,24}\\*[\"'](?i:value)\\*[\"'][ \t]{0,4}:",
+    "pair": _QUOTES + rb"[ \t]{0,2}," + _WS + rb"{0,24}b?\\*[\"']",
+    "attribute": rb"\\*[\"']" + _WS + rb"{1,4}(?:type=\\*[\"'][a-z]{1,16}\\*[\"'] )?value=",
+    "part": _QUOTES + rb"(?:\r?\n|(?:\\{1,16}r)?\\{1,16}n){2}",
+    "prose": rb" (?:is|was):? ",
+    "literal": rb" \\*[\"']",
+    "sign": (
+        rb"(?:\\*[\"'`]|\*\*|%(?:25){0,2}2[27])?[ \t]{0,4}"
+        rb"(?::=|=>?|:|>|%(?:25){0,2}3[AaDd]|\\{1,16}u003[aAdD]|\xef\xbc\x9a|\\{1,16}uff1a)"
+    ),
+}
+"""How a value can follow its name: `{"name": "password", "value": "..."}`, `("password", "...")`,
+`<add key="password" value="..."/>`, `form-data; name="password"`, `the password is ...`,
+`WITH PASSWORD '...'`, and a sign between the two."""
+_ASSIGN: Final = b"(?:%s)" % b"|".join(_HOW.values())
+_HOW_END: Final = re.compile(
+    b"(?:%s)\\Z" % b"|".join(b"(?P<%s>%s)" % (k.encode(), v) for k, v in _HOW.items())
+)
 _TAIL: Final = rb"[A-Za-z0-9_.-]{0,40}"
 _BEFORE: Final = re.compile(rb"[A-Za-z0-9_.-]{0,64}\Z")
-_NAME_END: Final = re.compile(rb"\\*[\"'=:>%]|[ \t]*[=:]|[ \t]*\Z")
 _SPACE: Final = re.compile(rb"(?:[ \t\r\n]|\\{1,16}[nrt](?=[ \t\\\"'])){0,64}")
-_QUOTE: Final = re.compile(rb"(\\*)([\"'])")
+_STRONG_SIGNS: Final = re.compile(rb"\*\*[ \t]*|<!\[CDATA\[|[bru](?=[\"'])")
+_QUOTE: Final = re.compile(rb"(\\*)([\"'`])")
+_PAIR_START: Final = re.compile(rb"(?:[\[(]\s{0,8}b?|--)\Z")
+_PAIR_END: Final = re.compile(rb"\\*[\"'](?:\s|\\+[nrt]){0,16}[\])]")
+_BLOCK: Final = re.compile(
+    rb"[|>][+-]?[0-9]?[ \t]*((?:\r?\n|(?:\\{1,16}r)?\\{1,16}n)[ ]{1,16}[^\n\\]+){1,64}"
+)
+_BLOCK_START: Final = re.compile(rb"[|>][+-]?[0-9]?[ \t]*(?:\\+[rn]|[\r\n])+ +")
+_PARTS: Final = re.compile(rb"[A-Za-z0-9-]{1,32}(?:=| [A-Za-z_-]{1,32}=)")
+_NEXT_VALUE: Final = re.compile(rb"&|%(?:25)*26|\\+u0026")
 _AFTER_TEXT: Final = re.compile(rb"[ \t\r\n]*(?:[:,;)}\]]|\Z)")
 _BARE: Final = re.compile(rb"[^\x00-\x20,;&\"'`\\<>(){}\[\]|]+")
 _LINE: Final = re.compile(rb"[^\x00-\x1f\"'`\\<>{}\[\]]+")
 _SCHEME: Final = re.compile(rb"(?i:bearer|basic|token|apikey|digest|negotiate)(?:[ ]|%20|\+)+")
 _NUMBER: Final = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _MOST_CUT_OFF: Final = 1024
+_LONGEST_ERROR: Final = 400
 _PEM: Final = b"-----BEGIN"
 _NAME: Final = re.compile(rb"[A-Za-z_][A-Za-z0-9_.]*")
 _CODE: Final = re.compile(rb"[A-Za-z_]+(?:\.[A-Za-z_]+)+")
@@ -71,8 +100,8 @@ class NamedValues:
 
     def __init__(self, names: KeyNames, more: Collection[str], kind_of: KindOf) -> None:
         keyword = keyword_pattern(more)
-        self.head = keyword + _TAIL + _ASSIGN
-        self.flag_head = rb"--[A-Za-z0-9-]{0,32}" + keyword + rb"[A-Za-z0-9-]{0,24} "
+        self.head = rb"(?:%s%s|%s)%s" % (keyword, _TAIL, short_keyword_pattern(), _ASSIGN)
+        self.flag_head = rb"--[A-Za-z0-9_-]{0,32}" + keyword + rb"[A-Za-z0-9_-]{0,24} "
         self._names = names
         self._kind_of = kind_of
 
@@ -113,15 +142,42 @@ class NamedValues:
         head = data[first:stop]
         if head.endswith(b">") and not head.endswith(b"=>") and not is_in_angles:
             return None
-        name_end = _NAME_END.search(head)
-        name = head[: name_end.start() if name_end else len(head)].decode("ascii", "replace")
+        sign = _HOW_END.search(head)
+        how = (sign.lastgroup if sign else None) or "sign"
+        name = head[: sign.start() if sign else len(head)].decode("ascii", "replace")
         if self._names.strength(name) is None:
             return None
+        if how in ("pair", "literal"):
+            return self._literal(data, name, first, stop, work, is_pair=how == "pair")
         space = _SPACE.match(data, stop)
         start = space.end() if space else stop
+        more = _STRONG_SIGNS.match(data, start)
+        start = more.end() if more else start
         work.spend(start - first)
+        if how in ("part", "prose"):
+            return self._bare(data, name, start, first, work, how=how)
         is_json = head.endswith(b":") and (b'"' in head or b"'" in head)
         return self._value(data, name, start, first, work, is_json=is_json)
+
+    def _literal(
+        self, data: bytes, name: str, first: int, stop: int, work: Work, *, is_pair: bool
+    ) -> Find | None:
+        """The quoted text behind a quoted name and a comma, or behind a name and a space."""
+        opening = _QUOTE.match(data, _quote_start(data, stop, first))
+        if opening is None:
+            return None
+        find = self._quoted(data, name, opening, first, work)
+        if find is None or b" " in find.value or not checks.looks_random(find.value):
+            return None
+        if not is_pair:
+            return find
+        begin = first
+        while begin > 0 and data[begin - 1] in b"\\\"'":
+            begin -= 1
+        is_flag = data[max(0, first - 2) : first] == b"--" or name.startswith("-")
+        is_pair = bool(_PAIR_START.search(data[max(0, begin - 12) : begin]))
+        is_pair = is_pair and bool(_PAIR_END.match(data, find.end))
+        return find if is_flag or is_pair else None
 
     def after_flag(self, data: bytes, begin: int, stop: int, work: Work) -> Find | None:
         """The argument behind a flag such as `--password`."""
@@ -129,6 +185,19 @@ class NamedValues:
         if self._names.strength(name) is None or data[stop : stop + 1] == b"-":
             return None
         return self._value(data, name, stop, begin, work, is_json=False)
+
+    def after_input(self, data: bytes, begin: int, stop: int, work: Work) -> Find | None:
+        """The value in an error of pydantic, whose field stands in the line before."""
+        before = data[max(0, begin - _LONGEST_ERROR) : begin]
+        line = max(before.rfind(b"\n"), before.rfind(b"\\n"))
+        field = patterns.INPUT_NAME.search(before[max(0, line - 97) : max(0, line)].rstrip(b"\\\r"))
+        opening = _QUOTE.match(data, _quote_start(data, stop, begin))
+        if field is None or opening is None:
+            return None
+        name = field[0].decode("ascii").rpartition(".")[2]
+        if self._names.strength(name) is None:
+            return None
+        return self._quoted(data, name, opening, begin, work)
 
     def _value(
         self, data: bytes, name: str, start: int, first: int, work: Work, *, is_json: bool
@@ -138,12 +207,14 @@ class NamedValues:
             if not is_json and _AFTER_TEXT.match(data, opening.end()):
                 return None  # the name was the end of a text, and this is its closing quote
             return self._quoted(data, name, opening, first, work)
-        if is_json and data[start : start + 1] == b"[":
+        if is_json and data[start : start + 1] in (b"[", b"{"):
             if not self.is_secret_number(name):
                 return None
             return Find(start, start, UNSHAPED, b"", b"", LIST, first)
         if is_json:
             return self._number(data, name, start, first, work)
+        if _BLOCK_START.match(data, start):
+            return self._block(data, name, start, first, work)
         return self._bare(data, name, start, first, work)
 
     def _quoted(
@@ -174,18 +245,39 @@ class NamedValues:
             return None
         return Find(start, found.end(), *self._kind_of(found[0], work), quote, RULE, first)
 
-    def _bare(self, data: bytes, name: str, start: int, first: int, work: Work) -> Find | None:
+    def _block(self, data: bytes, name: str, start: int, first: int, work: Work) -> Find | None:
+        """A block of YAML, to the end of its last line."""
+        opening, block = _BLOCK_START.match(data, start), _BLOCK.match(data, start)
+        if opening is None or block is None or _PEM in block[0]:
+            return None
+        begin, end = opening.end(), block.end()
+        work.spend(end - start)
+        while end > begin and data[end - 1] in b" \t\r\"'":
+            end -= 1
+        value = data[begin:end]
+        if not self.is_secret(name, value):
+            return None
+        return Find(begin, end, *self._kind_of(value, work), b"", RULE, first)
+
+    def _bare(
+        self, data: bytes, name: str, start: int, first: int, work: Work, *, how: str = "sign"
+    ) -> Find | None:
         head = data[first:start]
-        if b"\n" in head or b"\r" in head or data[start : start + 1] == b"=":
+        is_part = how == "part"
+        if not is_part and (b"\n" in head or b"\r" in head or data[start : start + 1] == b"="):
             return None
         scheme = _SCHEME.match(data, start)
         start = scheme.end() if scheme else start
-        is_line = "cookie" in name.lower() and b":" in head
+        is_line = is_part or (
+            b":" in head and _is_header(name, data, start, has_scheme=scheme is not None)
+        )
         found = (_LINE if is_line else _BARE).match(data, start)
         if found is None:
             return None
         work.spend(found.end() - start)
-        value = found[0].rstrip(b".:? ")
+        value = found[0].rstrip(b".:? *")
+        if not is_line and (following := _NEXT_VALUE.search(value)) is not None:
+            value = value[: following.start()]
         end = start + len(value)
         if value.startswith(_PEM):
             return None  # which ends elsewhere, and is found by its shape
@@ -194,11 +286,31 @@ class NamedValues:
             return None  # a program that gets the value from somewhere
         if _VARIABLE.fullmatch(value) and self._names.strength(value.decode()) is not None:
             return None
-        is_prose = not is_line and scheme is None and b":" in head
+        is_prose = how == "prose" or (not is_line and scheme is None and b":" in head)
         if is_prose and value.isalpha() and _SENTENCE.match(data, end):
             return None
         if value.startswith((b"http:", b"https:")):
             return None  # where to reset it, say
+        if how == "prose" and not checks.looks_random(value):
+            return None
         if not self.is_secret(name, value, is_prose=is_prose):
             return None
         return Find(start, end, *self._kind_of(value, work), b"", RULE, first)
+
+
+def _quote_start(data: bytes, stop: int, least: int) -> int:
+    """Where the quote begins that ends there, with the backslashes before it."""
+    start = stop - 1
+    while start > least and data[start - 1] == 92:
+        start -= 1
+    return start
+
+
+def _is_header(name: str, data: bytes, start: int, *, has_scheme: bool) -> bool:
+    """True where the whole line is the value: a cookie, or credentials of several parts."""
+    if "cookie" in name.lower():
+        return True
+    if has_scheme and b"digest" not in data[start - 8 : start].lower():
+        return False
+    is_authorization = name.lower().endswith("authorization")
+    return is_authorization and bool(_PARTS.match(data, start))

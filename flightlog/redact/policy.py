@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final
 
@@ -12,8 +12,11 @@ from flightlog.errors import ConfigError, UnknownNameError
 from flightlog.redact.finder import KINDS
 from flightlog.redact.key_names import MAX_NAME_BYTES, words_of
 from flightlog.redact.linear import LinearError, linear
+from flightlog.trace.canonical import canonical_args
 
 MIN_VALUE_CHARS: Final = 4
+RULES_VERSION: Final = 2
+"""Of what is looked for and how it is replaced; another one may find other values."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}")
 
 
@@ -89,6 +92,20 @@ class Redaction:
                 f"max_seconds={self.max_seconds!r} of redaction is no time",
                 hint="Give seconds above 0.",
             )
+
+    @property
+    def version(self) -> str:
+        """Rules and settings in short, without the values that are secret.
+
+        Equal for equal policies: what was recorded under two of the same can be compared.
+        """
+        told = {
+            one.name: getattr(self, one.name)
+            for one in fields(self)
+            if one.name not in ("values", "key_file", "max_seconds")
+        }
+        told |= {"rules": RULES_VERSION, "values": len(self.values)}
+        return f"{RULES_VERSION}-{canonical_args(told).digest[:8]}"
 
 
 def _capture(value: Any) -> Capture:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, NoReturn
 
+from flightlog.redact import checks
+from flightlog.redact.disguises import undisguised
 from flightlog.redact.finder import Finder
 from flightlog.redact.finds import MAX_STEPS, Find, Work
 from flightlog.redact.json_texts import Number, is_json, mapped, parsed, written
@@ -195,6 +197,16 @@ class Redactor:
         if self.is_clean(data):
             return Redacted(text, 0)
         work.look()
+        found = self._straight(text, data, work)
+        after = found.text.encode("utf-8", "surrogatepass") if found.values else data
+        plain = undisguised(after)
+        if plain is after:
+            return found
+        more = self._straight(plain.decode("utf-8", "surrogatepass"), plain, work)
+        return Redacted(more.text, found.values + more.values) if more.values else found
+
+    def _straight(self, text: str, data: bytes, work: Work) -> Redacted:
+        """The text with pseudonyms for what is found in it as it stands."""
         before, count = self.without_known(text, data, work)
         if count:
             data = before.encode("utf-8", "surrogatepass")
@@ -210,22 +222,27 @@ class Redactor:
 
     def _as_json(self, before: str, after: str, known: int, found: int, work: Work) -> Redacted:
         """The text once more, as a JSON value: a bare number in it was replaced."""
-        count = known
+        count, named = known, self._finder.named
 
-        def on_text(text: str, key: str | None) -> str:
+        def on_text(text: str, key: str | None, above: str | None) -> str:
             nonlocal count
             raw = text.encode("utf-8", "surrogatepass")
-            if key is not None and self.is_secret(key, raw):
+            is_one = key is not None and self.is_secret(key, raw)
+            if is_one or (above is not None and is_one_of(above, raw)):
                 count += 1
                 return self.pseudonyms.of(*self._finder.kind_of(raw, work)).decode()
             clean, values = self._whole(text, work)
             count += values
             return clean
 
+        def is_one_of(above: str, raw: bytes) -> bool:
+            is_random = b" " not in raw and checks.looks_random(raw)
+            return is_random and self.is_secret(above, raw)
+
         def on_number(number: Number, key: str | None) -> str | Number:
             nonlocal count
             raw = number.encode()
-            is_secret = key is not None and self._finder.named.is_secret_number(key, len(raw))
+            is_secret = key is not None and named.is_secret_number(key, len(raw))
             work.spend(len(raw))
             kind, value = self._finder.kind_of(raw, work)
             if not is_secret and kind not in PERSONAL:
@@ -234,7 +251,7 @@ class Redactor:
             return self.pseudonyms.of(kind, value).decode()
 
         try:
-            kept = written(mapped(parsed(before), on_text, on_number))
+            kept = written(mapped(parsed(before), on_text, on_number, named.is_secret_number))
         except (ValueError, RecursionError):
             return Redacted(after, known + found)
         return Redacted(kept, count) if count else Redacted(before, 0)

@@ -304,12 +304,5 @@ _SERVICES = (
         "hooks.zapier.com/hooks/catch/1234567/a1b2c3d",
     ),
     at_least("meta_token", rb"EAA[A-Za-z0-9]{8}", WORD, 100, "EAA" + "a1B2c3D4" * 14),
-    at_least(
-        "signature",
-        rb"[?&;](?:sig|X-(?:Amz|Goog)-Signature)=[A-Za-z0-9%+/]{8}",
-        rb"[A-Za-z0-9%+/=]*",
-        40,
-        "?sig=" + "a1B2c3D4" * 5 + "%3D",
-    ),
 )
 SERVICE_TOKENS: Final[tuple[Pattern, ...]] = (*_CLOUDS, *_SERVICES)

@@ -89,6 +89,15 @@ class RunStarted(Event, frozen=True, tag="run_started"):
         Text, _column("Person whose data the run holds; `flightlog erase --subject` finds it.")
     ] = None
     labels: Annotated[tuple[Label, ...], _column("Free key-value pairs of the owner.")] = ()
+    capture: Annotated[
+        Text, _column("What was recorded of the texts: full, redacted or metadata.")
+    ] = None
+    redaction_policy: Annotated[
+        Text,
+        _column(
+            "Version of the redaction's rules and digest of its settings, such as `1-3f9a51c0`."
+        ),
+    ] = None
     config_digest: Annotated[Text, _column("Digest of the effective policy.")] = None
     system_digest: Annotated[Text, _column("Digest of the system prompt.")] = None
     toolset_digest: Annotated[Text, _column("Message digest of the tool declarations.")] = None

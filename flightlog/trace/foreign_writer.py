@@ -276,6 +276,7 @@ class ForeignWriter:
 
     def _scalar(self, value: Any, kind: type) -> str:
         if issubclass(kind, str):
+            self._note(f"{type_name(value)} as text")
             return str.__str__(value)
         if value is None or kind is bool:
             return json.dumps(value)

@@ -201,7 +201,10 @@ class RunWriter:
             event = self._event(event_type, fields, is_plain=is_plain)
             if durable and self._syncs_later:
                 durable, self.is_sync_due = False, True
-            return self._sink.emit(event, messages=messages, durable=durable)
+            if not durable:
+                return self._sink.emit(event, messages=messages)
+        # Outside the lock: other threads go on writing while this one waits for the disk.
+        return self._sink.emit(event, messages=messages, durable=True)
 
     def _event(self, event_type: type[Event], fields: dict[str, Any], *, is_plain: bool) -> Event:
         """The next event; called under the lock."""

@@ -1,104 +1,53 @@
-"""Real processes, killed with SIGKILL while they record: nothing acknowledged is lost.
+"""Real processes, killed with SIGKILL while they record, and while others seal, merge or erase
+beside them: nothing acknowledged is lost, nothing is there twice.
 
-FLIGHTLOG_KILLS sets how many are killed (20 by default).
+FLIGHTLOG_TORTURE_SIZE=full kills 1,550 of them.
 """
 
 from __future__ import annotations
 
-import mmap
 import os
 import random
+import shutil
 import signal
-import struct
-import threading
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from flightlog.recorder.audit import audit_store
+from flightlog.recorder.life.erase import erase
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.seal import seal_store
 from flightlog.recorder.store import Store
 from flightlog.recorder.verify import verify_store
-from flightlog.trace.events import RunStarted, RunStopped, ToolCall
+from flightlog.trace.events import ToolCall
 from flightlog.trace.messages import Message
 from flightlog.trace.schema import events_schema
+from tests.crash.killed import MODES, RUN_EVENTS, Acknowledged, kill_group, subject
+from tests.torture.size import SEED, sized
+from tests.unit.recorder.store_life import everything_in
 
-KILLS = int(os.environ.get("FLIGHTLOG_KILLS", "20"))
-THREADS = 2
+KILLS = {
+    "plain": sized(16, 400),
+    "durable": sized(8, 300),
+    "sealing": sized(6, 300),
+    "merging": sized(6, 300),
+    "erasing": sized(6, 250),
+}
+ROUND = sized(8, 10)
+"""So many are killed over one store."""
+SEALINGS = sized(10, 100)
 pytestmark = [
     pytest.mark.crash,
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
 ]
-_SLOT = struct.Struct("<QQ")
-
-
-class Acknowledged:
-    """Per thread: the run and how many of its events `emit` has returned True for.
-
-    In memory shared with the child, so that it survives the kill to the last event.
-    """
-
-    def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, THREADS * _SLOT.size)
-
-    def set(self, thread: int, run: int, events: int) -> None:
-        _SLOT.pack_into(self._memory, thread * _SLOT.size, run, events)
-
-    def get(self, thread: int) -> tuple[int, int]:
-        run, events = _SLOT.unpack_from(self._memory, thread * _SLOT.size)
-        return run, events
-
-
-def record_until_killed(path: Path, acknowledged: Acknowledged, pipe: int, seed: int) -> None:
-    """Runs of 30 events each, on every thread, for ever."""
-    recorder = Recorder(path, sync_interval_s=0.01)
-
-    def work(thread: int) -> None:
-        rng = random.Random(seed * THREADS + thread)
-        run = 0
-        while True:
-            run_id = f"{seed}-{thread}-{run}"
-            for seq in range(30):
-                if seq == 0:
-                    kept = recorder.emit(RunStarted(run_id=run_id, seq=0))
-                elif seq == 29:
-                    kept = recorder.emit(RunStopped(run_id=run_id, seq=29), durable=True)
-                else:
-                    size = rng.choice([10, 500, 9_000, 20_000])
-                    event = ToolCall(run_id=run_id, seq=seq, tool_name="t", result="x" * size)
-                    body = Message("user", f"{rng.random()} " + "y" * rng.choice([10, 6_000]))
-                    kept = recorder.emit(event, messages=[body])
-                assert kept
-                acknowledged.set(thread, run, seq + 1)
-                os.write(pipe, b".")
-            run += 1
-
-    for thread in range(1, THREADS):
-        threading.Thread(target=work, args=(thread,), daemon=True).start()
-    work(0)
-
-
-def kill_one(path: Path, seed: int) -> list[tuple[int, int]]:
-    """Starts a recording child, kills it at a random event; what it had acknowledged."""
-    acknowledged = Acknowledged()
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            record_until_killed(path, acknowledged, writer, seed)
-        finally:
-            os._exit(1)
-    os.close(writer)
-    wanted = random.Random(seed).randrange(1, 400)
-    while wanted > 0:
-        wanted -= len(os.read(reader, wanted))
-    os.kill(child, signal.SIGKILL)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
-    os.close(reader)
-    return [acknowledged.get(thread) for thread in range(THREADS)]
+Seen = dict[int, list[tuple[int, int]]]
+"""By seed and thread: the last run, and how many of its events were acknowledged."""
 
 
 def all_events(store: Store) -> pa.Table:
@@ -110,38 +59,75 @@ def all_events(store: Store) -> pa.Table:
     return pa.concat_tables([*sealed, snap.unsealed_events])
 
 
-def check(store: Store, acknowledged: list[list[tuple[int, int]]]) -> None:
+def check(store: Store, acknowledged: Seen) -> Counter[str]:
+    """Nothing is lost or doubled, and each run has one end; the figures."""
     table = all_events(store)
-    rows = table.select(["run_id", "seq", "stop_reason"]).to_pylist()
+    rows = table.select(["run_id", "seq", "kind", "stop_reason"]).to_pylist()
+    rows = [row for row in rows if row["kind"] != "gap"]
     count = Counter((row["run_id"], row["seq"]) for row in rows)
-    assert set(count.values()) == {1}, "an event was read twice"
-    ends = {r["run_id"]: r for r in rows if r["seq"] > 0 and r["stop_reason"] == "crashed"}
-    for seed, threads in enumerate(acknowledged):
+    assert set(count.values()) <= {1}, "an event was read twice"
+    crashed = {row["run_id"] for row in rows if row["stop_reason"] == "crashed"}
+    ends = Counter(row["run_id"] for row in rows if row["kind"] == "run_stopped")
+    figures = Counter(lost=0, doubled=0, crashed=len(crashed))
+    for seed, threads in acknowledged.items():
         for thread, (last_run, events) in enumerate(threads):
             for run in range(last_run + 1):
                 run_id = f"{seed}-{thread}-{run}"
-                expected = events if run == last_run else 30
+                expected = events if run == last_run else RUN_EVENTS
                 lost = [seq for seq in range(expected) if (run_id, seq) not in count]
                 assert not lost, f"run {run_id}: acknowledged and lost: {lost}"
+                figures["acknowledged"] += expected
+                assert ends[run_id] == 1 or not expected, "a run without one end"
                 # At most one more than was acknowledged can have been written.
-                is_complete = (run_id, 29) in count and run_id not in ends
-                if expected:
-                    assert is_complete or run_id in ends
+                is_complete = (run_id, RUN_EVENTS - 1) in count and run_id not in crashed
+                if run < last_run:
+                    assert is_complete
+                elif expected:
+                    assert is_complete or run_id in crashed
+    figures["recovered"] = len(rows) - len(crashed)
+    assert set(ends) == {row["run_id"] for row in rows}
+    return figures
 
 
-def test_no_acknowledged_event_is_lost_or_doubled_by_sigkill(tmp_path: Path) -> None:
-    path = tmp_path / "store"
-    acknowledged = [kill_one(path, seed) for seed in range(KILLS)]
-    assert sum(events for threads in acknowledged for _, events in threads) > 0
-    store = Store.open(path)
-    assert len(store.layout.journal_files()) == KILLS
-    check(store, acknowledged)
-    before = sorted(map(str, all_events(store).to_pylist()))
-    report = seal_store(store)
-    assert report.sealed_journals == KILLS
-    check(store, acknowledged)
-    assert sorted(map(str, all_events(store).to_pylist())) == before
-    assert verify_store(store).ok
+def all_texts(store: Store) -> list[str]:
+    return sorted(map(str, all_events(store).to_pylist()))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_acknowledged_event_is_lost_or_doubled_by_sigkill(
+    mode: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    start_s = time.perf_counter()
+    figures: Counter[str] = Counter()
+    first = SEED * 1_000_000
+    for start in range(first, first + KILLS[mode], ROUND):
+        path = tmp_path / "store"
+        store = Store.create(path)
+        acknowledged: Seen = {}
+        for seed in range(start, min(start + ROUND, first + KILLS[mode])):
+            acknowledged[seed] = kill_group(path, seed, mode)
+        before = all_texts(store)
+        check(store, acknowledged)
+        report = seal_store(store)
+        if mode in ("plain", "durable"):
+            assert report.sealed_journals == len(acknowledged)
+        figures += check(store, acknowledged)
+        if mode != "erasing":  # what was begun is gone on with
+            assert all_texts(store) == before
+        else:
+            erase(store, names=[("data_subject", subject(0))])
+            check(store, acknowledged)
+            assert subject(0).encode() not in everything_in(path)
+        assert store.layout.journal_files() == []
+        assert verify_store(store).ok
+        assert audit_store(store).problems == ()
+        figures["kills"] += len(acknowledged)
+        shutil.rmtree(path)
+    assert figures["acknowledged"] > KILLS[mode]
+    figures["kills (" + mode + ")"] = figures["kills"]
+    told = {name: figures[name] for name in ("kills", *sorted(set(figures) - {"kills"}))}
+    told |= {"lost": 0, "doubled": 0, "seconds": time.perf_counter() - start_s}
+    record_property("figures", ("kills", told))
 
 
 def test_reader_beside_recording_and_sealing_sees_everything_once(tmp_path: Path) -> None:
@@ -180,10 +166,10 @@ def test_reader_beside_recording_and_sealing_sees_everything_once(tmp_path: Path
 
 def test_sealing_killed_at_random_moments_loses_nothing(tmp_path: Path) -> None:
     path = tmp_path / "store"
-    acknowledged = [kill_one(path, seed) for seed in range(3)]
+    acknowledged = {seed: kill_group(path, seed, "plain") for seed in range(3)}
     store = Store.open(path)
-    rng = random.Random(1)
-    for _ in range(KILLS):
+    rng = random.Random(SEED)
+    for _ in range(SEALINGS):
         child = os.fork()
         if child == 0:
             # The default action of the alarm ends the process in the middle of what it does.

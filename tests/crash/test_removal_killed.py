@@ -1,11 +1,10 @@
 """Merging, retention and erasure, killed at any of their file operations: done again, all is well.
 
-FLIGHTLOG_KILL_EVERY sets at which of them the child is killed (every 5th by default; 1 is all).
+FLIGHTLOG_TORTURE_SIZE=full kills at each of them, else at every 7th.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from flightlog.recorder.manifest import sealing_lock
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.seal import seal_store
 from flightlog.recorder.store import Store
+from tests.torture.size import sized
 from tests.unit.recorder.store_life import (
     all_events,
     all_messages,
@@ -34,7 +34,7 @@ from tests.unit.recorder.store_life import (
     write_store,
 )
 
-EVERY = int(os.environ.get("FLIGHTLOG_KILL_EVERY", "5"))
+EVERY = sized(7, 1)
 pytestmark = [
     pytest.mark.crash,
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
-from tests.torture.crash_check import ViolationError, check_crash, promised
+from tests.torture.crash_check import Promised, ViolationError, check_crash, promised
 from tests.torture.scenarios import SCENARIOS
-from tests.torture.simulated_disk import Fault, SimulatedDisk, crash_states, materialise
+from tests.torture.simulated_disk import Choice, Fault, SimulatedDisk, crash_states, materialise
 from tests.torture.world import Program, World
 
 _MEMORY: Final = Path("/dev/shm")
@@ -32,12 +33,36 @@ def folder_in_memory() -> Iterator[Path]:
         shutil.rmtree(path)
 
 
+class _State(NamedTuple):
+    """One crash."""
+
+    number: int
+    choice: Choice
+    promise: Promised
+    tree: dict[str, bytes | None]
+
+    @property
+    def digest(self) -> bytes:
+        """The same for states in which the same is there and was promised."""
+        told = hashlib.blake2b(digest_size=16)
+        for name, content in sorted(self.tree.items()):
+            told.update(f"{name}\0{content is None}\0{len(content or b'')}\0".encode())
+            told.update(content or b"")
+        told.update(repr((self.promise.removals, self.promise.has_failed_syncs)).encode())
+        for keys in (self.promise.keys, self.promise.with_blobs):
+            told.update(repr(sorted(keys)).encode())
+        told.update(repr(self.promise.safe and sorted(self.promise.safe.items())).encode())
+        return told.digest()
+
+
 @dataclass(slots=True)
 class Tally:
     """What was tried.
 
     Attributes:
-        states: crash states that were materialised and checked.
+        states: crash states that were drawn.
+        distinct: those of them that no other of the same run of a scenario is like; these were
+            written to a folder and checked.
         steps: operations in the logs.
         promised: events that were promised, summed over the states.
         faults: calls that were made to fail.
@@ -46,6 +71,7 @@ class Tally:
     """
 
     states: int = 0
+    distinct: int = 0
     steps: int = 0
     promised: int = 0
     faults: int = 0
@@ -55,6 +81,7 @@ class Tally:
     def add(self, other: Tally) -> None:
         """Adds what was tried elsewhere."""
         self.states += other.states
+        self.distinct += other.distinct
         self.steps += other.steps
         self.promised += other.promised
         self.faults += other.faults
@@ -81,7 +108,7 @@ def torture(
         faults: calls that fail while the scenario runs.
         program: the code under test.
         disk_type: the disk under it.
-        stop_at_first: end at the first violation.
+        stop_at_first: end at the first violation; the states come in any order.
         at_most: states to check.
     """
     tally, rng = Tally(), random.Random(f"{scenario} {seed}")
@@ -94,22 +121,32 @@ def torture(
         world.end()
         shutil.rmtree(base)
         tally.steps, tally.faults, tally.calls = len(disk.log), disk.failed, disk.calls
-        share = 1.0 if at_most is None else at_most / (per_place * len(disk.log))
-        for number, (machine, choice, tree) in enumerate(
-            crash_states(disk.log, rng, per_place=per_place)
-        ):
-            if rng.random() >= share:
-                continue
-            promise = promised(machine, choice)
+        share = 1.0 if at_most is None else at_most / (per_place * max(len(disk.log), 1))
+        states: Iterable[_State] = (
+            _State(number, choice, promised(machine, choice), tree)
+            for number, (machine, choice, tree) in enumerate(
+                crash_states(disk.log, rng, per_place=per_place)
+            )
+            if rng.random() < share
+        )
+        if stop_at_first:
+            states = list(states)
+            rng.shuffle(states)
+        known = set[bytes]()
+        for state in states:
             tally.states += 1
-            tally.promised += len(promise.keys)
-            crashed = top / f"{number}"
-            materialise(tree, crashed)
+            tally.promised += len(state.promise.keys)
+            if state.digest in known:
+                continue
+            known.add(state.digest)
+            tally.distinct += 1
+            crashed = top / f"{state.number}"
+            materialise(state.tree, crashed)
             try:
-                check_crash(world, crashed, promise)
+                check_crash(world, crashed, state.promise)
             except ViolationError as error:
-                place = f"{scenario} seed {seed} state {number} ({choice}) faults {faults}"
-                tally.violations.append(f"{place}: {error}")
+                place = f"{scenario} seed {seed} state {state.number} ({state.choice})"
+                tally.violations.append(f"{place} faults {faults}: {error}")
                 if stop_at_first:
                     break
             shutil.rmtree(crashed)
@@ -136,4 +173,5 @@ def _fault(calls: dict[str, int], rng: random.Random) -> Fault:
     if call == "write" and rng.random() < 0.3:
         error = None
     times = rng.choice((1, 1, 2, 5, 1_000))
-    return Fault(call, rng.randrange(calls[call]), times, error, rng.random())
+    part = rng.choice((rng.random(), rng.random(), 1.0))
+    return Fault(call, rng.randrange(calls[call]), times, error, part)

@@ -43,6 +43,25 @@ def killed(world: World) -> None:
         writer.kill()
 
 
+def brief(world: World) -> None:
+    """A little of everything, sealed."""
+    writer = world.writer()
+    writer.call("a", text="a" * LONG, durable=True)
+    writer.ask("a", "question")
+    writer.call("b", text="b" * LONG)
+    writer.kill()
+    world.seal()
+
+
+def same_blob(world: World) -> None:
+    """The same long result again, after it could perhaps not be synced."""
+    writer = world.writer()
+    for number in range(3):
+        writer.call("a", text="same" * LONG, durable=True)
+        writer.ask("a", f"question {number}")
+    writer.kill()
+
+
 def durable(world: World) -> None:
     """Durable events between others."""
     writer = world.writer()
@@ -158,6 +177,30 @@ def compact(world: World) -> None:
     world.compact()
 
 
+def merging(world: World) -> None:
+    """Merging of two segments that hardly hold anything."""
+    for name in "ab":
+        writer = world.writer()
+        writer.call(name, durable=True)
+        writer.ask(name, "the same question")
+        writer.kill()
+        world.seal()
+    world.compact()
+
+
+def heirs(world: World) -> None:
+    """Mergings that are killed around their manifest; the next one removes what they replaced."""
+    for number, calls in enumerate(range(12, 24)):
+        writer = world.writer()
+        writer.call(f"r{number}", durable=True)
+        writer.kill()
+        world.seal()
+        world.disk.kill_after(calls)
+        world.compact()
+        world.disk.revive()
+        world.compact()
+
+
 def erase(world: World) -> None:
     """Erasing one of several runs, before and after merging."""
     _sealed_runs(world, "a", "b")
@@ -179,7 +222,7 @@ def rotation(world: World) -> None:
     for number in range(4):
         writer.start(f"r{number}")
         for _ in range(3):
-            writer.call("long", size=900)
+            writer.call("long", size=900, durable=number == 1)
             writer.call(f"r{number}", size=500)
         writer.join()
         world.seal()
@@ -235,6 +278,8 @@ SCENARIOS: Final[dict[str, Scenario]] = {
     for scenario in (
         plain,
         killed,
+        brief,
+        same_blob,
         durable,
         blobs,
         writers,
@@ -244,6 +289,8 @@ SCENARIOS: Final[dict[str, Scenario]] = {
         group_commit,
         creation,
         rotation,
+        merging,
+        heirs,
         compact,
         erase,
         retain,

@@ -154,7 +154,8 @@ class SimulatedDisk(Disk):
         fault = self._enter("write", raises=False)
         data = bytes(content)
         if fault is not None:
-            data = data[: min(int(len(data) * fault.part), len(data) - 1)]
+            most = len(data) if fault.error is not None else len(data) - 1
+            data = data[: min(int(len(data) * fault.part), most)]
         node, written = self._open[descriptor], len(data)
         if data or fault is None:
             written = os.write(descriptor, data)
@@ -501,11 +502,14 @@ def _size_and_share(file: _File, choice: Choice, rng: random.Random) -> tuple[in
 def crash_states(
     log: Sequence[Logged], rng: random.Random, *, per_place: int
 ) -> Iterator[tuple[Machine, Choice, dict[str, bytes | None]]]:
-    """States that a crash could leave, at each place of the log: (machine, choice, tree)."""
+    """States that a crash could leave, at each place of the log: (machine, choice, tree).
+
+    Each operation counts together with the promises that were made after it.
+    """
     machine = Machine()
-    for step in log:
+    for place, step in enumerate(log, 1):
         machine.apply(step)
-        if isinstance(step, Mark):
+        if place < len(log) and isinstance(log[place], Mark):
             continue
         choices = rng.sample(CHOICES, k=min(per_place, len(CHOICES)))
         choices += rng.choices(CHOICES[4:], k=per_place - len(choices))

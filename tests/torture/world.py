@@ -24,6 +24,7 @@ from tests.torture.simulated_disk import Killed, SimulatedDisk
 LONG: Final = 17_000
 """Characters of a text that becomes a blob."""
 NEVER_S: Final = 1e6
+_OF_LIFE: Final = frozenset({"compact", "erase", "retain"})
 
 Key = tuple[str, int]
 Failure = (FlightlogError, OSError, pa.ArrowException)
@@ -63,7 +64,8 @@ class Program:
         self._package = package
 
     def __getattr__(self, module: str) -> ModuleType:
-        return importlib.import_module(f"{self._package}.{module}")
+        folder = "life." if module in _OF_LIFE else ""
+        return importlib.import_module(f"{self._package}.{folder}{module}")
 
 
 class World:
@@ -75,6 +77,7 @@ class World:
         messages: each message by digest.
         needs: digests of the messages and blobs that an event needs.
         texts: each text that is a blob, by digest.
+        sealed_rows: events of segments that were read already, by the sha256 of the file.
 
     Args:
         disk: what the store is on.
@@ -91,6 +94,7 @@ class World:
         self.messages: dict[str, Message] = {}
         self.needs: dict[Key, tuple[set[str], set[str]]] = {}
         self.texts: dict[str, str] = {}
+        self.sealed_rows: dict[bytes, list[bytes]] = {}
         self.writers: list[Writer] = []
         self.dropped = 0
 
@@ -250,9 +254,11 @@ class Writer:
         recorder = self.recorder
         if recorder is None:
             return False
+        if isinstance(event, RunStarted):
+            event = recorder._redacting.stamped(event)  # as it is to be read back
         key = world.expect(event, messages)
         failed, dropped = world.disk.failed, recorder.dropped_events
-        failed_syncs = world.disk.failed_syncs
+        failed_syncs, journal = world.disk.failed_syncs, recorder._journal
         kept = recorder.emit(event, messages=messages, durable=durable)
         self._failed_syncs += world.disk.failed_syncs - failed_syncs
         world.dropped += recorder.dropped_events - dropped
@@ -264,6 +270,8 @@ class Writer:
             self.promise_durable()
         elif world.disk.failed != failed:
             self._unsynced.clear()  # a sync that fails may lose what came before
+        if recorder._journal is not journal:
+            self._unsynced.clear()  # a sync is of one journal
         return bool(kept)
 
     def promise_durable(self) -> None:
@@ -332,5 +340,5 @@ class Writer:
         recorder, self._recorder, self._is_dead = self._recorder, None, True
         if recorder is not None and recorder._journal is not None:
             is_closing = recorder._journal._is_closing
-            recorder._after_fork_in_child()
+            recorder.after_fork_in_child()
             is_closing.set()

@@ -266,8 +266,15 @@ def test_a_wrong_credential_is_never_shown(tmp_path: Path) -> None:
         assert "credentials" in error.what
 
 
-def test_file_without_end_is_refused_after_its_first_mebibyte() -> None:
-    with pytest.raises(ConfigError, match="above 1 MiB"):
+def test_huge_file_is_refused_after_its_first_mebibyte(tmp_path: Path) -> None:
+    path = write(tmp_path, "")
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # takes no room on the disk
+    assert "above 1 MiB" in refused(path).what
+
+
+def test_device_is_refused_unread() -> None:
+    with pytest.raises(ConfigError, match="is not a regular file but a device"):
         load_config("/dev/zero")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
+from flightlog.config.regular_file import open_regular
 from flightlog.errors import DamagedError, MissingExtraError, StoreKeyError
 from flightlog.recorder.encryption.keys import StoreKey, StoreKeys
 
@@ -69,7 +70,7 @@ def boxed(key: StoreKey, name: str, pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 def box_key_id(path: Path) -> str | None:
     """The id of the key that a file is encrypted with; None when it does not begin like a box."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(_HEAD_BYTES)
     return _key_id(head) if head.startswith(_MAGIC) else None
 
@@ -86,7 +87,7 @@ def read_box(keys: StoreKeys | None, path: Path) -> bytes:
         DamagedError: it is not as it was written.
         OSError: it cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return b"".join(unboxed(keys, path, file))
 
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import msgspec
 
+from flightlog.config.regular_file import read_regular
 from flightlog.errors import DamagedError, StoreKeyError
 from flightlog.recorder.encryption.boxes import box_key_id, require_cryptography
 from flightlog.recorder.encryption.keys import KEY_FILE_VARIABLE, StoreKey, given_keys
-from flightlog.recorder.layout import Layout, segment_files, write_file
+from flightlog.recorder.layout import MAX_RECORD_BYTES, Layout, segment_files, write_file
 from flightlog.recorder.manifest import StoreState, manifest_files, sealing_lock
 
 
@@ -38,7 +39,9 @@ def encryption_of(layout: Layout) -> Encryption | None:
         DamagedError: it cannot be read.
     """
     try:
-        return msgspec.json.decode(layout.encryption_file.read_bytes(), type=Encryption)
+        return msgspec.json.decode(
+            read_regular(layout.encryption_file, MAX_RECORD_BYTES), type=Encryption
+        )
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError) as error:

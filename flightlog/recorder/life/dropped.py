@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from flightlog.recorder.chain import COMMITMENT, Chain, commitments_of, segment_schema
 from flightlog.recorder.layout import Layout
+from flightlog.recorder.life.skeleton import erased_among, require_erased
 from flightlog.recorder.manifest import SegmentEntry
 from flightlog.recorder.segment_rows import part_rows, row_pieces
 
@@ -82,30 +83,61 @@ class DroppedByPart:
         return found
 
 
+class Found(NamedTuple):
+    """What the rows of one part of a segment give.
+
+    Attributes:
+        head: end of the chain over its journal; empty where the journal has none.
+        dropped: how many rows the chain has beside those that are there.
+        erased: how many rows go by their commitment alone.
+    """
+
+    head: str
+    dropped: int = 0
+    erased: int = 0
+
+
 def heads_of(layout: Layout, entry: SegmentEntry) -> list[str]:
-    """The ends of the chains over the journals in an events segment, computed from its rows.
+    """The ends of the chains over the journals in an events segment, as `chains_of` finds them."""
+    return [found.head for found in chains_of(layout, entry)]
+
+
+def chains_of(layout: Layout, entry: SegmentEntry) -> list[Found]:
+    """The chains over the journals in an events segment, computed from its rows.
 
     Returns:
-        One per part of the entry, to be equal to its `head`; empty where that is, since a
-        journal sealed in format 1 has no chain. Nothing for an entry without parts.
+        One per part of the entry, to be equal to what that says; with an empty head where a
+        journal was sealed in format 1 and has no chain. Nothing for an entry without parts.
 
     Raises:
         DamagedError: the segment or its file of dropped rows cannot be read.
-        ValueError: a row has neither salt nor commitment.
+        ValueError: a row has neither salt nor commitment, or an erased one says something.
     """
     gone = DroppedByPart(layout, entry)
-    heads = []
+    found = []
     for number, (part, pieces) in enumerate(part_rows(layout, entry, segment_schema())):
         dropped = gone.of(number)
         if not part.head:
-            heads.append("")
+            found.append(Found(""))
             continue
-        chain, place = Chain(part.journal_id), 0
-        kept = itertools.chain.from_iterable(map(commitments_of, pieces))
+        chain, place, erased = Chain(part.journal_id), 0, _Erased()
+        kept = itertools.chain.from_iterable(map(erased.commitments, pieces))
         for one in dropped:
             chain.add(itertools.islice(kept, one.place - place))
             chain.add([one.commitment])
             place = one.place + 1
         chain.add(kept)
-        heads.append(chain.head)
-    return heads
+        found.append(Found(chain.head, len(dropped), erased.rows))
+    return found
+
+
+class _Erased:
+    """Counts the erased rows among those whose commitments are asked for."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def commitments(self, rows: pa.Table) -> list[bytes]:
+        require_erased(rows)
+        self.rows += erased_among(rows)
+        return commitments_of(rows)

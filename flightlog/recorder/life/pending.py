@@ -15,8 +15,9 @@ from typing import Final, Literal
 
 import msgspec
 
+from flightlog.config.regular_file import read_regular
 from flightlog.errors import DamagedError
-from flightlog.recorder.layout import Layout, write_file
+from flightlog.recorder.layout import MAX_RECORD_BYTES, Layout, write_file
 
 _SALT_BYTES: Final = 16
 
@@ -108,8 +109,12 @@ def pending_removals(layout: Layout) -> list[Pending]:
     found = []
     for path in sorted(layout.pending.glob("*.json")):
         try:
-            found.append(msgspec.json.decode(path.read_bytes(), type=Pending))
-        except (msgspec.MsgspecError, OSError) as error:
+            found.append(
+                pending := msgspec.json.decode(read_regular(path, MAX_RECORD_BYTES), type=Pending)
+            )
+            if pending.id != path.stem:  # it names the file that is removed in the end
+                raise ValueError(f"its id is {pending.id[:80]!r}")
+        except (msgspec.MsgspecError, ValueError, OSError) as error:
             raise DamagedError(
                 f"the record of a removal cannot be read ({error})",
                 where=str(path),

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import msgspec
 
+from flightlog.config.regular_file import read_regular
 from flightlog.errors import DamagedError
-from flightlog.recorder.layout import Layout, write_file
+from flightlog.recorder.layout import MAX_RECORD_BYTES, Layout, write_file
 
 
 class Pin(msgspec.Struct, frozen=True):
@@ -59,7 +60,7 @@ def pins_of(layout: Layout) -> dict[Path, Pin]:
     found = {}
     for path in sorted(layout.pins.glob("*.json")):
         try:
-            found[path] = msgspec.json.decode(path.read_bytes(), type=Pin)
+            found[path] = msgspec.json.decode(read_regular(path, MAX_RECORD_BYTES), type=Pin)
         except (msgspec.MsgspecError, OSError) as error:
             raise DamagedError(
                 f"the pin cannot be read ({error})",

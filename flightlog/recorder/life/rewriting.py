@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from flightlog.recorder.layout import SEGMENT_SUFFIX, Layout
 from flightlog.recorder.life.dropped import DROPPED_SUFFIX, Dropped, DroppedByPart, dropped_schema
+from flightlog.recorder.life.skeleton import erased_among
 from flightlog.recorder.manifest import MERGED_PREFIX, Part, SegmentEntry
 from flightlog.recorder.segment import SegmentWriter
 from flightlog.recorder.segment_rows import part_rows, require_unchanged, schema_of, table_of
@@ -161,14 +162,15 @@ def _add_part(
     edit: Edit,
 ) -> None:
     places = _Places(dropped)
-    kept = 0
+    kept = erased = 0
     for piece in pieces:
         edited = edit(piece, part.journal_id)
         places.pass_by(piece.num_rows, edited.gone)
         making.add(edited.rows)
         kept += edited.rows.num_rows
+        erased += erased_among(edited.rows) if part.head else 0
     gone = places.gone if part.head else []
-    making.end_part(Part(part.journal_id, kept, part.head, len(gone)), gone)
+    making.end_part(Part(part.journal_id, kept, part.head, len(gone), erased), gone)
 
 
 class _Places:

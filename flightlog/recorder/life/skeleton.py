@@ -25,7 +25,8 @@ KEPT_TEXTS: Final = frozenset(
 
 Every other text goes, also one that a later version adds: arguments, observations,
 answers, errors, labels, who and what the run was for, ids of the provider, and digests, since
-an unsalted digest of a short text gives it away.
+an unsalted digest of a short text gives it away. What is erased today must not be a kept text
+of an older version: `require_erased` looks at old rows by this list.
 """
 
 
@@ -54,6 +55,35 @@ def erased_rows(rows: pa.Table, mask: Any) -> pa.Table:
         else:
             columns[field.name] = column
     return pa.table(columns, schema=schema)
+
+
+def erased_among(rows: pa.Table) -> int:
+    """How many rows of an events segment go by their commitment alone; they are erased ones."""
+    missing: int = rows.column(COMMITMENT).null_count
+    return int(rows.num_rows) - missing
+
+
+def require_erased(rows: pa.Table) -> None:
+    """Refuses rows that go by a commitment from earlier and yet say something.
+
+    Nothing proves what they say: who changes an event could leave its old commitment.
+
+    Raises:
+        ValueError: there is one.
+    """
+    if not erased_among(rows):
+        return
+    rows = rows.filter(pc.is_valid(rows.column(COMMITMENT)))
+    told = [
+        field.name
+        for field in segment_schema()
+        if (field.name == SALT or _is_payload(field))
+        and rows.column(field.name).null_count < rows.num_rows
+    ]
+    if not pc.all(pc.equal(pc.fill_null(rows.column("withheld"), ""), ERASED)).as_py():
+        told.append("withheld")
+    if told:
+        raise ValueError(f"an erased event has something in {told[0]!r}")
 
 
 def _is_payload(field: pa.Field) -> bool:

@@ -55,7 +55,7 @@ def test_a_terminal_obeys_nothing_in_csv_and_json_and_a_file_gets_all(form: str)
     assert "\u202ex" in file.getvalue()
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"])
 def test_a_formula_in_a_text_cell_is_defused(start: str) -> None:
     text = f"{start}cmd|' /C calc'!A0"
     assert _csv(pa.table({"a": [text]})) == [["a"], [f"'{text}"]]

@@ -18,6 +18,9 @@ from flightlog.cli import run
 from flightlog.control.approval import WriteRequest
 from flightlog.control.breaker_policy import BreakerPolicy
 from flightlog.control.control import Control
+from flightlog.recorder.layout import Layout
+from flightlog.recorder.life.pending import Column, new_pending, save_pending
+from flightlog.recorder.manifest import sealing_lock
 from flightlog.recorder.record import record
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.store import Store
@@ -47,6 +50,8 @@ def wait_until_sealed(store: Path) -> None:
     while verify_store(Store.open(store)).unsealed_events:
         assert time.monotonic() < until_s, "nothing was sealed"
         time.sleep(0.01)
+    with sealing_lock(Store.open(store).layout):
+        pass  # its manifest is written, too
 
 
 def doctor(store: Path, *argv: str) -> int:
@@ -222,11 +227,29 @@ def be_ahead(store: Path) -> None:
         recorder.emit(StateChanged(run_id="", seq=0, at=ahead_us, subject="guard"))
 
 
+def interrupt_an_erasure(store: Path) -> None:
+    names: list[tuple[Column, str]] = [("data_subject", "ann")]
+    save_pending(Layout(store), new_pending("erase", names=names))
+
+
+def spoil_a_pin(store: Path) -> None:
+    (store / "pins").mkdir()
+    (store / "pins" / "x.json").write_text("?")
+
+
+def spoil_a_removal(store: Path) -> None:
+    (store / "pending").mkdir()
+    (store / "pending" / "x.json").write_text("?")
+
+
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.parametrize(
     ("spoil", "kinds", "text"),
     [
-        (damage, ["damage", "unreadable"], "the bytes are not those that were sealed"),
+        (damage, ["damage"], "the bytes are not those that were sealed"),
+        (interrupt_an_erasure, ["removal"], "an erasure was begun and is not finished"),
+        (spoil_a_pin, ["damage"], "x.json: the pin cannot be read"),
+        (spoil_a_removal, ["damage"], "x.json: the record of a removal cannot be read"),
         (leave_gap, ["gap"], "3 events dropped: disk full"),
         (die, ["unsealed"], "1 journal of dead or closed writers"),
         (quarantine, ["quarantine"], "x.damaged: a damaged part of a journal"),
@@ -250,6 +273,26 @@ def test_what_is_wrong_is_told(
     assert sorted({one.kind for one in findings}, key=KINDS.index) == kinds
     assert doctor(store) == 1
     assert text in capsys.readouterr().out
+
+
+def test_an_erasure_that_waits_for_a_living_process_is_told_until_it_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "store"
+    with Recorder(path) as recorder:
+        RunWriter.with_system_clock(recorder, "r").started(agent="a", data_subject="ann")
+        assert run(["erase", "--subject", "ann", "--store", str(path)]) == 2
+        assert found(path) == ["removal"]
+        assert doctor(path) == 1
+        assert "waits for 1 journal of living processes" in capsys.readouterr().out
+    assert run(["seal", "--store", str(path)]) == 0
+    assert "removal" not in found(path)
+
+
+def test_a_damaged_segment_is_told_once(store: Path) -> None:
+    for segment in store.glob("events/*/*.parquet"):
+        os.truncate(segment, 100)
+    assert found(store).count("damage") == 1
 
 
 def test_a_file_of_another_owner_is_told(store: Path) -> None:
@@ -286,6 +329,7 @@ def test_a_run_without_an_end_that_no_process_records_is_told_with_its_writes(
         writer = RunWriter(recorder, "r2")
         writer.started()
         writer.tool_intent(step=1, call_ix=0, tool_name="pay", effect="write")
+        writer.tool_call(step=1, call_ix=1, tool_name="look", effect="read", result="x" * 5_000)
         assert found(store) == []  # it goes on
         wait_until_sealed(store)
         shutil.copytree(store, copy)

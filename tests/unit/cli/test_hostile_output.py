@@ -99,6 +99,8 @@ def assert_harmless(text: str) -> None:
         ["show", "last"],
         ["show", "last", "--full"],
         ["verify"],
+        ["doctor"],
+        ["seal"],
         ["check"],
         ["compact", "--dry-run"],
         ["retain", "--older-than", "1d", "--dry-run"],
@@ -208,3 +210,47 @@ def test_plot_draws_hostile_names(
     page = _Tags()
     page.feed(path.read_text(encoding="utf-8"))
     assert not {tag for tag, _ in page.found} & {"script", "image", "foreignobject", "a"}
+
+
+FORMS = ("parquet", "jsonl", "csv")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_exports_of_hostile_names_are_harmless(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    folder = tmp_path / "exported"
+    told = output(capsys, "export", "--format", form, "--out", folder, "--store", store)
+    assert_harmless(told)
+    names = sorted(path.name for path in folder.rglob("*"))
+    assert names
+    assert all(re.fullmatch(r"[a-z_.]+", name) for name in names)
+    if form == "csv":
+        for path in folder.rglob("*.csv"):
+            assert_defused(path.read_text(encoding="utf-8"))
+
+
+def test_redact_shows_a_hostile_text_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "text"
+    path.write_text(f"{TEXT}\nmail hunter2@example.com password=hunter2hunter2", encoding="utf-8")
+    assert_harmless(output(capsys, "redact", path))
+    assert_harmless(output(capsys, "redact", "--explain", path))
+
+
+@pytest.mark.parametrize("command", ["runs", "verify", "doctor", "check", "seal", "compact"])
+def test_files_of_hostile_names_in_a_store_are_told_escaped(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    with record(tmp_path / "store") as run_:
+        run_.tool_call(tool_name="t")
+    evil = TERMINAL.replace("\x00", "")
+    for name in ("journal/{}.journal", "events/{}.parquet", "manifest/{}.json", "blobs/{}"):
+        (tmp_path / "store" / name.format(evil)).write_bytes(b"x" * 99)
+    (tmp_path / "store" / "events" / f"{evil}link.parquet").symlink_to("/etc/passwd")
+    code = run([command, "--store", str(tmp_path / "store")])
+    printed = capsys.readouterr()
+    assert code in (0, 1, 2, 64), printed.err
+    assert_harmless(printed.out)
+    assert_harmless(printed.err)

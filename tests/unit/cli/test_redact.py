@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from flightlog.cli import cli
+from flightlog.cli import cli, run
 from flightlog.control.control import Control
 from flightlog.errors import ConfigError, UnknownNameError
 from flightlog.recorder.recorder import Recorder
@@ -115,3 +115,8 @@ def test_broken_settings_and_a_lost_key_do_not_stop_the_kill_switch(tmp_path: Pa
     assert done.exit_code == 0
     [rule] = Control.at("store").kill_switch.rules()
     assert rule.why.startswith("left out")
+
+
+def test_file_without_end_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["redact", "/dev/zero"]) == 64
+    assert "more than 67,108,864 bytes" in capsys.readouterr().err

@@ -56,6 +56,9 @@ def test_retain_tells_what_it_removed_and_what_goldens_keep(
     assert "removed 0 runs with 0 events" in capsys.readouterr().out
     assert command("retain", "--store", store, "--older-than", "soon") == 64
     assert "'soon' is not an amount like 30d" in capsys.readouterr().err
+    for much in ("99999999999999d", f"{'9' * 400}s"):
+        assert command("retain", "--store", store, "--older-than", much) == 64
+        assert "is too much" in capsys.readouterr().err
     assert command("retain", "--store", store, "--max-bytes", "0", "--dry-run") == 0
     assert "would remove 3 runs with 6 events: about" in capsys.readouterr().out
     empty = tmp_path / "goldens"

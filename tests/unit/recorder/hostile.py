@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import enum
-import os
 from collections import OrderedDict, deque
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
 import hypothesis.strategies as st
+import numpy as np
+import polars as pl
+import pyarrow as pa
 
 from flightlog.trace.foreign import value_text
+from tests.torture.size import sized
 
-CASES = int(os.environ.get("FLIGHTLOG_CASES", "300"))
-"""Values that the property tests go through; 10,000 is the full size."""
+CASES = sized(100, 10_000)
+"""Values that each property test goes through."""
 
 
 class Raising:
@@ -85,6 +90,78 @@ class Nameless(metaclass=HostileType):
     pass
 
 
+class Answering:
+    """Has every attribute, and each is itself."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        return self
+
+
+class EndlessMapping(Mapping[Any, Any]):
+    def __getitem__(self, key: Any) -> Any:
+        return key
+
+    def __iter__(self) -> Any:
+        while True:
+            yield "again"
+
+    def __len__(self) -> int:
+        return 10**18
+
+
+class LyingInt(int):
+    def _raise(self, *_: object) -> Any:
+        raise RuntimeError("no number")
+
+    __int__ = __index__ = __repr__ = bit_length = _raise
+
+
+class LyingList(list[Any]):
+    def __iter__(self) -> Any:
+        while True:
+            yield 1
+
+    def __len__(self) -> int:
+        raise RuntimeError("no length")
+
+
+class OddZone(datetime.tzinfo):
+    def utcoffset(self, _: Any) -> Any:
+        raise RuntimeError("no offset")
+
+    def tzname(self, _: Any) -> str:
+        return "\x1b[2J"
+
+
+class FarZone(datetime.tzinfo):
+    def utcoffset(self, _: Any) -> Any:
+        return datetime.timedelta(hours=23, minutes=59, seconds=59, microseconds=999_999)
+
+    def dst(self, _: Any) -> Any:
+        return None
+
+
+class EqualToNone(str):
+    """A key that no look-up finds."""
+
+    __slots__ = ()
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    def __hash__(self) -> int:
+        return 1
+
+
+def released() -> memoryview:
+    view = memoryview(bytearray(b"x"))
+    view.release()
+    return view
+
+
 class Model:
     def model_dump(self) -> Any:
         raise ValueError("cannot be dumped")
@@ -147,6 +224,15 @@ _MAKERS: list[Any] = [
         lambda: {1: "a", "1": "b", None: "d"}, lambda: {chr(0xD800): 1, chr(0xDBFF): 2},
         lambda: {(1, 2): 3, frozenset({4}): 5}, lambda: {Raising(): 1}, lambda: range(5),
         lambda: iter([1, 2]), lambda: Exception("x"), lambda: NotImplemented, lambda: ...,
+        Answering, EndlessMapping, lambda: LyingInt(5), lambda: LyingList([1]), released,
+        lambda: datetime.datetime(2020, 1, 1, tzinfo=OddZone()),
+        lambda: datetime.time(1, tzinfo=FarZone()), lambda: {EqualToNone("a"): 1},
+        lambda: -0.0, lambda: {"a": [-0.0]}, lambda: np.float64("nan"), lambda: np.int64(5),
+        lambda: np.bool_(1), lambda: np.datetime64("2020-01-01"), lambda: np.zeros((100, 100)),
+        lambda: np.array([{"a": 1}], dtype=object), lambda: np.str_("\ud800"),
+        lambda: np.bytes_(b"\xff"), lambda: np.longdouble("1e4000"), lambda: np.void(b"abc"),
+        lambda: pl.DataFrame({"a": [1]}), lambda: pl.Series([None]), lambda: pl.lit(1),
+        lambda: pa.table({"a": [1]}), lambda: pa.scalar(5), lambda: pa.py_buffer(b"abc"),
         lambda: {"'; DROP TABLE runs; --": 1, "<script>alert(1)</script>": 2, "\x1b[2J": 3},
 ]  # fmt: skip
 # By number, since hypothesis itself looks at what it picks from.

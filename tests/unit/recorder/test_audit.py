@@ -235,6 +235,13 @@ def test_the_command_prints_an_anchor_and_checks_it(
     assert "cut off" in capsys.readouterr().err
 
 
+def test_an_empty_anchor_is_a_mistake_and_no_check(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["verify", "--store", str(store), "--anchor", ""]) == 64
+    assert "not an anchor" in capsys.readouterr().err
+
+
 def test_commitments_bind_every_column(store: Path) -> None:
     rows = pq.read_table(segments(store)[0], partitioning=None).cast(segment_schema())
     before = commitments_of(rows)

@@ -1,12 +1,11 @@
 """A text of many megabytes costs the recorder little more than it costs its owner.
 
-The full size, and every kind of text in every place, is FLIGHTLOG_TEXT_MB=100; the bound is
-the same at every size.
+The full size is 100 MB, and every kind of text in every place; the bound is the same at every
+size.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,14 +15,14 @@ import pytest
 import flightlog
 from flightlog.recorder.seal import seal_store
 from flightlog.recorder.store import Store
+from tests.torture.size import IS_FULL, sized
 
-TEXT_MB = int(os.environ.get("FLIGHTLOG_TEXT_MB", "40"))
+TEXT_MB = sized(40, 100)
 MOST_MB = 32
 SIGNS = {"ascii": "a", "wide": "\U0001f600", "surrogates": "\ud800", "controls": "\x01"}
 PLACES = (
     "result", "message", "request", "answer", "args", "args_value", "value", "error", "name",
 )  # fmt: skip
-IS_FULL = "FLIGHTLOG_TEXT_MB" in os.environ
 CASES = [
     (where, sign)
     for where in PLACES

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from flightlog.trace.events import (
 )
 from flightlog.trace.messages import Message, ToolRequest
 from flightlog.trace.run_writer import RunWriter
+from tests.torture.size import sized
 from tests.unit.recorder.hostile import BOXES, CASES, JSON_VALUES, Box, same
 
 PER_STORE = 50
@@ -205,3 +207,60 @@ def test_result_says_what_it_was(tmp_path: Path, value: Any, text: str, flag: st
     with flightlog.open(tmp_path / "s") as traces:
         [row] = traces.rows("SELECT result, result_flag, result_bytes FROM tool_calls")
     assert row == {"result": text, "result_flag": flag, "result_bytes": len(text)}
+
+
+def test_value_that_another_thread_changes_meanwhile_is_recorded(tmp_path: Path) -> None:
+    value: dict[str, Any] = {"list": list(range(1_000)), "set": set(range(1_000))}
+    is_done = threading.Event()
+
+    def change() -> None:
+        number = 0
+        while not is_done.is_set():
+            number += 1
+            value[f"key {number % 500}"] = [number]
+            value.pop(f"key {(number * 7) % 500}", None)
+            value["list"].append(number)
+            del value["list"][:3]
+            value["set"].add(number)
+            value["set"].discard(number - 500)
+
+    other = threading.Thread(target=change)
+    other.start()
+    calls = sized(200, 5_000)
+    try:
+        with (
+            Recorder(tmp_path / "s", seal_on_close=False) as recorder,
+            flightlog.record(recorder) as run,
+        ):
+            for _ in range(calls):
+                assert run.tool_call(tool_name="t", args=value, result=value)
+        assert recorder.dropped_events == 0
+    finally:
+        is_done.set()
+        other.join()
+    rows = read_back(str(tmp_path / "s"))
+    assert len(rows) == calls
+    assert all(row["result_flag"].startswith("lossy: ") for row in rows)
+
+
+def test_model_of_pydantic_is_kept_and_one_that_fails_is_flagged(tmp_path: Path) -> None:
+    pydantic = pytest.importorskip("pydantic")
+
+    class Line(pydantic.BaseModel):  # type: ignore[name-defined, misc]
+        name: str
+        total: float
+
+    class Broken(Line):
+        @pydantic.model_serializer
+        def _fail(self) -> dict[str, Any]:
+            raise RuntimeError("cannot be dumped")
+
+    with flightlog.record(tmp_path / "s") as run:
+        run.tool_call(tool_name="t", result=Line(name="a", total=1.5))
+        run.tool_call(tool_name="t", result=Broken(name="a", total=1.5))
+    whole, broken = read_back(str(tmp_path / "s"))
+    assert (whole["result"], whole["result_flag"]) == (
+        '{"name":"a","total":1.5}',
+        "lossy: Line as an object",
+    )
+    assert broken["result_flag"].startswith("lossy: ")

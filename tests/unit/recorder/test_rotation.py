@@ -6,18 +6,21 @@ import errno
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from flightlog.analysis.db import Traces
 from flightlog.recorder.disk import Disk
+from flightlog.recorder.frames import FrameType
+from flightlog.recorder.journal import Journal, JournalLimits
+from flightlog.recorder.layout import Layout, create_layout, open_layout
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.seal import seal_store
 from flightlog.recorder.store import Store
 from flightlog.recorder.verify import verify_store
-from flightlog.trace.events import RunStarted, RunStopped, ToolCall
+from flightlog.trace.events import Gap, RunStarted, RunStopped, ToolCall, encode_event
 
 BIG = "x" * 2_000
 ignore_fork_warning = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -40,6 +43,8 @@ def test_a_journal_that_is_large_enough_is_sealed_while_the_recording_goes_on(
 ) -> None:
     recorder = Recorder(store_path, seal_at_bytes=20_000)
     record_calls(recorder, "a", 50)
+    for journal in list(recorder._retired):
+        journal.join()  # which starts the sealing
     recorder._sealer.wait()
     assert list(store_path.glob("events/*/*.parquet"))
     assert runs_of(store_path) == [("a", None, 50)]
@@ -126,6 +131,94 @@ def test_a_recorder_that_cannot_begin_a_journal_goes_on_in_its_old_one(store_pat
     assert [run[2] for run in runs_of(store_path)] == [50, 100]
 
 
+def test_a_sealing_that_is_done_again_ends_crashed_runs_where_they_were(store_path: Path) -> None:
+    write_journal(store_path, calls=3)
+    write_journal(store_path, calls=0, open_runs=["run"])
+    disk = _DiskThatDies("00000001.json")
+    with pytest.raises(OSError, match="dead"):  # the segments are there, no manifest lists them
+        seal_store(Store(open_layout(store_path, disk=disk)))
+    seal_store(Store.open(store_path))
+    with Traces(store_path) as traces:
+        rows = traces.rows("SELECT seq, used_tool_calls FROM events WHERE stop_reason = 'crashed'")
+    assert [tuple(row.values()) for row in rows] == [(3, 3)]
+
+
+def test_a_journal_whose_header_is_damaged_still_ends_its_runs_with_all_they_spent(
+    store_path: Path,
+) -> None:
+    layout, limits = create_layout(store_path), JournalLimits()
+    first = Journal(layout, limits)
+    for seq in range(3):
+        first.append(FrameType.EVENT, encode_event(ToolCall(run_id="run", seq=seq, step=seq)))
+    second = Journal(layout, limits, open_runs=["run"])
+    first.close()
+    seal_store(Store(layout))
+    second.append(FrameType.EVENT, encode_event(ToolCall(run_id="run", seq=3, step=3)))
+    second.close()
+    content = bytearray(second.path.read_bytes())
+    content[40] ^= 1
+    second.path.write_bytes(content)
+    seal_store(Store(layout))
+    with Traces(store_path) as traces:
+        rows = traces.rows("SELECT seq, used_tool_calls FROM events WHERE stop_reason = 'crashed'")
+    assert [tuple(row.values()) for row in rows] == [(4, 4)]
+
+
+def test_a_writer_that_goes_on_in_another_journal_during_a_sealing_has_not_crashed(
+    store_path: Path,
+) -> None:
+    write_journal(store_path, calls=3)
+    layout, limits = create_layout(store_path), JournalLimits()
+    living = Journal(layout, limits)
+    living.append(FrameType.EVENT, encode_event(ToolCall(run_id="long", seq=0)))
+    following: list[Journal] = []
+
+    def rotate() -> None:
+        following.append(Journal(layout, limits, open_runs=["long"]))
+        living.close()
+
+    seal_store(Store(open_layout(store_path, disk=_DiskThatCalls(rotate))))
+    following[0].append(FrameType.EVENT, encode_event(ToolCall(run_id="long", seq=1)))
+    assert runs_of(store_path) == [("long", None, 2), ("run", "crashed", 3)]
+    following[0].close()
+
+
+def test_a_writer_that_goes_on_in_another_journal_during_a_read_has_not_crashed(
+    store_path: Path,
+) -> None:
+    layout, limits = create_layout(store_path), JournalLimits()
+    living = Journal(layout, limits)
+    living.append(FrameType.EVENT, encode_event(ToolCall(run_id="long", seq=0)))
+    following: list[Journal] = []
+
+    def rotate() -> None:
+        following.append(Journal(layout, limits, open_runs=["long"]))
+        following[0].append(FrameType.EVENT, encode_event(ToolCall(run_id="long", seq=1)))
+        living.close()
+
+    rows = Store(_LayoutThatCalls(store_path, rotate)).snapshot().unsealed_events
+    assert sorted(rows.column("seq").to_pylist()) == [0, 1]
+    assert rows.column("stop_reason").null_count == rows.num_rows
+    following[0].close()
+
+
+def test_a_run_of_which_nothing_is_left_has_no_end_either(store_path: Path) -> None:
+    write_journal(store_path, calls=1, open_runs=["lost"])
+    assert runs_of(store_path) == [("run", "crashed", 1)]
+    seal_store(Store.open(store_path))
+    assert runs_of(store_path) == [("run", "crashed", 1)]
+
+
+def write_journal(store: Path, *, calls: int, open_runs: Sequence[str] = ()) -> None:
+    """A journal whose writer is dead, with calls of `run` and a gap."""
+    journal = Journal(create_layout(store), JournalLimits(), open_runs=open_runs)
+    for seq in range(calls):
+        event = ToolCall(run_id="run", seq=seq, at=seq, step=seq)
+        journal.append(FrameType.EVENT, encode_event(event))
+    journal.append(FrameType.EVENT, encode_event(Gap(run_id="", seq=calls, dropped_events=1)))
+    journal.close()
+
+
 @ignore_fork_warning
 def test_a_child_forked_after_a_rotation_has_a_journal_of_its_own(
     store_path: Path, in_child: Callable[[Callable[[], None]], int]
@@ -152,6 +245,58 @@ class _CountingDisk(Disk):
     def fdatasync(self, descriptor: int) -> None:  # type: ignore[override]
         self.syncs += 1
         os.fdatasync(descriptor)
+
+
+class _DiskThatDies(Disk):
+    """Does not give a file its name.
+
+    Args:
+        name: of the file.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def rename(self, source: Path, target: Path) -> None:
+        if target.name == self.name:
+            raise OSError(errno.EIO, "dead")
+        super().rename(source, target)
+
+
+class _DiskThatCalls(Disk):
+    """Calls a function once, before the first file gets its name.
+
+    Args:
+        then: the function.
+    """
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self.calls = [then]
+
+    def rename(self, source: Path, target: Path) -> None:
+        while self.calls:
+            self.calls.pop()()
+        super().rename(source, target)
+
+
+class _LayoutThatCalls(Layout):
+    """Calls a function once, after the journals were listed.
+
+    Args:
+        root: the store's folder.
+        then: the function.
+    """
+
+    def __init__(self, root: Path, then: Callable[[], None]) -> None:
+        super().__init__(root)
+        object.__setattr__(self, "calls", [then])
+
+    def journal_files(self) -> list[Path]:
+        found = super().journal_files()
+        calls: list[Callable[[], None]] = self.calls  # type: ignore[attr-defined]
+        while calls:
+            calls.pop()()
+        return found
 
 
 class _FullDisk(Disk):

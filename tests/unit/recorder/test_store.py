@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from flightlog.errors import DamagedError, NewerFormatError, StoreError
+from flightlog.recorder.manifest import HISTORY, add_checkpoint, manifest_files, sealing_lock
 from flightlog.recorder.record import record
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.seal import seal_store
-from flightlog.recorder.store import Store
+from flightlog.recorder.store import UNLISTED, Store
 from flightlog.trace.events import ToolCall
 from flightlog.trace.messages import Message
 from flightlog.trace.schema import FORMAT_KEY, events_schema, messages_schema
@@ -30,6 +31,13 @@ def one_run(path: Path) -> Path:
         run.tool_call(tool_name="t", args="{}", result="r")
     (segment,) = Store.open(path).snapshot().event_files
     return segment
+
+
+def two_runs(path: Path) -> list[Path]:
+    for agent in ("a", "b"):
+        with record(path, agent=agent) as run:
+            run.tool_call(tool_name="t", args="{}", result="r")
+    return list(Store.open(path).snapshot().event_files)
 
 
 def test_missing_store_is_named(tmp_path: Path) -> None:
@@ -116,13 +124,53 @@ def test_segment_of_a_newer_format_is_refused(store_path: Path) -> None:
         Store.open(store_path).snapshot()
 
 
-def test_segment_copied_from_another_store_is_read(tmp_path: Path) -> None:
+def test_segment_copied_from_another_store_is_read_and_told(tmp_path: Path) -> None:
     first, second = one_run(tmp_path / "a"), one_run(tmp_path / "b")
     target = second.with_name(first.name)
     shutil.copy(first, target)
     snap = Store.open(tmp_path / "b").snapshot()
     assert set(snap.event_files) == {second, target}
-    assert snap.problems == ()
+    assert [(p.path, p.what) for p in snap.problems] == [(target, UNLISTED)]
+
+
+def test_rows_of_a_changed_segment_are_left_out_and_told(store_path: Path) -> None:
+    victim, sound = two_runs(store_path)
+    content = bytearray(victim.read_bytes())
+    for position in range(0, len(content), 97):
+        content[position] ^= 4
+        victim.write_bytes(content)
+        snap = Store.open(store_path).snapshot()
+        assert snap.event_files == (sound,)
+        assert [problem.path for problem in snap.problems] == [victim]
+        content[position] ^= 4
+
+
+def test_missing_segment_is_told(store_path: Path) -> None:
+    victim, sound = two_runs(store_path)
+    victim.unlink()
+    snap = Store.open(store_path).snapshot()
+    assert snap.event_files == (sound,)
+    assert [(p.path, "missing" in p.what) for p in snap.problems] == [(victim, True)]
+
+
+def test_any_damage_is_an_error_where_reading_is_strict(store_path: Path) -> None:
+    victim, sound = two_runs(store_path)
+    store = Store.open(store_path)
+    assert set(store.snapshot(strict=True).event_files) == {victim, sound}
+    victim.unlink()
+    with pytest.raises(DamagedError, match="--strict"):
+        store.snapshot(strict=True)
+
+
+def test_lost_manifests_after_a_checkpoint_are_told(store_path: Path) -> None:
+    one_run(store_path)
+    layout = Store.open(store_path).layout
+    with sealing_lock(layout):
+        add_checkpoint(layout)
+    for path in manifest_files(layout):
+        path.unlink()
+    found = {problem.path.name for problem in Store.open(store_path).snapshot().problems}
+    assert HISTORY in found
 
 
 def test_nothing_is_twice_when_a_sealing_stopped_before_its_end(
@@ -176,7 +224,7 @@ def test_read_only_store_is_read_and_not_written(
         snap = Store.open("store").snapshot()
         assert snap.unsealed_events.num_rows == 2
         assert len(snap.event_files) == 1
-        with pytest.raises(StoreError, match="cannot seal"):
+        with pytest.raises(StoreError, match="cannot be changed"):
             seal_store(Store.open("store"))
         with pytest.raises(StoreError, match="cannot write a journal: Permission denied"):
             Recorder("store")

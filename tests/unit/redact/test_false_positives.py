@@ -53,6 +53,37 @@ def test_identifiers_times_and_prices_are_left_alone() -> None:
     assert changed == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "git commit 07b9c96f116000862563102ba709aa8377cab12d",
+        "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        '"integrity": "sha512-z4PhNX7vuL3xVChQ1m2AB9Yg5AULVxXcg/SpIdNs6c5H0NE8XYXysP+DGNKHfuwvY="',
+        "trace 4bf92f3577b34da6a3ce929d0e0e4736 span be49b151c9b438ce",
+        "0192f0c1-7d3e-7abc-8def-0123456789ab",
+        "ISBN 978-3-16-148410-0, EAN 4006381333931, ISSN 2049-3630",
+        "tracking 1Z999AA10123456784, order 4539-5787, invoice INV-2024-000123",
+        "1716900000123456789 1716900000.123456 2024-05-06T07:08:09.123456789Z",
+        "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk",
+        "EUR 1.234,56; 4,539.57; 1 234 567.89; 12.5 %",
+        "docker run -u 1000:1000 -p 8080:80 alpine",
+        "version 4.18.0-553.el8, python 3.11.9, ip 10.0.0.1:5432, 192.168.100.200",
+        '{"usage":{"input_tokens":1234,"output_tokens":567,"total_tokens":1801}}',
+        '{"name":"password","type":"string","description":"at least 12 characters"}',
+        '["username","password","email"]',
+        "passengers: 3, passed: 12, bypass=true, compass: north2024",
+        "the token is expired, the password is required, the secret was out",
+        "mailto:someone@host.example and git@github.com:org/repo.git",
+        "http://localhost:8080/path?next=/a@b",
+        "resp_0123456789abcdef msg_01XFDUDYJgAACzvnptvVoYEL toolu_01A09q90qw90lq917835lq9",
+        "req_011CSHoEeqs5C35K2UUqR7Fy chatcmpl-123456789abcdef call_abc123def456",
+        "4539 items, 5787 of them at 6362 m, and 1486 more",
+    ],
+)
+def test_what_tools_often_give_is_left_alone(text) -> None:
+    assert REDACTOR.clean(text) == text
+
+
 def test_sixteen_random_digits_are_a_card_seldom() -> None:
     """One in ten has a right check digit, and about half begin like a card's number."""
     rng = random.Random(5)

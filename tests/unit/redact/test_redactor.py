@@ -256,3 +256,16 @@ def test_what_holds_keys_is_not_pickled() -> None:
         with pytest.raises(TypeError):
             pickle.dumps(one)
         assert "kkkk" not in repr(one)
+
+
+def test_the_version_of_a_policy_tells_policies_apart_and_shows_no_value() -> None:
+    versions = [
+        Redaction().version,
+        Redaction(emails=True).version,
+        Redaction(off=("card",)).version,
+        Redaction(patterns={"x": "abc"}).version,
+        Redaction(values=("hunter2",)).version,
+    ]
+    assert len(set(versions)) == len(versions)
+    assert Redaction().version == Redaction(max_seconds=9, key_file="other").version
+    assert Redaction(values=("hunter2",)).version == Redaction(values=("another",)).version

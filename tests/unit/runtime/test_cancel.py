@@ -107,7 +107,10 @@ def test_calls_that_the_end_overtakes_are_rows():
 def test_token_ends_an_async_run_and_its_task_is_cancelled():
     ended = []
 
+    token = CancelToken()
+
     async def block() -> str:
+        asyncio.get_running_loop().call_soon(token.cancel)
         try:
             await asyncio.sleep(60)
         finally:
@@ -115,8 +118,6 @@ def test_token_ends_an_async_run_and_its_task_is_cancelled():
         return "late"
 
     async def main():
-        token = CancelToken()
-        asyncio.get_running_loop().call_later(0.01, token.cancel)
         result = await run_async(agent_of(block), TASK, cancel=token)
         await asyncio.sleep(0)
         assert len(asyncio.all_tasks()) == 1

@@ -196,6 +196,15 @@ def test_call_that_waited_for_a_free_place_is_cut_by_what_is_left_of_the_deadlin
     assert len(tool.calls) == MAX_PARALLEL
 
 
+@pytest.fixture
+def interrupts():
+    """SIGINT raises KeyboardInterrupt, also where this was started with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_interrupt_reaches_a_run_that_waits_for_a_blocked_tool(never, sink):
     def interrupt_and_block():
         os.kill(os.getpid(), signal.SIGINT)

@@ -363,6 +363,8 @@ def test_a_writer_that_syncs_later_tells_when_the_disk_failed(tmp_path: Path) ->
     assert not writer.sync()
     assert "Input/output" in (sink.last_error or "")
     disk.fails = False
+    assert writer.state_changed(subject="guard")
+    assert not writer.sync()  # another journal took over, and what the first had is unsure
     assert writer.stopped()
     assert writer.sync()
     assert not writer.is_sync_due

@@ -36,7 +36,8 @@ WITH facts AS (
                 'task_id': task_id, 'task_digest': task_digest, 'trial': trial,
                 'variant': variant, 'session_id': session_id,
                 'conversation_id': conversation_id, 'tenant': tenant, 'labels': labels,
-                'config_digest': config_digest, 'system_digest': system_digest,
+                'config_digest': config_digest, 'capture': capture,
+                'redaction_policy': redaction_policy, 'system_digest': system_digest,
                 'toolset_digest': toolset_digest, 'golden': golden, 'source': source,
                 'source_run_id': source_run_id, 'at': "at"
             },
@@ -129,6 +130,8 @@ SELECT
     started.source,
     started.source_run_id,
     started.config_digest,
+    started.capture,
+    started.redaction_policy,
     started.system_digest,
     started.toolset_digest,
     started."at" AS started_at,

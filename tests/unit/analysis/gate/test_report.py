@@ -109,7 +109,7 @@ def test_brief_text_ends_with_the_metrics(drifted):
 
 def test_json_is_whole_and_versioned(drifted, hostile):
     found = json.loads(render(drifted, "json"))
-    assert found["schema_version"] == 1
+    assert found["schema_version"] == 2
     assert found["decision"] == "DRIFT"
     assert found["exit_code"] == 1
     assert found["candidate"] == hostile
