@@ -25,6 +25,12 @@ BUSY_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _APPLICATION_ID = 0x666C6F67  # "flog"
 _TURN_S = 0.005
 _RETRY_S = 0.0002
+_MARKS = """
+    SELECT (SELECT user_version FROM pragma_user_version),
+           (SELECT application_id FROM pragma_application_id),
+           count(*)
+    FROM sqlite_master
+"""
 
 T = TypeVar("T")
 
@@ -178,9 +184,9 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
 
 def _version(db: sqlite3.Connection, path: Path) -> int:
     """Schema version of the file; 0 is a new, empty one."""
-    version: int = db.execute("PRAGMA user_version").fetchone()[0]
-    mark = db.execute("PRAGMA application_id").fetchone()[0]
-    is_empty = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+    # One statement, one moment: another process may be making the file just now.
+    version, mark, objects = db.execute(_MARKS).fetchone()
+    is_empty = objects == 0
     if mark != _APPLICATION_ID and not (mark == version == 0 and is_empty):
         raise StoreError(
             "is a database of another program",
@@ -193,4 +199,4 @@ def _version(db: sqlite3.Connection, path: Path) -> int:
             where=str(path),
             hint="Upgrade flightlog in every process on this store.",
         )
-    return version
+    return int(version)

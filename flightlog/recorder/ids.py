@@ -1,21 +1,9 @@
-"""Ids of runs and journals: UUIDv7, unique and in order of creation."""
+"""Ids of journals: the day of a journal is in its id."""
 
 from __future__ import annotations
 
 import datetime
 import uuid
-
-import uuid_utils
-
-
-def new_run_id() -> str:
-    """A fresh run id; ids made later sort later."""
-    return str(uuid_utils.uuid7())
-
-
-def new_journal_id() -> str:
-    """A fresh journal id; its creation day can be read from it (`day_of`)."""
-    return str(uuid_utils.uuid7())
 
 
 def day_of(journal_id: str) -> str:

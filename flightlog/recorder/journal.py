@@ -26,8 +26,8 @@ import msgspec
 from flightlog._version import __version__
 from flightlog.recorder.disk import Disk, sync_files
 from flightlog.recorder.frames import FILE_MAGIC, FrameType, pack, seed_of
-from flightlog.recorder.ids import new_journal_id
 from flightlog.recorder.layout import Layout
+from flightlog.trace.ids import new_id
 from flightlog.trace.versions import FORMAT_VERSION
 
 NEW_SUFFIX: Final = ".new"
@@ -111,7 +111,7 @@ class Journal:
         continues: str | None = None,
         open_runs: Iterable[str] = (),
     ) -> None:
-        self.journal_id = new_journal_id()
+        self.journal_id = new_id()
         self.path = layout.journal_file(self.journal_id)
         self._seed = seed_of(self.journal_id)
         self.sync_error: OSError | None = None

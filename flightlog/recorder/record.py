@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from flightlog.errors import UnknownNameError
-from flightlog.recorder.ids import new_run_id
 from flightlog.recorder.recorder import Recorder
 from flightlog.redact.policy import Redaction
 from flightlog.trace.clock import SystemClock
 from flightlog.trace.events import Label, RunStarted
 from flightlog.trace.fitting import fitted_text
+from flightlog.trace.ids import new_id
 from flightlog.trace.messages import Message
 from flightlog.trace.run_writer import RunWriter
 from flightlog.trace.vocab import RunStatus, StopReason
@@ -73,7 +73,7 @@ def record(
     sink = owned or store
     assert isinstance(sink, Recorder)
     try:
-        run = _Run(sink, new_run_id() if run_id is None else run_id, clock=SystemClock())
+        run = _Run(sink, new_id() if run_id is None else run_id, clock=SystemClock())
         run.started(messages=messages, **fields)
         try:
             yield run

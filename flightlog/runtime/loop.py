@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import uuid_utils
-
 from flightlog.control.control import Control
 from flightlog.errors import AgentError, PriceError
 from flightlog.runtime.agent import Agent
@@ -26,6 +24,7 @@ from flightlog.runtime.task import Task
 from flightlog.runtime.tools import is_async
 from flightlog.runtime.turns import Setup, Turns
 from flightlog.trace.clock import Clock, SystemClock
+from flightlog.trace.ids import new_id
 from flightlog.trace.run_writer import RunWriter
 from flightlog.trace.sink import NullSink, Sink
 
@@ -126,7 +125,7 @@ def _turns(agent: Agent, task: Task, around: _Around, *, syncs_later: bool = Fal
             _refuse_unset(agent, agent.credentials, context)
         scrubber = agent.credentials.scrubber(context.tenant)
         sink = ScrubbingSink(sink, scrubber)
-    run_id = context.run_id or str(uuid_utils.uuid7())
+    run_id = context.run_id or new_id()
     writer = RunWriter(sink, run_id, clock=clock, syncs_later=syncs_later)
     setup = Setup(
         agent,

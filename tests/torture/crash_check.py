@@ -36,7 +36,10 @@ class Promised(NamedTuple):
     with_blobs: set[Key]
     removals: list[Removal]
     safe: dict[str, int] | None
-    """Bytes by path below the base; None where nothing was lost, only the process died."""
+    """Bytes by path below the base; None where nothing was lost, only the process died.
+
+    Of a journal, up to the end of a record: another thread may sync while one is half written.
+    """
 
     has_failed_syncs: bool = False
     """A sync has failed: what was only recorded may be in a segment and no more in its journal."""
@@ -73,6 +76,8 @@ def check_crash(world: World, base: Path, promise: Promised) -> None:
         ViolationError: something is lost, doubled, wrong, or not as reported.
     """
     program, root = world.program, base / "store"
+    if promise.safe is not None:
+        promise = promise._replace(safe=_whole_sizes(base, promise.safe))
     try:
         store = program.store.Store.open(root)
     except StoreError as error:
@@ -286,6 +291,30 @@ def _damaged_journals(root: Path) -> set[Path]:
         for path in root.glob("journal/*.journal")
         if path.stem not in sealed and not _is_whole(path.read_bytes(), path.stem)
     }
+
+
+def _whole_sizes(base: Path, safe: dict[str, int]) -> dict[str, int]:
+    """The same sizes without a record of a journal that was only begun."""
+    sizes = dict(safe)
+    for name, size in safe.items():
+        path = base / name
+        if path.parent.name == "journal" and path.suffix == ".journal" and path.is_file():
+            sizes[name] = _whole_end(path.read_bytes()[:size])
+    return sizes
+
+
+def _whole_end(content: bytes) -> int:
+    """Where the first record begins that is not there to its end; the size where all are."""
+    place = len(_JOURNAL_MAGIC)
+    while len(content) - place >= _HEAD.size:
+        magic, _, length, _ = _HEAD.unpack_from(content, place)
+        end = place + _HEAD.size + length + 4
+        if magic != _FRAME_MAGIC:
+            return len(content)
+        if end > len(content):
+            break
+        place = end
+    return min(place, len(content))
 
 
 def _is_whole(content: bytes, journal_id: str) -> bool:

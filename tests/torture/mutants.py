@@ -374,6 +374,14 @@ MUTANTS: Final = (
         "checkpoint",
     ),
     Mutant(
+        "name_of_the_dead_not_synced",
+        "A manifest that another process wrote is synced before what it replaced is removed.",
+        "manifest",
+        "        layout.disk.sync_folder(layout.manifests)\n        yield\n",
+        "        yield\n",
+        "heirs",
+    ),
+    Mutant(
         "merged_before_manifest",
         "Segments that were merged are removed after a manifest lists the new one.",
         "life.compact",

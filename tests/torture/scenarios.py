@@ -190,7 +190,7 @@ def merging(world: World) -> None:
 
 def heirs(world: World) -> None:
     """Mergings that are killed around their manifest; the next one removes what they replaced."""
-    for number, calls in enumerate(range(12, 24)):
+    for number, calls in enumerate(range(8, 20)):
         writer = world.writer()
         writer.call(f"r{number}", durable=True)
         writer.kill()

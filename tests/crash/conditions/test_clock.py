@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 
 from flightlog.analysis.db import Traces
-from flightlog.recorder.ids import new_run_id
 from flightlog.recorder.seal import seal_store
 from flightlog.recorder.store import Store
 from flightlog.recorder.verify import verify_store
 from flightlog.trace.clock import SystemClock
+from flightlog.trace.ids import new_id
 from flightlog.trace.run_writer import RunWriter
 from tests.crash.conditions.counting import (
     CountingRecorder,
@@ -67,7 +67,7 @@ def records_through_jumps(store: str) -> None:
     """One run, a part of it at each time, with journals that begin and end meanwhile."""
     recorder = CountingRecorder(Path(store), seals=True, seal_at_bytes=12_000)
     clock, times = SystemClock(), []
-    run = RunWriter(recorder, new_run_id(), clock=clock)
+    run = RunWriter(recorder, new_id(), clock=clock)
     run.started(agent="a", model="m")
     for jump_s in JUMPS_S:
         os.environ["TEST_CLOCK_JUMP_S"] = str(jump_s)
@@ -124,7 +124,7 @@ def makes_ids() -> None:
     for jump_s in (0, -3_600):
         os.environ["TEST_CLOCK_JUMP_S"] = str(jump_s)
         for _ in range(500):
-            print(new_run_id())
+            print(new_id())
 
 
 def test_ids_of_one_process_stay_unique_when_the_clock_jumps_back(

@@ -15,6 +15,7 @@ import pytest
 from flightlog.recorder.journal_reader import is_alive
 from flightlog.recorder.seal import seal_store
 from flightlog.recorder.store import Store
+from flightlog.trace.ids import new_id
 from flightlog.trace.messages import Message
 from tests.crash.conditions.counting import (
     FORK_WARNING,
@@ -146,6 +147,25 @@ def test_a_child_that_executes_another_program_keeps_nothing_of_the_journal(
 def fork_in_c() -> int:
     """A fork that Python does not know of: none of its handlers runs."""
     return int(ctypes.PyDLL(None).fork())
+
+
+def ids_in_c(told: str) -> None:
+    """Writes an id of each of some children that it forks in C at once, and of itself."""
+    new_id()
+    for number in range(CHILDREN):
+        if fork_in_c() == 0:
+            Path(f"{told}-{number}").write_text(new_id())
+            os._exit(0)
+    for _ in range(CHILDREN):
+        os.wait()
+    Path(f"{told}-parent").write_text(new_id())
+
+
+def test_children_forked_in_c_have_ids_of_their_own(tmp_path: Path) -> None:
+    done = run_child(__name__, "ids_in_c", tmp_path / "told")
+    assert (done.returncode, done.stderr) == (0, "")
+    ids = [file.read_text() for file in tmp_path.glob("told-*")]
+    assert len(set(ids)) == len(ids) == CHILDREN + 1
 
 
 def child_in_c(store: str, told: str) -> None:

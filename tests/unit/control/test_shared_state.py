@@ -107,6 +107,22 @@ def test_what_one_commits_another_reads(path: Path) -> None:
     assert names(one) == ["a", "b"]
 
 
+def test_those_who_make_the_file_at_the_same_moment_take_it_for_their_own(tmp_path: Path) -> None:
+    together = threading.Barrier(3, timeout=60)
+
+    def first_use(file: Path, name: str) -> None:
+        state = things(file)
+        together.wait()
+        add(state, name)
+        state.close()
+
+    with ThreadPoolExecutor(3) as pool:
+        for number in range(300):
+            file = tmp_path / str(number) / "state.sqlite"
+            list(pool.map(first_use, [file] * 3, "abc"))
+            assert names(things(file)) == ["a", "b", "c"]
+
+
 def test_a_second_object_on_a_file_does_not_take_the_locks_of_the_first(path: Path) -> None:
     """Else a command of another process would think itself alone and take the WAL away."""
     one, other = things(path), things(path)

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from flightlog.errors import UnknownNameError
-from flightlog.recorder.ids import day_of, new_journal_id, new_run_id
+from flightlog.recorder.ids import day_of
 from flightlog.recorder.record import record
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.store import Store
+from flightlog.trace.ids import new_id
 from flightlog.trace.vocab import RunStatus, StopReason
 
 
@@ -107,13 +108,13 @@ def test_path_is_recorded_into_and_sealed(store_path: Path) -> None:
 
 
 def test_run_ids_are_unique_and_in_order() -> None:
-    ids = [new_run_id() for _ in range(1_000)]
+    ids = [new_id() for _ in range(1_000)]
     assert sorted(set(ids)) == ids
 
 
 @pytest.mark.parametrize("odd", ["x", "00000000-0000-4000-8000-000000000000"])
 def test_day_is_a_function_of_the_journals_name(odd: str) -> None:
-    journal_id = new_journal_id()
+    journal_id = new_id()
     assert day_of(journal_id) == day_of(journal_id) >= "2025-01-01"
     assert day_of("01936f2a-0000-7000-8000-000000000000") == "2024-11-27"
     assert day_of(odd) == "1970-01-01"
