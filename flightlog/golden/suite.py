@@ -28,7 +28,7 @@ from flightlog.replay.attempts import Attempts
 from flightlog.replay.guard import Endpoint
 from flightlog.replay.matchers import Match
 from flightlog.replay.misses import MissPolicies
-from flightlog.replay.replayer import Replayed, replay
+from flightlog.replay.replayer import Around, Replayed, replay
 from flightlog.replay.serve import StateAwareExecutor
 from flightlog.replay.validity import trust_of
 from flightlog.runtime.cancel import CancelToken
@@ -220,8 +220,7 @@ class _Side:
                 golden=entry.name,
             ),
             clock=VirtualClock(SystemClock().wall_us()),
-            endpoints=self.how.endpoints,
-            cancel=cancel,
+            around=Around(self.how.endpoints, cancel),
         )
         if overrides.client is not None:
             getattr(agent.model, "close", lambda: None)()

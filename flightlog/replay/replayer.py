@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from flightlog.control.control import Control
 from flightlog.replay.approving import without_people
@@ -70,6 +70,25 @@ class _Remembering:
         return self._sink.emit(event, messages=messages, durable=durable)
 
 
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What a replay may reach, and who may end it.
+
+    Attributes:
+        endpoints: hosts that may be reached besides those of the models.
+        cancel: ends the run from outside.
+        control: kill switch, breakers and windows; None takes fresh ones, since what
+            production shares has no say in a replay.
+    """
+
+    endpoints: Sequence[Endpoint] = ()
+    cancel: CancelToken | None = None
+    control: Control | None = None
+
+
+_ALONE: Final = Around()
+
+
 def replay(
     agent: Agent,
     task: Task,
@@ -78,8 +97,7 @@ def replay(
     sink: Sink,
     context: RunContext,
     clock: Clock | None = None,
-    endpoints: Sequence[Endpoint] = (),
-    cancel: CancelToken | None = None,
+    around: Around = _ALONE,
 ) -> Replayed:
     """Runs an agent whose tools answer from recordings; nothing runs live, nothing waits.
 
@@ -93,66 +111,38 @@ def replay(
         sink: where the events go.
         context: variant, trial and session of the run.
         clock: None is a virtual clock, moved by recorded durations.
-        endpoints: hosts that may be reached besides.
-        cancel: ends the run from outside.
+        around: what may be reached, and who may end it.
     """
     agent = without_people(agent, executor.cassette)
     made = _Remembering(sink, executor.cassette.rules.redactor)
-    clock = clock or VirtualClock()
-    allowed = (*endpoints, *endpoints_of(agent.model), *endpoints_of(agent.user))
+    allowed = (*around.endpoints, *endpoints_of(agent.model), *endpoints_of(agent.user))
+    how: _How = {
+        "sink": made,
+        "clock": clock or VirtualClock(),
+        "executor": executor,
+        "context": context,
+        "control": around.control or Control.in_process(),
+        "cancel": around.cancel,
+    }
     with no_network(allowed) as guard:
-        result = _run(agent, task, made, clock, executor, context, cancel)
+        result = _run(agent, task, how)
     candidate = Recording(tuple(made.events), made.messages)
     divergence = first_divergence(executor.cassette, candidate)
     return Replayed(result, candidate, executor, divergence, tuple(guard.refused))
 
 
-def _run(
-    agent: Agent,
-    task: Task,
-    sink: Sink,
-    clock: Clock,
-    executor: StateAwareExecutor,
-    context: RunContext,
-    cancel: CancelToken | None,
-) -> RunResult:
+class _How(TypedDict):
+    sink: Sink
+    clock: Clock
+    executor: StateAwareExecutor
+    context: RunContext
+    control: Control
+    cancel: CancelToken | None
+
+
+def _run(agent: Agent, task: Task, how: _How) -> RunResult:
     if is_async(agent.model.complete) or (agent.user and is_async(agent.user.reply)):
         # A thread of its own, since the caller (a notebook) may be inside an event loop.
         with ThreadPoolExecutor(max_workers=1) as pool:
-            return pool.submit(
-                _run_async, agent, task, sink, clock, executor, context, cancel
-            ).result()
-    return run(
-        agent,
-        task,
-        sink=sink,
-        clock=clock,
-        executor=executor,
-        context=context,
-        control=Control.in_process(),  # what production shares has no say in a replay
-        cancel=cancel,
-    )
-
-
-def _run_async(
-    agent: Agent,
-    task: Task,
-    sink: Sink,
-    clock: Clock,
-    executor: StateAwareExecutor,
-    context: RunContext,
-    cancel: CancelToken | None,
-) -> RunResult:
-    control = Control.in_process()
-    return asyncio.run(
-        run_async(
-            agent,
-            task,
-            sink=sink,
-            clock=clock,
-            executor=executor,
-            context=context,
-            control=control,
-            cancel=cancel,
-        )
-    )
+            return pool.submit(lambda: asyncio.run(run_async(agent, task, **how))).result()
+    return run(agent, task, **how)

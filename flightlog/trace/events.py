@@ -71,9 +71,9 @@ class RunStarted(Event, frozen=True, tag="run_started"):
     """A run began: who runs what, under which budget."""
 
     parent_run_id: Annotated[Text, _column("Run that started this one as a sub-agent.")] = None
-    origin: Annotated[Origin, _column("How the run came about: live, replay or imported.")] = (
-        Origin.LIVE
-    )
+    origin: Annotated[
+        Origin, _column("How the run came about: live, replay, fork or imported.")
+    ] = Origin.LIVE
     agent: Annotated[Text, _column("Name of the agent.")] = None
     agent_version: Annotated[Text, _column("Version of the agent, as its owner names it.")] = None
     model: Annotated[Text, _column("Model that the agent was configured with.")] = None

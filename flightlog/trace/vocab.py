@@ -27,6 +27,7 @@ class Origin(StrEnum):
 
     LIVE = "live"
     REPLAY = "replay"
+    FORK = "fork"
     IMPORTED = "imported"
 
 

@@ -10,7 +10,8 @@ import pytest
 from flightlog.errors import AgentError
 from flightlog.replay.cassette import Recording
 from flightlog.replay.fork import Forked, fork
-from flightlog.replay.overlay import Action, Overlay, OverlayExecutor
+from flightlog.replay.overlaid import OverlayExecutor
+from flightlog.replay.overlay import Action, Overlay
 from flightlog.replay.replayer import replay
 from flightlog.runtime.agent import Agent
 from flightlog.runtime.model import ModelRequest, ModelResponse, ScriptedModel

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from flightlog.errors import ConfigError
-from flightlog.replay.overlay import Action, Overlay, OverlayExecutor, read_overlays
+from flightlog.replay.overlaid import OverlayExecutor
+from flightlog.replay.overlay import Action, Overlay
+from flightlog.replay.overlay_files import read_overlays
 from flightlog.trace.vocab import Outcome
 from tests.unit.replay.world import Call, executor_over, pending, record
 
