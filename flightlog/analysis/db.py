@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     import polars
 
 VIEW_NAMES = tuple(VIEW_KEYS)
+_UNREADABLE = ("Failed to read file", "Parquet metadata is corrupt")
+"""What DuckDB says of Parquet that it cannot read, under an error class of many meanings."""
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     # A name in a query must never reach a Python variable or the network.
     "python_enable_replacements": "false",
@@ -261,7 +263,7 @@ def _require_readable(stores: Iterable[Store], error: Exception) -> None:
     for store in stores:
         require_readable(store)
     # DuckDB tells so of Parquet that it alone cannot read.
-    if type(error) is duckdb.Error or "Failed to read file" in str(error):
+    if type(error) is duckdb.Error or any(one in str(error) for one in _UNREADABLE):
         raise DamagedError(
             f"a segment cannot be read ({str(error).splitlines()[0][:200]})",
             where=", ".join(str(store.path) for store in stores),

@@ -4,6 +4,7 @@ metadata, pipes in place of files.
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import random
@@ -208,6 +209,22 @@ def test_listed_segment_that_no_engine_can_unpack_is_named_in_one_error(
     told = capsys.readouterr().err
     assert path.name in told
     assert "Traceback" not in told
+
+
+def test_listed_segment_whose_columns_hold_nothing_is_refused_by_name(store: Store) -> None:
+    """DuckDB alone looks at how many values the footer gives to a column."""
+    sound = segment_bytes(store)
+    footer = len(sound) - FOOTER_TAIL - int.from_bytes(sound[-8:-4], "little")
+    rows = pq.ParquetFile(io.BytesIO(sound)).metadata.num_rows
+    for at in range(footer, len(sound)):
+        if sound[at : at + 2] == bytes((0x16, 2 * rows)):  # a field of 64 bits with that value
+            resealed(store, sound[: at + 1] + b"\0" + sound[at + 2 :])
+            try:
+                rows_of(store)
+            except FlightlogError as error:
+                assert error.where  # noqa: PT017 - not all of these fields are counts
+                return
+    pytest.fail("no field of the footer mattered")
 
 
 def test_listed_segment_of_any_bytes_is_read_or_refused_by_name(store: Store) -> None:
