@@ -35,6 +35,8 @@ COMMANDS = {
     "check": ("flightlog.commands.check:check", "Compare two sides; exit 1 on drift."),
     "golden": ("flightlog.commands.golden:golden", "Pin and list golden tasks."),
     "replay": ("flightlog.commands.replay:replay", "Replay golden tasks on an agent."),
+    "fork": ("flightlog.commands.forks:fork", "Rerun a run from a step on, otherwise."),
+    "minimise": ("flightlog.commands.forks:minimise", "Shrink overlays to what matters."),
     "import": ("flightlog.commands.import_:import_", "Import foreign traces."),
     "plot": ("flightlog.commands.plot:plot", "Plot budget usage."),
     "seal": ("flightlog.commands.seal:seal", "Turn finished journals into Parquet."),

@@ -75,6 +75,8 @@ class Side:
     def condition(self, prefix: str) -> tuple[str, dict[str, Any]]:
         """The side as an SQL condition on `runs`, and the values of its parameters.
 
+        Forks are left out where no term names an origin: a part of them is another run's.
+
         Args:
             prefix: of the parameters' names; two sides in one query need two.
         """
@@ -85,6 +87,8 @@ class Side:
             if term.label is not None:
                 values[f"{name}_key"] = term.label
             parts.append(f"coalesce({_column(term, f'{name}_key')} = ${name}, false)")
+        if not any(term.field == "origin" for term in self.terms):
+            parts.append("origin IS DISTINCT FROM 'fork'")
         return " AND ".join(parts), values
 
     def check_known(self, traces: Traces) -> None:

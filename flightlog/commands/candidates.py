@@ -41,7 +41,7 @@ def overrides_of(model: str | None, system: Path | None, config: Path | None) ->
     """
     from flightlog.golden.overrides import Overrides
 
-    text = _text_of(system) if system is not None else None
+    text = text_of(system, "the prompt") if system is not None else None
     client = _client_of(model) if model is not None else None
     return Overrides(None if client else model, client, text, config)
 
@@ -57,7 +57,12 @@ def _client_of(model: str) -> Callable[[], Model] | None:
     return partial(OpenAIModel if provider == "openai" else AnthropicModel, name)
 
 
-def _text_of(path: Path) -> str:
+def text_of(path: Path, what: str) -> str:
+    """The text of a file that an option names.
+
+    Raises:
+        ConfigError: it cannot be read, is too long, or is not UTF-8.
+    """
     from flightlog.config.reading import MAX_CONFIG_BYTES
     from flightlog.config.regular_file import read_regular
 
@@ -68,7 +73,7 @@ def _text_of(path: Path) -> str:
         return raw.decode("utf-8")
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"the prompt cannot be read: {error}", where=str(path), hint="Give a UTF-8 text file."
+            f"{what} cannot be read: {error}", where=str(path), hint="Give a UTF-8 text file."
         ) from error
 
 

@@ -41,7 +41,7 @@ from flightlog.runtime.budget import Budget
 from flightlog.runtime.task import Task
 from flightlog.runtime.tools import Tool
 from flightlog.trace.events import Evaluation, ModelCall, RunStarted
-from flightlog.trace.vocab import Actor, Effect, StopReason
+from flightlog.trace.vocab import Actor, Effect, Origin, StopReason
 
 _LIMITS: Final = tuple(Budget().limits())
 _Key = tuple[str | None, str]
@@ -196,6 +196,12 @@ def check_finished(recording: Recording) -> RunStarted:
             where=where,
             hint="Record it with a task_id.",
         )
+    if started.origin is Origin.FORK:
+        raise GoldenError(
+            "the run is a fork: a part of it was never met by the candidate",
+            where=where,
+            hint="Pin whole runs, live or imported.",
+        )
     if stopped is None or stopped.stop_reason is StopReason.CRASHED:
         raise GoldenError(
             "the run is still going on" if stopped is None else "the run crashed",
@@ -294,18 +300,34 @@ def check_same_task(recording: Recording, golden: GoldenTask) -> None:
 
 def _golden_of(recording: Recording, given: Mapping[str, Tool]) -> GoldenTask:
     started = check_finished(recording)
-    content = _task_content(recording)
     called = {call.tool_name for call in recording.tool_calls if not call.outcome.is_refusal}
     names = {*(_toolset(recording) or given), *called}
-    task = Task(
-        task_id=started.task_id or "",
+    task = task_of(recording)
+    budgets = {n: limit for n in _LIMITS if (limit := getattr(started, n)) is not None}
+    return GoldenTask(task, tuple(sorted(names)), JudgeRules(stop_reasons=()), budgets)
+
+
+def task_of(recording: Recording) -> Task:
+    """The task of a recorded run, as the runtime recorded it, else from its first prompt.
+
+    Raises:
+        GoldenError: the run names no task.
+    """
+    started = recording.started
+    if started is None or not started.task_id:
+        raise GoldenError(
+            "the run names no task",
+            where=f"run {recording.run_id}",
+            hint="Record it with a task_id.",
+        )
+    content = _task_content(recording)
+    return Task(
+        task_id=started.task_id,
         prompt=content.get("prompt", _prompt_of(recording)),
         suite=started.suite,
         inputs=content.get("inputs", {}),
         content_digest=started.task_digest,
     )
-    budgets = {n: limit for n in _LIMITS if (limit := getattr(started, n)) is not None}
-    return GoldenTask(task, tuple(sorted(names)), JudgeRules(stop_reasons=()), budgets)
 
 
 def widened(
