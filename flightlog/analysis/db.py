@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import polars
 
 VIEW_NAMES = tuple(VIEW_KEYS)
-_UNREADABLE = ("Failed to read file", "Parquet metadata is corrupt")
+_UNREADABLE = ("Failed to read file", "Parquet")
 """What DuckDB says of Parquet that it cannot read, under an error class of many meanings."""
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     # A name in a query must never reach a Python variable or the network.
