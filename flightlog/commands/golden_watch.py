@@ -23,7 +23,7 @@ def today() -> date:
 @click.command()
 @click.argument("goldens", type=FOLDER, default=DEFAULT_GOLDENS)
 def check(goldens: Path) -> int:
-    """Look for golden tasks that are missing, stale, pending, or too long in quarantine.
+    """Look for missing, stale, pending and overdue golden tasks.
 
     Nothing is written. Exit codes: 0 all is well, 3 something is not. With runs of a candidate
     `flightlog check --goldens` also finds those that nobody replayed.
@@ -77,7 +77,7 @@ def quarantine(
     help="module:function that gives the tools' functions, by name, over a fresh initial state.",
 )
 def lint(goldens: Path, fixture: str | None) -> int:
-    """Look for contradictions, racing calls, scopes that are unsound or unused, misspelt names.
+    """Look for contradictions, races, unsound scopes, misspelt names.
 
     With a fixture every recorded read is asked again after each write. Exit codes: 0 no error,
     1 an error, 3 a stale golden task.

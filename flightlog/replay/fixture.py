@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from flightlog.replay.misses import FixtureFactory
 from flightlog.replay.state import parse_result
-from flightlog.runtime.calls import Served
+from flightlog.runtime.calls import PendingCall, Served
 from flightlog.runtime.tools import is_async
 from flightlog.trace.canonical import canonical_json
 from flightlog.trace.vocab import Outcome, ServedHow
@@ -24,13 +23,6 @@ if TYPE_CHECKING:
     from flightlog.redact.redactor import Redactor
 
 _MAX_CHARS: Final = 100
-
-
-@dataclass(frozen=True, slots=True)
-class _Write:
-    tool_name: str
-    values: Mapping[str, Any]
-    result: str | None
 
 
 class Fixture:
@@ -45,22 +37,23 @@ class Fixture:
         self._factory = factory
         self._redactor = redactor
         self._functions: Mapping[str, Callable[..., Any]] | None = None
-        self._writes: list[_Write] = []
+        self._writes: list[tuple[PendingCall, str | None]] = []
         self._problem: str | None = None
 
-    def happened(self, tool_name: str, values: Mapping[str, Any], result: str | None) -> None:
+    def happened(self, call: PendingCall, result: str | None) -> None:
         """The run made a successful write, which was answered without the fixture."""
-        self._writes.append(_Write(tool_name, values, result))
+        self._writes.append((call, result))
 
-    def answer(self, tool_name: str, values: Mapping[str, Any], latency_ms: float) -> Served | str:
+    def answer(self, call: PendingCall, latency_ms: float) -> Served | str:
         """What the fixture answers in the run's state, or why it cannot be asked."""
         problem = self._catch_up()
         if problem is not None:
             return problem
         assert self._functions is not None
-        function = self._functions.get(tool_name)
+        function = self._functions.get(call.name)
         if function is None:
             return "the fixture has no function for it"
+        values = call.values_for(function)
         return call_now(function, values, how=ServedHow.FIXTURE, latency_ms=latency_ms)
 
     def _catch_up(self) -> str | None:
@@ -68,23 +61,24 @@ class Fixture:
         if self._functions is None:
             self._functions = self._factory()
         while self._writes and self._problem is None:
-            self._problem = self._disagreement(self._writes.pop(0), self._functions)
+            self._problem = self._disagreement(*self._writes.pop(0), self._functions)
         return self._problem
 
     def _disagreement(
-        self, write: _Write, functions: Mapping[str, Callable[..., Any]]
+        self, call: PendingCall, result: str | None, functions: Mapping[str, Callable[..., Any]]
     ) -> str | None:
-        what = f"{write.tool_name} {_short(canonical_json(write.values))}"
-        function = functions.get(write.tool_name)
+        what = f"{call.name} {_short(canonical_json(call.values()))}"
+        function = functions.get(call.name)
         if function is None:
-            return f"the fixture has no function for {write.tool_name}, which this run called"
-        made = call_now(function, write.values, how=ServedHow.FIXTURE, latency_ms=None)
+            return f"the fixture has no function for {call.name}, which this run called"
+        values = call.values_for(function)
+        made = call_now(function, values, how=ServedHow.FIXTURE, latency_ms=None)
         if made.outcome is not Outcome.OK:
             return f"the fixture disagrees: {what} fails on it ({_short(made.error or '')})"
-        if self._plain(made.result) != self._plain(write.result):
+        if self._plain(made.result) != self._plain(result):
             return (
                 f"the fixture disagrees: {what} gives {_short(made.result or '')}, "
-                f"served {_short(write.result or '')}"
+                f"served {_short(result or '')}"
             )
         return None
 

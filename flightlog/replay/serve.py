@@ -8,13 +8,13 @@ miss policy gives in its place is named as such.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from threading import RLock
-from typing import Any, Final
+from typing import Final
 
 from flightlog.replay.attempts import Attempts
 from flightlog.replay.cassette import Cassette, RecordedCall
+from flightlog.replay.fixture import call_now
 from flightlog.replay.matchers import Match, walk_of
 from flightlog.replay.matching import CallKey, ToolRule, stored_key
 from flightlog.replay.misses import MissPolicies, MissPolicy
@@ -22,7 +22,6 @@ from flightlog.replay.substitutes import ERROR_TYPE_MISS, Asked, Substitutes
 from flightlog.replay.wording import Nearest, describe_difference, nearest_calls, nearest_of
 from flightlog.replay.write_through import WriteThrough
 from flightlog.runtime.calls import PendingCall, Served
-from flightlog.runtime.tools import is_async
 from flightlog.trace.canonical import CanonicalArgs, canonical_json
 from flightlog.trace.vocab import Effect, Outcome, ServedHow
 
@@ -150,7 +149,7 @@ class StateAwareExecutor:
             # The gateway will cut this call, so nobody knows whether the write happened.
             self._walk.happened(rule, args, Served(Outcome.TIMED_OUT))
         else:
-            self._happened(rule, args, served, call.values)
+            self._happened(rule, args, served, call)
         self.served[ServedHow.RECORDED] += 1
         is_failure = recorded.outcome in (Outcome.FAILED, Outcome.TIMED_OUT)
         if is_failure and not self._may_go_on(rule, args, found):
@@ -158,16 +157,12 @@ class StateAwareExecutor:
         return served
 
     def _happened(
-        self,
-        rule: ToolRule,
-        args: CanonicalArgs,
-        answer: Served,
-        values: Callable[[], Mapping[str, Any]],
+        self, rule: ToolRule, args: CanonicalArgs, answer: Served, call: PendingCall
     ) -> None:
         """Moves the state on; a write that worked leaves answers for the reads that it names."""
         is_ok = answer.outcome is Outcome.OK
         if is_ok and rule.changes_state:
-            self._substitutes.happened(rule.name, values, answer)
+            self._substitutes.happened(call, answer)
         if not is_ok or not rule.write_through or self.match is not Match.STATE:
             self._walk.happened(rule, args, answer)
             return
@@ -233,14 +228,10 @@ class StateAwareExecutor:
     def _execute(self, call: PendingCall) -> Served | None:
         """Runs a pure tool's function; None when it is not pure or cannot be run here."""
         tool = call.tool
-        if tool is None or tool.fn is None or tool.effect is not Effect.PURE or is_async(tool.fn):
+        if tool is None or tool.fn is None or tool.effect is not Effect.PURE:
             return None
-        latency_ms = self.cassette.median_latency_ms(tool.name)
-        try:
-            value = tool.fn(**call.values())
-        except (Exception, SystemExit) as error:  # as live, where a worker catches the exit
-            return Served.of_error(error, how=ServedHow.PURE, latency_ms=latency_ms)
-        return Served.of_value(value, how=ServedHow.PURE, latency_ms=latency_ms)
+        values, latency_ms = call.values_for(tool.fn), self.cassette.median_latency_ms(tool.name)
+        return call_now(tool.fn, values, how=ServedHow.PURE, latency_ms=latency_ms)
 
     def _missed(
         self, call: PendingCall, rule: ToolRule, args: CanonicalArgs, found: CallKey
@@ -250,7 +241,7 @@ class StateAwareExecutor:
         asked = Asked(
             rule,
             found,
-            call.values,
+            call,
             self._walk.is_initial(rule, args),
             self.cassette.median_latency_ms(rule.name),
             nearest_calls(args, recorded),
@@ -268,7 +259,7 @@ class StateAwareExecutor:
         if _is_cut(call, answer.latency_ms or 0.0):
             self._walk.happened(rule, args, Served(Outcome.TIMED_OUT))
         else:
-            self._happened(rule, args, answer, call.values)
+            self._happened(rule, args, answer, call)
         return answer
 
     def _miss(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
 from flightlog.errors import NetworkRefusedError
 from flightlog.replay.cassette import RecordedCall
 from flightlog.replay.fixture import Fixture, call_now
 from flightlog.replay.matching import CallKey, ToolRule, stored_key
 from flightlog.replay.misses import MissPolicies, MissPolicy, StubCall
-from flightlog.runtime.calls import Served
+from flightlog.runtime.calls import PendingCall, Served
 from flightlog.runtime.policy import chosen
 from flightlog.trace.vocab import Effect, Outcome, ServedHow
 
@@ -29,7 +29,7 @@ class Asked:
     Attributes:
         rule: how its tool is keyed.
         found: its key.
-        values: gives what a function of it gets.
+        call: the call itself.
         is_initial: nothing that it reads was changed in this run.
         latency_ms: what its tool usually takes.
         neighbours: the nearest recorded calls.
@@ -37,7 +37,7 @@ class Asked:
 
     rule: ToolRule
     found: CallKey
-    values: Callable[[], Mapping[str, Any]]
+    call: PendingCall
     is_initial: bool
     latency_ms: float
     neighbours: tuple[RecordedCall, ...]
@@ -59,12 +59,10 @@ class Substitutes:
             Fixture(policies.fixture, redactor=redactor) if policies.fixture is not None else None
         )
 
-    def happened(
-        self, tool_name: str, values: Callable[[], Mapping[str, Any]], answer: Served
-    ) -> None:
+    def happened(self, call: PendingCall, answer: Served) -> None:
         """The run changed the world by a successful call; the fixture has to follow."""
         if self._fixture is not None and answer.served_how is not ServedHow.FIXTURE:
-            self._fixture.happened(tool_name, values(), answer.result)
+            self._fixture.happened(call, answer.result)
 
     def answer(self, asked: Asked) -> Served | str | None:
         """The answer to a missed call; else why its policy does not give one, or None for stop."""
@@ -89,16 +87,16 @@ class Substitutes:
             return "it may be a write, and the fixture is not declared a full simulator"
         if asked.found.key is None:
             return "a write of unknown outcome touched what it reads"
-        return self._fixture.answer(asked.rule.name, asked.values(), asked.latency_ms)
+        return self._fixture.answer(asked.call, asked.latency_ms)
 
     def _of_stub(self, asked: Asked) -> Served | str:
         stub = chosen(self.policies.stubs, asked.rule.name)
         if stub is None:
             return "no stub is given for it"
         call = StubCall(
-            asked.rule.name, asked.values(), stored_key(asked.found.key), asked.neighbours
+            asked.rule.name, asked.call.values(), stored_key(asked.found.key), asked.neighbours
         )
-        return call_now(lambda: stub(call), {}, how=ServedHow.STUB, latency_ms=asked.latency_ms)
+        return call_now(partial(stub, call), {}, how=ServedHow.STUB, latency_ms=asked.latency_ms)
 
     def _error(self, asked: Asked) -> Served | str:
         return Served(
@@ -124,9 +122,8 @@ class Substitutes:
         key = asked.found.key or ""
         if key not in self._live_answers:
             self.live_tool_calls += 1
-            made = call_now(
-                function, asked.values(), how=ServedHow.LIVE_READ, latency_ms=asked.latency_ms
-            )
+            values = asked.call.values_for(function)
+            made = call_now(function, values, how=ServedHow.LIVE_READ, latency_ms=asked.latency_ms)
             if made.error_type == _REFUSED:
                 return f"the network refused it ({made.error})"
             self._live_answers[key] = made

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from flightlog.runtime.retry import asked_wait_s, is_worth_retrying
@@ -15,6 +15,11 @@ from flightlog.trace.vocab import Effect, Outcome, ServedHow, StopReason
 
 MAX_ERROR_CHARS: Final = 10_000
 """Longest text of an exception that is kept and shown to a model."""
+
+
+def _nothing(call: PendingCall, fn: Callable[..., Any]) -> Mapping[str, Any]:
+    """A call that no gateway made adds nothing to its arguments."""
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,7 @@ class PendingCall:
         args: canonical arguments, which identify the call.
         attempt: which try this is, from 1.
         key: idempotency key of a write; None for pure tools and reads.
+        inject: what the gateway adds to the arguments of a function that answers the call.
     """
 
     step: int
@@ -37,6 +43,9 @@ class PendingCall:
     args: CanonicalArgs
     attempt: int = 1
     key: str | None = None
+    inject: Callable[[PendingCall, Callable[..., Any]], Mapping[str, Any]] = field(
+        default=_nothing, repr=False, compare=False
+    )
 
     @classmethod
     def of(cls, request: ToolRequest, tool: Tool | None, *, step: int, call_ix: int) -> PendingCall:
@@ -65,6 +74,10 @@ class PendingCall:
             args = canonical_args(self.request.arguments, schema=self.tool.input_schema)
         value: dict[str, Any] = json.loads(args.text) if args.flag is None else {}
         return value
+
+    def values_for(self, fn: Callable[..., Any]) -> dict[str, Any]:
+        """As `values`, with the context and the idempotency key that `fn` asks for."""
+        return {**self.values(), **self.inject(self, fn)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from flightlog.runtime.calls import (
 )
 from flightlog.runtime.checks import CHECKS, Check, check_kill_switch, degrade, record_transition
 from flightlog.runtime.gate import Gate, place_of
+from flightlog.runtime.injected import KEY_PARAMETER, Injected, injected_by
 from flightlog.runtime.policy import approve_all, chosen
 from flightlog.runtime.repeats import may_try_again
 from flightlog.runtime.retry import IS_TRIED_AGAIN, RetryPolicy
@@ -110,6 +111,8 @@ class Gateway:
             request, self._gate.tools.get(request.name), step=step, call_ix=call_ix
         )
         key = self._gate.memory.key_of(call)
+        if self._executor is not None:
+            return replace(call, key=key, inject=self.injected)
         return call if key is None else replace(call, key=key)
 
     def may_block(self, call: PendingCall) -> bool:
@@ -167,17 +170,28 @@ class Gateway:
         tool = call.tool
         assert tool is not None
         assert tool.fn is not None
-        kwargs = call.values()
-        if tool.context_parameter is not None:
-            kwargs[tool.context_parameter] = self._context(call, cut)
-        if tool.takes_key:
-            kwargs["idempotency_key"] = call.key
+        kwargs = {**call.values(), **self.injected(call, tool.fn, cut)}
         cut_ms = real_cut_ms(self._gate.clock, cut.after_ms)
         return Ask(self._guarded(call, tool.fn), kwargs=kwargs, cut_ms=cut_ms)
 
+    def injected(
+        self, call: PendingCall, fn: Callable[..., Any], cut: Cut = NO_CUT
+    ) -> dict[str, Any]:
+        """What the gateway adds to the arguments: the context and the key, where `fn` asks."""
+        tool = call.tool
+        if tool is not None and fn is tool.fn:
+            asked = Injected(tool.context_parameter, tool.takes_key)
+        else:  # a fixture, a stub or a live function in its place
+            asked = injected_by(fn)
+        added: dict[str, Any] = {}
+        if asked.context is not None:
+            added[asked.context] = self._context(call, cut)
+        if asked.takes_key:
+            added[KEY_PARAMETER] = call.key
+        return added
+
     def _context(self, call: PendingCall, cut: Cut) -> ToolContext:
         gate, tool = self._gate, call.tool
-        assert tool is not None
         held = gate.agent.credentials
         run = "" if gate.clock.is_virtual else gate.writer.run_id
         ends_ms = None if cut.after_ms is None else gate.ledger.elapsed_ms() + cut.after_ms
@@ -187,13 +201,13 @@ class Gateway:
 
         return ToolContext(
             run_id=gate.writer.run_id,
-            tool=tool.name,
+            tool=call.name,
             step=call.step,
             attempt=call.attempt,
             tenant=gate.context.tenant,
             idempotency_key=call.key,
             credentials=held.for_tool(gate.context.tenant, tool.name, tool.credentials)
-            if held
+            if held and tool
             else {},
             remaining_s=remaining_s,
             cancelled=gate.cancelled,

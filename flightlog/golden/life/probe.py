@@ -6,7 +6,7 @@ changed and the key did not, a stale answer would be served: the write or the re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,7 +17,10 @@ from flightlog.replay.matching import KeyWalk, Rules, ToolRule
 from flightlog.replay.misses import FixtureFactory
 from flightlog.replay.state import parse_result
 from flightlog.runtime.calls import Served
+from flightlog.runtime.injected import KEY_PARAMETER, injected_by
+from flightlog.runtime.tool_context import ToolContext
 from flightlog.trace.canonical import CanonicalArgs, canonical_json, digest_of
+from flightlog.trace.clock import VirtualClock
 from flightlog.trace.vocab import Effect, Outcome, ServedHow
 
 MAX_READS: Final = 500
@@ -73,7 +76,8 @@ class _Probe:
             if function is None:
                 yield self._disagreement(call, recording, "the fixture has no function for it")
                 return
-            answer = call_now(function, _values(call.args), how=ServedHow.FIXTURE, latency_ms=None)
+            values = _values(function, call.tool_name, call.args)
+            answer = call_now(function, values, how=ServedHow.FIXTURE, latency_ms=None)
             if not _agree(answer, call):
                 yield self._disagreement(call, recording, "the fixture answers it otherwise")
                 return
@@ -87,7 +91,8 @@ class _Probe:
         found = []
         for read in self._reads:
             function = self._functions[read.rule.name]
-            answer = call_now(function, _values(read.args), how=ServedHow.FIXTURE, latency_ms=None)
+            values = _values(function, read.rule.name, read.args)
+            answer = call_now(function, values, how=ServedHow.FIXTURE, latency_ms=None)
             told = digest_of(str(answer.outcome), answer.result or "", answer.error or "")
             found.append((self._walk.key_of(read.rule, read.args).key, told))
         return found
@@ -133,8 +138,15 @@ def _reads(cassette: Cassette) -> Iterator[_Read]:
                 yield _Read(rule, call.args)
 
 
-def _values(args: CanonicalArgs) -> Mapping[str, Any]:
-    return {} if args.flag else args.value
+def _values(function: Callable[..., Any], tool: str, args: CanonicalArgs) -> Mapping[str, Any]:
+    """The arguments, with what a gateway would add: here no run calls the function."""
+    values: dict[str, Any] = {} if args.flag else dict(args.value)
+    asked = injected_by(function)
+    if asked.context is not None:
+        values[asked.context] = ToolContext("", tool, 0, clock=VirtualClock(), seed=args.digest)
+    if asked.takes_key:
+        values[KEY_PARAMETER] = args.digest
+    return values
 
 
 def _agree(answer: Served, call: RecordedCall) -> bool:

@@ -14,15 +14,19 @@ from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.store import Store
 from flightlog.redact.key_files import KEY_VARIABLE
 from flightlog.redact.policy import Capture, Redaction
+from flightlog.replay.cassette import Cassette
+from flightlog.replay.matching import Rules
 from flightlog.replay.recordings import read_recordings
+from flightlog.replay.replayer import replay
+from flightlog.replay.serve import StateAwareExecutor
 from flightlog.runtime.agent import Agent
 from flightlog.runtime.approvers import queue_approver
-from flightlog.runtime.loop import run
+from flightlog.runtime.loop import RunContext, run
 from flightlog.runtime.policy import Policy, approve_all
 from flightlog.runtime.task import Task
 from flightlog.runtime.tools import Tool
 from flightlog.testing import ScriptedModel, asking, saying
-from flightlog.trace.vocab import Effect
+from flightlog.trace.vocab import Effect, Origin, ServedHow
 
 CARD = "4539578763621486"
 OTHER_CARD = "5105105105105100"
@@ -131,9 +135,19 @@ def test_the_same_key_in_another_store_serves(
 
 
 def test_a_recording_with_raw_values_serves_a_candidate_that_redacts(tmp_path: Path) -> None:
-    goldens = pinned(tmp_path, redaction=Redaction(capture=Capture.FULL))
-    assert CARD.encode() in bytes_under(goldens)
-    assert replayed(tmp_path / "store", goldens).passed
+    with Recorder(tmp_path / "raw", redaction=Redaction(capture=Capture.FULL)) as sink:
+        run(agent(), TASK, sink=sink)
+    recordings = read_recordings(Store.open(tmp_path / "raw"))
+    assert CARD in (recordings[0].tool_calls[0].args or "")
+    with Recorder(tmp_path / "store") as sink:
+        rules = Rules(agent().tools, redactor=sink.redactor)
+        executor = StateAwareExecutor(Cassette(recordings, rules), golden="pay")
+        made = replay(
+            agent(live=False), TASK, executor, sink=sink, context=RunContext(origin=Origin.REPLAY)
+        )
+    assert (made.result.stop_reason, executor.misses) == ("ok", [])
+    assert executor.served[ServedHow.RECORDED] == 3
+    assert CARD.encode() not in bytes_under(tmp_path / "store")
 
 
 def test_a_write_that_waits_for_approval_keeps_its_binding_and_not_its_card(
