@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -210,3 +211,16 @@ def all_at_once(works: Iterable[Callable[[], None]]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def until(holds: Callable[[], bool], *, seconds: float = 20) -> None:
+    """Waits until something holds that another thread brings about.
+
+    Raises:
+        TimeoutError: it does not in that time.
+    """
+    ends = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > ends:
+            raise TimeoutError(f"not within {seconds} s")
+        time.sleep(0.001)

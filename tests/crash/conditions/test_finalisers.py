@@ -23,6 +23,7 @@ from tests.crash.conditions.counting import (
     loaded,
     run_as_child,
     run_child,
+    until,
 )
 
 pytestmark = pytest.mark.crash
@@ -36,7 +37,7 @@ class EmitsWhenFreed:
         self.cycle = self
 
     def __del__(self) -> None:
-        assert self.recorder.emit(call(self.run_id, self.seq))
+        assert self.recorder.emit(call(self.run_id, self.seq)), self.recorder.last_error
 
 
 def test_finalisers_that_the_collector_runs_inside_emit_lose_nothing(
@@ -45,8 +46,10 @@ def test_finalisers_that_the_collector_runs_inside_emit_lose_nothing(
     path = tmp_path / "store"
     recorder = CountingRecorder(path, seal_at_bytes=20_000)
     seen = [0]
+    under_way = [0]
 
     def collecting(phase: str, info: dict[str, Any]) -> None:
+        under_way[0] += 1 if phase == "start" else -1
         if phase == "start" and seen[0] < 2_000:
             seen[0] += 1
             recorder.emit(call("collector", seen[0]))
@@ -63,13 +66,17 @@ def test_finalisers_that_the_collector_runs_inside_emit_lose_nothing(
     gc.set_threshold(20, 2, 2)
     try:
         all_at_once([lambda name=name: work(name) for name in ("a", "b", "c")])  # type: ignore[misc]
+        gc.disable()
+        # A thread of the recorder may be collecting, where `collect` does nothing.
+        until(lambda: under_way[0] == 0)
         gc.collect()
     finally:
+        gc.enable()
         gc.callbacks.remove(collecting)
         gc.set_threshold(*before)
     recorder.close()
     told = recorder.told()
-    assert told.dropped == 0
+    assert told.dropped == 0, recorder.last_error
     assert sum(run.startswith("freed") for run, _ in told.emitted) == 180
     check(told, found_in(path), record_property, "finalisers")
 
