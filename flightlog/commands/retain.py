@@ -40,7 +40,7 @@ def retain(
     """
     from flightlog.analysis.wording import counted
     from flightlog.commands.changes import echo
-    from flightlog.golden.files import recorded_run_ids
+    from flightlog.golden.recording_files import recorded_run_ids
     from flightlog.recorder.life.retain import retain as retain_runs
     from flightlog.recorder.store import Store
 

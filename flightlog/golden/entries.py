@@ -15,8 +15,9 @@ from flightlog.errors import (
     nearest,
     nearest_text,
 )
-from flightlog.golden.files import load_recording, load_tools, recording_files
+from flightlog.golden.files import load_tools
 from flightlog.golden.judging.rules import JudgeRules
+from flightlog.golden.recording_files import load_recording, recording_files
 from flightlog.golden.task import TOOLS_FILE, GoldenTask, load_task, task_files
 from flightlog.replay.cassette import Cassette, Recording, writes_of
 from flightlog.replay.matching import Rules

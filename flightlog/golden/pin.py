@@ -12,16 +12,11 @@ from typing import Any, Final
 
 from flightlog.analysis.wording import counted
 from flightlog.errors import GoldenError, NothingToCompareError, nearest
-from flightlog.golden.files import (
-    load_recording,
-    load_tools,
-    parse_toolset,
-    problem_of_recording,
-    recording_files,
-)
+from flightlog.golden.files import load_tools, parse_toolset
 from flightlog.golden.judging.rules import JudgeRules
 from flightlog.golden.life.draft import draft
 from flightlog.golden.life.secrets import refuse_secrets, secrets_redactor
+from flightlog.golden.recording_files import load_recording, problem_of_recording, recording_files
 from flightlog.golden.task import (
     TASK_FILE,
     TOOLS_FILE,

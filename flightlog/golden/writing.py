@@ -10,14 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from flightlog.errors import GoldenError
-from flightlog.golden.files import (
-    RECORDING_SUFFIX,
-    load_fixture,
-    recording_files,
-    recording_lines,
-    tools_text,
-)
+from flightlog.golden.files import load_fixture, tools_text
 from flightlog.golden.life.comments import Keys, comments_of, with_comments
+from flightlog.golden.recording_files import RECORDING_SUFFIX, recording_files, recording_lines
 from flightlog.golden.task import (
     BLOBS_FOLDER,
     TASK_FILE,

@@ -8,7 +8,11 @@ import pytest
 
 from flightlog.commands.sql import MAX_QUERY_BYTES
 from flightlog.config.reading import MAX_CONFIG_BYTES, MAX_DEPTH
-from flightlog.golden.files import MAX_BLOB_BYTES, MAX_RECORDING_BYTES, MAX_RECORDING_PARTS
+from flightlog.golden.recording_files import (
+    MAX_BLOB_BYTES,
+    MAX_RECORDING_BYTES,
+    MAX_RECORDING_PARTS,
+)
 from flightlog.integrations.json_input import (
     MAX_DOCUMENT_BYTES,
     MAX_LINE_BYTES,

@@ -11,11 +11,12 @@ from typing import Final
 
 from flightlog.analysis.wording import counted
 from flightlog.errors import GoldenError, NothingToCompareError
-from flightlog.golden.files import load_recording, load_tools, recording_files
+from flightlog.golden.files import load_tools
 from flightlog.golden.life.pending import golden_of, golden_of_run, leftovers, pending_files
 from flightlog.golden.life.review import Review, review
 from flightlog.golden.life.secrets import refuse_secrets, secrets_redactor
 from flightlog.golden.pin import check_finished, check_same_task, declarations, widened
+from flightlog.golden.recording_files import load_recording, recording_files
 from flightlog.golden.task import TOOLS_FILE, GoldenTask
 from flightlog.golden.writing import Plan, write_plans
 from flightlog.redact.policy import Redaction

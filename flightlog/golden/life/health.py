@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from flightlog.errors import ExitCode, StaleGoldenError
 from flightlog.golden.entries import GoldenEntry, load_suite
-from flightlog.golden.files import load_fixture, parse_toolset, recording_files
+from flightlog.golden.files import load_fixture, parse_toolset
 from flightlog.golden.life.pending import pending_files
 from flightlog.golden.life.quarantine import Quarantine, load_quarantine
+from flightlog.golden.recording_files import recording_files
 from flightlog.golden.task import task_files
 from flightlog.replay.cassette import Recording
 from flightlog.runtime.tools import Tool

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Final
 
 from flightlog.errors import UnknownNameError
-from flightlog.golden.files import (
+from flightlog.golden.life.secrets import refuse_secrets, secrets_redactor
+from flightlog.golden.pin import check_finished, check_same_task
+from flightlog.golden.recording_files import (
     RECORDING_SUFFIX,
     blob_names,
     load_recording,
     recording_files,
     recording_lines,
 )
-from flightlog.golden.life.secrets import refuse_secrets, secrets_redactor
-from flightlog.golden.pin import check_finished, check_same_task
 from flightlog.golden.task import BLOBS_FOLDER, GoldenTask, load_task, task_files
 from flightlog.golden.writing import change_files
 from flightlog.redact.policy import Redaction

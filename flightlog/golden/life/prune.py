@@ -13,10 +13,10 @@ from flightlog.analysis.db import Traces
 from flightlog.analysis.wording import counted
 from flightlog.errors import GoldenError, NothingToCompareError
 from flightlog.golden.entries import GoldenEntry, load_suite
-from flightlog.golden.files import blob_names, recording_files
 from flightlog.golden.life.contracts import CONTRACT, contract_text
 from flightlog.golden.life.quarantine import in_force, load_quarantine
 from flightlog.golden.life.rejudge import rejudge
+from flightlog.golden.recording_files import blob_names, recording_files
 from flightlog.golden.task import BLOBS_FOLDER
 from flightlog.golden.writing import change_files
 from flightlog.recorder.store import Store

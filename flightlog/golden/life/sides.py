@@ -11,8 +11,8 @@ from typing import Final
 from flightlog.analysis.db import Traces
 from flightlog.analysis.selection import Side
 from flightlog.analysis.sql_files import sql_text
-from flightlog.golden.files import load_recording, recording_files
 from flightlog.golden.life.contracts import contract_changes, contract_text
+from flightlog.golden.recording_files import load_recording, recording_files
 from flightlog.golden.task import load_task, task_files
 
 MAX_NAMED: Final = 5

@@ -12,7 +12,11 @@ from flightlog.config import load_yaml
 from flightlog.config.reading import MAX_CONFIG_BYTES
 from flightlog.errors import ConfigError, GoldenError
 from flightlog.golden import files
-from flightlog.golden.files import MAX_RECORDING_BYTES, MAX_RECORDING_PARTS, load_recording
+from flightlog.golden.recording_files import (
+    MAX_RECORDING_BYTES,
+    MAX_RECORDING_PARTS,
+    load_recording,
+)
 from flightlog.golden.yaml_files import read_yaml
 from flightlog.trace.canonical import digest_of
 

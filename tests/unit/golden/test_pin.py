@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from flightlog.errors import FlightlogError, GoldenError, NothingToCompareError, UnknownNameError
-from flightlog.golden.files import load_recording, load_tools, recorded_run_ids
+from flightlog.golden.files import load_tools
 from flightlog.golden.pin import PinReport, pin_runs
+from flightlog.golden.recording_files import load_recording, recorded_run_ids
 from flightlog.golden.task import load_task
 from flightlog.recorder.life.pins import pins_of
 from flightlog.recorder.life.retain import retain

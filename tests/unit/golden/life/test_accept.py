@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flightlog.errors import GoldenError, NothingToCompareError, UnknownNameError
-from flightlog.golden.files import load_recording
 from flightlog.golden.life.accept import Mode, accept, review_pending, review_runs
 from flightlog.golden.life.json_patch import json_patch
 from flightlog.golden.life.pending import leftovers, pending_files, propose
 from flightlog.golden.life.review_text import review_lines, review_markdown
 from flightlog.golden.pin import pin_runs
+from flightlog.golden.recording_files import load_recording
 from flightlog.golden.suite import load_suite
 from flightlog.recorder.record import record
 from flightlog.recorder.recorder import Recorder
