@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from flightlog.replay.cassette import Recording
 from flightlog.trace.canonical import canonical_json, clean_text, digest_of
 from flightlog.trace.events import Event, decode_event, encode_event
 from flightlog.trace.messages import Message
+from flightlog.trace.versions import GOLDEN_VERSION, check_format
 
 RECORDING_SUFFIX: Final = ".jsonl"
 MAX_INLINE_CHARS: Final = 4096
@@ -31,6 +32,7 @@ MAX_BLOB_BYTES: Final = 256 << 20
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{32,128}")
 _MESSAGE_KIND: Final = "message"
+_SEAL_KIND: Final = "sealed"
 
 
 def recording_files(folder: Path) -> list[Path]:
@@ -60,7 +62,8 @@ def recording_lines(recording: Recording) -> tuple[list[str], dict[str, str]]:
     """A recording as canonical JSON lines, and the blobs that they name.
 
     A message stands before the first event that names it. Tool messages are
-    left out: their text is the result of the tool call.
+    left out: their text is the result of the tool call. The last line holds the
+    digest of all others, so that no change goes unnoticed.
     """
     lines: list[str] = []
     blobs: dict[str, str] = {}
@@ -75,26 +78,31 @@ def recording_lines(recording: Recording) -> tuple[list[str], dict[str, str]]:
         blob = getattr(event, "result_blob", None)
         if blob and recording.blob:
             blobs[blob] = recording.blob(blob)
-    return lines, blobs
+    return [*lines, _seal_of([line.encode() for line in lines])], blobs
 
 
 def load_recording(path: Path) -> Recording:
     """A recording of a golden task.
 
     Raises:
-        GoldenError: a line that is no event or message, or not one whole run.
+        GoldenError: a line that is no event or message, not one whole run, or a line that is
+            not as it was written.
+        NewerFormatError: written by a newer flightlog.
     """
     events: list[Event] = []
     messages: dict[str, Message] = {}
     blob = _blob_reader(path.parent.parent / BLOBS_FOLDER, where=str(path))
-    for number, line in enumerate(_lines_of(path), 1):
+    lines = _lines_of(path)
+    seal = _last_seal(lines)
+    check_format(_version_of(seal), where=str(path), newest=GOLDEN_VERSION)
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             plain = json.loads(line)
             if isinstance(plain, dict) and plain.get("kind") == _MESSAGE_KIND:
                 messages[plain["digest"]] = _message_of(plain, blob)
-            else:
+            elif not isinstance(plain, dict) or plain.get("kind") != _SEAL_KIND:
                 events.append(decode_event(line))
         except (ValueError, KeyError, TypeError, RecursionError, msgspec.MsgspecError) as error:
             raise GoldenError(
@@ -103,13 +111,48 @@ def load_recording(path: Path) -> Recording:
                 hint="Restore the file from version control, or pin the run again.",
             ) from error
     recording = Recording(tuple(sorted(events, key=lambda event: event.seq)), messages, blob)
-    if problem := problem_of_recording(recording):
+    if problem := problem_of_recording(recording) or _problem_of_seal(lines, seal):
         raise GoldenError(
             problem,
             where=str(path),
             hint="Restore the file from version control, or pin the run again.",
         )
     return recording
+
+
+def _seal_of(lines: Sequence[bytes]) -> str:
+    """The last line of a recording, over all lines before it."""
+    seal = {
+        "kind": _SEAL_KIND,
+        "lines": len(lines),
+        "digest": digest_of(b"\n".join(lines)),
+        "golden_version": GOLDEN_VERSION,
+    }
+    return canonical_json(seal)
+
+
+def _last_seal(lines: Sequence[bytes]) -> dict[str, Any] | None:
+    last = next((line for line in reversed(lines) if line.strip()), b"")
+    try:
+        seal = json.loads(last)
+    except (ValueError, RecursionError):
+        return None
+    return seal if isinstance(seal, dict) and seal.get("kind") == _SEAL_KIND else None
+
+
+def _version_of(seal: Mapping[str, Any] | None) -> int:
+    version = (seal or {}).get("golden_version")
+    return version if type(version) is int else 0
+
+
+def _problem_of_seal(lines: Sequence[bytes], seal: Mapping[str, Any] | None) -> str | None:
+    if seal is None:
+        return "the recording is not whole: it lacks the last line, which has its digest"
+    # Version control may have changed the ends of the lines.
+    told = [line.rstrip(b"\r") for line in lines if line.strip()][:-1]
+    if json.loads(_seal_of(told)) != seal:
+        return "a line of the recording is not as it was written"
+    return None
 
 
 def blob_names(path: Path) -> set[str]:

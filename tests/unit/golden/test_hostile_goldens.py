@@ -11,7 +11,7 @@ from flightlog.cli import run
 from flightlog.config import load_yaml
 from flightlog.config.reading import MAX_CONFIG_BYTES
 from flightlog.errors import ConfigError, GoldenError
-from flightlog.golden import files
+from flightlog.golden import recording_files
 from flightlog.golden.recording_files import (
     MAX_RECORDING_BYTES,
     MAX_RECORDING_PARTS,
@@ -70,7 +70,7 @@ def test_name_of_a_blob_never_becomes_another_path(recording: Path, name: str) -
 def test_blob_above_the_limit_or_no_file_is_refused(
     recording: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "MAX_BLOB_BYTES", 1 << 20)
+    monkeypatch.setattr(recording_files, "MAX_BLOB_BYTES", 1 << 20)
     folder = recording.parent.parent / "blobs"
     folder.mkdir()
     for made, what in ((_large, "more than 1,048,576 bytes"), (os.mkfifo, "but a pipe")):

@@ -64,6 +64,7 @@ def test_lines_are_canonical_sorted_and_hold_no_text_twice(tmp_path: Path) -> No
         assert "\n" not in line
     assert set(blobs.values()) == {LARGE, LONG.text}
     kinds = [json.loads(line)["kind"] for line in lines]
+    assert kinds[-1] == "sealed"
     assert kinds.count("message") == 3  # system, user, assistant; tool messages are results
 
 
