@@ -230,7 +230,8 @@ class Cassette:
         _check_canon(recording, call)
         rule = self.rules[call.tool_name]
         args, result = rule.args_of(call.args or ""), recording.result_of(call)
-        found = walk.key_of(rule, args)
+        is_retry = call.attempt > 1
+        found = walk.key_of(rule, args, is_retry=is_retry)
         is_servable = not is_racy and (result is not None or call.outcome is not Outcome.OK)
         recorded = RecordedCall(
             run_id=recording.run_id,
@@ -243,7 +244,7 @@ class Cassette:
         )
         if is_racy:
             self.racy_calls.append(recorded)
-        walk.happened(rule, args, recorded)
+        walk.happened(rule, args, recorded, is_retry=is_retry)
         return recorded
 
     def _racing(self, recording: Recording, calls: Sequence[ToolCall]) -> dict[int, list[str]]:

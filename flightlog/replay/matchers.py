@@ -33,13 +33,15 @@ class StrictWalk(KeyWalk):
         super().__init__()
         self._before = ""
 
-    def key_of(self, rule: ToolRule, args: CanonicalArgs) -> CallKey:
+    def key_of(self, rule: ToolRule, args: CanonicalArgs, *, is_retry: bool = False) -> CallKey:
         """The key of the next call."""
         return CallKey(digest_of(Match.STRICT, self._before, rule.name, args.digest), "")
 
-    def happened(self, rule: ToolRule, args: CanonicalArgs, answer: Answer) -> None:
+    def happened(
+        self, rule: ToolRule, args: CanonicalArgs, answer: Answer, *, is_retry: bool = False
+    ) -> None:
         """One call further."""
-        super().happened(rule, args, answer)
+        super().happened(rule, args, answer, is_retry=is_retry)
         self._before = digest_of(self._before, rule.name, args.digest)
 
 
@@ -50,15 +52,17 @@ class KeyedWalk(KeyWalk):
         super().__init__()
         self._times: Counter[tuple[str, str]] = Counter()
 
-    def key_of(self, rule: ToolRule, args: CanonicalArgs) -> CallKey:
+    def key_of(self, rule: ToolRule, args: CanonicalArgs, *, is_retry: bool = False) -> CallKey:
         """The key of the next call."""
         times = self._times[rule.name, args.digest]
         key = digest_of(Match.KEYED, rule.name, args.digest, str(times))
         return CallKey(key, "", is_repeat=times > 0)
 
-    def happened(self, rule: ToolRule, args: CanonicalArgs, answer: Answer) -> None:
+    def happened(
+        self, rule: ToolRule, args: CanonicalArgs, answer: Answer, *, is_retry: bool = False
+    ) -> None:
         """Counts the call."""
-        super().happened(rule, args, answer)
+        super().happened(rule, args, answer, is_retry=is_retry)
         self._times[rule.name, args.digest] += 1
 
 

@@ -14,7 +14,9 @@ cannot disagree. A call id or a time is never part of a key.
 * A write or a consuming read that is repeated in the same state is told apart
   by what the earlier calls answered. A consuming read that succeeds changes its
   scopes as a write does: whoever reads the queue next sees another queue.
-* Where a write of unknown outcome touched a scope there is no key at all.
+* Where a write of unknown outcome touched a scope there is no key at all. Only a further try of
+  that very call, which has its idempotency key, finds the state as it was before; where it
+  works, the write has happened once, and the state is known again.
 """
 
 from __future__ import annotations
@@ -192,39 +194,64 @@ def stored_key(key: str | None) -> str | None:
     return None if key is None else f"{CANON_VERSION}:{key}"
 
 
+class _InDoubt(NamedTuple):
+    """A write that may or may not have happened, and the state before it."""
+
+    tool_name: str
+    args_digest: str
+    before: WorldState
+
+
 class KeyWalk:
     """Goes through the calls of one run in order and gives each its key."""
 
     def __init__(self) -> None:
         self._state = WorldState()
         self._answers: dict[str, str] = {}
+        self._in_doubt: _InDoubt | None = None
 
-    def key_of(self, rule: ToolRule, args: CanonicalArgs) -> CallKey:
-        """The key of the next call."""
-        plain = self._plain_key(rule, args)
+    def key_of(self, rule: ToolRule, args: CanonicalArgs, *, is_retry: bool = False) -> CallKey:
+        """The key of the next call.
+
+        Args:
+            rule: of its tool.
+            args: its arguments.
+            is_retry: it is a further try of the call before, under the same idempotency key.
+        """
+        state = self._state_before(rule, args) if is_retry else self._state
+        plain = self._plain_key(rule, args, state)
         earlier = self._answers.get(plain.key) if plain.key and rule.changes_state else None
         if plain.key and earlier:
             return CallKey(digest_of(plain.key, earlier), plain.signature, is_repeat=True)
         return plain
 
-    def happened(self, rule: ToolRule, args: CanonicalArgs, answer: Answer) -> None:
+    def happened(
+        self, rule: ToolRule, args: CanonicalArgs, answer: Answer, *, is_retry: bool = False
+    ) -> None:
         """Moves the state on by a call and its answer; refusals change nothing."""
         if not rule.changes_state or answer.outcome.is_refusal:
             return
+        is_ok = answer.outcome is Outcome.OK
+        before = self._state_before(rule, args) if is_retry else self._state
+        is_after_doubt = before is not self._state
         text = "" if answer.result is None else answer.result
-        key = self._plain_key(rule, args).key
+        key = self._plain_key(rule, args, before).key
         if key:
             told = digest_of(str(answer.outcome), text, answer.error or "")
             self._answers[key] = digest_of(self._answers.get(key, ""), told)
-        is_ok = answer.outcome is Outcome.OK
+        if is_after_doubt and not is_ok:
+            return  # the first try may have happened all the same
+        self._in_doubt, self._state = None, before
         scopes = self.touched(rule, args, answer.result if is_ok else None)
         if is_ok:
             self._state.apply(scopes, content=digest_of(rule.name, args.digest, text))
         elif answer.outcome in _IN_DOUBT:
+            self._in_doubt = _InDoubt(rule.name, args.digest, self._state.copy())
             self._state.taint(scopes)
 
     def taint(self, scopes: Sequence[str]) -> None:
         """Gives up on scopes whose state cannot be known."""
+        self._in_doubt = None
         self._state.taint(scopes)
 
     def is_initial(self, rule: ToolRule, args: CanonicalArgs) -> bool:
@@ -237,9 +264,17 @@ class KeyWalk:
         """All scopes of a call, those over its result too (widened where it is unknown)."""
         return resolve_scopes(rule.templates, _values(rule.templates, args, result))
 
-    def _plain_key(self, rule: ToolRule, args: CanonicalArgs) -> CallKey:
+    def _state_before(self, rule: ToolRule, args: CanonicalArgs) -> WorldState:
+        """The state before a try whose outcome nobody knows; nothing may have changed since."""
+        doubt = self._in_doubt
+        if doubt is None or (doubt.tool_name, doubt.args_digest) != (rule.name, args.digest):
+            return self._state
+        return doubt.before
+
+    @staticmethod
+    def _plain_key(rule: ToolRule, args: CanonicalArgs, state: WorldState) -> CallKey:
         scopes = resolve_scopes(rule.key_templates, _values(rule.key_templates, args, None))
-        signature = self._state.signature(scopes)
+        signature = state.signature(scopes)
         if signature is None:
             return CallKey(None, None)
         return CallKey(digest_of(KEY_VERSION, rule.name, args.digest, signature), signature)

@@ -125,7 +125,8 @@ class StateAwareExecutor:
 
     def _resolve(self, call: PendingCall, rule: ToolRule) -> Served:
         args = _args_of(rule, call)
-        found = self._walk.key_of(rule, args)
+        is_retry = call.attempt > 1
+        found = self._walk.key_of(rule, args, is_retry=is_retry)
         recorded = self._find(rule, found)
         if recorded is None:
             derived = self._derived.get(found.key or "")
@@ -147,7 +148,7 @@ class StateAwareExecutor:
         )
         if _is_cut(call, latency_ms):
             # The gateway will cut this call, so nobody knows whether the write happened.
-            self._walk.happened(rule, args, Served(Outcome.TIMED_OUT))
+            self._walk.happened(rule, args, Served(Outcome.TIMED_OUT), is_retry=is_retry)
         else:
             self._happened(rule, args, served, call)
         self.served[ServedHow.RECORDED] += 1
@@ -160,15 +161,16 @@ class StateAwareExecutor:
         self, rule: ToolRule, args: CanonicalArgs, answer: Served, call: PendingCall
     ) -> None:
         """Moves the state on; a write that worked leaves answers for the reads that it names."""
+        is_retry = call.attempt > 1
         is_ok = answer.outcome is Outcome.OK
         if is_ok and rule.changes_state:
             self._substitutes.happened(call, answer)
         if not is_ok or not rule.write_through or self.match is not Match.STATE:
-            self._walk.happened(rule, args, answer)
+            self._walk.happened(rule, args, answer, is_retry=is_retry)
             return
         reads = [self._read_after(one, args, answer.result) for one in rule.write_through]
         before = [self._walk.key_of(*read).key if read else None for read in reads]
-        self._walk.happened(rule, args, answer)
+        self._walk.happened(rule, args, answer, is_retry=is_retry)
         for one, read, old in zip(rule.write_through, reads, before, strict=True):
             text = one.answer_after(answer.result)
             key = self._walk.key_of(*read).key if read else None
@@ -196,15 +198,14 @@ class StateAwareExecutor:
     def _may_go_on(self, rule: ToolRule, args: CanonicalArgs, found: CallKey) -> bool:
         """False where another try of a failed call would find no answer that is recorded for it.
 
-        It would fail again, or be a miss, only because the recorded run did not try again. A
-        write of unknown outcome is left to become a miss: its state is not known any more.
+        It would fail again, or be a miss, only because the recorded run did not try again.
         """
         if self.attempts is Attempts.COLLAPSED:
             return False
         if self.match is Match.STATE and not rule.changes_state:
             key = found.key or ""
             return len(self._answers.find(key)) > self._times_asked[key]
-        following = self._walk.key_of(rule, args).key
+        following = self._walk.key_of(rule, args, is_retry=True).key
         return following is None or bool(self._answers.find(following))
 
     def _is_declared(self, name: str) -> bool:

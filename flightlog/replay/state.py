@@ -125,6 +125,13 @@ class WorldState:
         self._star = _START
         self._total = _START
 
+    def copy(self) -> WorldState:
+        """The same versions, which go on by themselves."""
+        other = WorldState()
+        other._one, other._every = dict(self._one), dict(self._every)
+        other._any, other._star, other._total = dict(self._any), self._star, self._total
+        return other
+
     def signature(self, scopes: Sequence[str]) -> str | None:
         """What a call that touches these scopes may depend on.
 

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from flightlog.errors import ToolError
 from flightlog.replay.validity import Validity
+from flightlog.runtime.retry import RetryPolicy
 from flightlog.runtime.tools import Tool
 from flightlog.trace.clock import SystemClock
 from flightlog.trace.vocab import Effect, Outcome
@@ -100,6 +102,58 @@ def test_write_cut_by_its_time_limit_leaves_its_scope_unknown_and_others_known(
     told = story.replay(GET, stall, GET)
     assert told.seen == [1, "timed_out", "replay_miss"]
     assert "unknown outcome" in told.why
+
+
+@pytest.mark.parametrize(
+    ("last", "seen"),
+    [(["paid"], [["empty"], "timed_out", ["paid"], ["spent"]]), (None, None)],
+    ids=["worked", "failed"],
+)
+def test_write_that_timed_out_is_known_again_only_where_its_next_try_works(
+    tmp_path: Path, last: list[str] | None, seen: list[Any] | None
+) -> None:
+    may_end = threading.Event()
+
+    def tools() -> Sequence[Tool]:
+        tries: list[int] = []
+
+        def pay() -> list[str]:
+            tries.append(1)
+            if len(tries) == 1:
+                may_end.wait(30)
+            if last is None:
+                raise ToolError("refused", retryable=False)
+            return last
+
+        def look() -> list[str]:
+            return ["spent" if tries else "empty"]
+
+        return [
+            Tool(
+                "pay",
+                fn=pay,
+                effect=Effect.WRITE,
+                scopes=("purse",),
+                timeout_s=0.05,
+                is_idempotent=True,
+            ),
+            Tool("look", fn=look, effect=Effect.READ, scopes=("purse",)),
+        ]
+
+    story = Story(tmp_path, tools, retries={"pay": RetryPolicy(max_attempts=2, initial_s=0.001)})
+    story.clock = SystemClock
+    steps: list[Call] = [("look", {}), ("pay", {}), ("look", {})]
+    try:
+        live = story.record(*steps)
+    finally:
+        may_end.set()
+    assert [call.attempt for call in live if call.tool_name == "pay"] == [1, 2]
+    told = story.replay(*steps)
+    if seen is None:
+        assert told.seen == [["empty"], "timed_out", "failed", "replay_miss"]
+        assert "unknown outcome" in told.why
+    else:
+        assert told.seen == seen
 
 
 def test_search_over_all_items_is_another_search_after_any_write(tmp_path: Path) -> None:
