@@ -42,11 +42,16 @@ def overrides_of(model: str | None, system: Path | None, config: Path | None) ->
     from flightlog.golden.overrides import Overrides
 
     text = text_of(system, "the prompt") if system is not None else None
-    client = _client_of(model) if model is not None else None
+    client = client_of(model) if model is not None else None
     return Overrides(None if client else model, client, text, config)
 
 
-def _client_of(model: str) -> Callable[[], Model] | None:
+def client_of(model: str) -> Callable[[], Model] | None:
+    """What makes a client of a provider; None where the text names none.
+
+    Raises:
+        UsageError: a client without the name of a model.
+    """
     provider, colon, name = model.partition(":")
     if not colon or provider not in CLIENTS:
         return None

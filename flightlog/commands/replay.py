@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flightlog.commands.options import config_option, redaction_of, store_option
+from flightlog.commands.serving import serving_of, serving_options
 
 if TYPE_CHECKING:
     from flightlog.golden.factory import Factory
@@ -51,6 +52,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--allow-host", "hosts", multiple=True, help="HOST[:PORT] to reach besides the model's."
 )
+@serving_options
 @config_option
 @click.option("--quiet", is_flag=True, help="No progress bar.")
 def replay(
@@ -112,6 +114,7 @@ def _replayed(
     from flightlog.recorder.recorder import Recorder
     from flightlog.replay.guard import Endpoint
 
+    serving = serving_of(how)
     session = how["session"] or (None if how["resume"] else str(uuid.uuid4()))
     endpoints = tuple(Endpoint(*endpoint_of(text)) for text in how["hosts"])
     with (
@@ -134,6 +137,7 @@ def _replayed(
                     overrides=overrides,
                     endpoints=endpoints,
                     on_progress=on_progress,
+                    **serving,
                 ),
             )
         except KeyboardInterrupt:

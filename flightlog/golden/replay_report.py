@@ -176,6 +176,10 @@ class ReplayReport:
             )
         if self.resumed:
             found.append(f"{counted(self.resumed, 'trial')} finished before, not replayed again")
+        if self.trials:
+            cost = self.cost_usd
+            spent = "unknown" if cost is None else f"${cost:,.4f}"
+            found.append(f"model calls cost: {spent}")
         return [*found, *self._worth(), f"variant {self.variant!r}: {self.sentence()}"]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from flightlog.analysis.db import Traces
+from flightlog.golden.conditions import REPLAYED_WITH, require_same
 from flightlog.golden.entries import GoldenEntry
 from flightlog.golden.judging.verdicts import (
     grading_costs,
@@ -16,6 +17,7 @@ from flightlog.golden.judging.verdicts import (
     read_trust,
     with_grading,
 )
+from flightlog.golden.life.contracts import CONTRACT, contract_text
 from flightlog.golden.replay_report import TrialReport
 from flightlog.recorder.store import Store
 from flightlog.replay.cassette import Recording
@@ -35,7 +37,12 @@ _LIVE: Final = frozenset({ServedHow.LIVE, ServedHow.LIVE_READ})
 
 
 def finished_trials(
-    store: Path, entries: Sequence[GoldenEntry], *, session_id: str, variant: str
+    store: Path,
+    entries: Sequence[GoldenEntry],
+    *,
+    session_id: str,
+    variant: str,
+    conditions: str,
 ) -> dict[tuple[str, int], TrialReport]:
     """The trials of a session that came to their judgement, by golden and trial number.
 
@@ -44,6 +51,10 @@ def finished_trials(
         entries: golden tasks that are replayed.
         session_id: of the interrupted replay.
         variant: of the interrupted replay.
+        conditions: what the replay is told now, from `conditions_text`.
+
+    Raises:
+        GoldenError: they were other ones then, or a golden task has changed since.
     """
     by_name = {entry.name: entry for entry in entries}
     with Traces(store) as traces:
@@ -56,6 +67,15 @@ def finished_trials(
     if not wanted:
         return {}
     recordings = read_recordings(Store.open(store), list(wanted))
+    for one in recordings:
+        entry = by_name[wanted[one.run_id][0]]
+        where = f"session {session_id}, variant {variant}"
+        require_same(
+            one, REPLAYED_WITH, conditions, where=where, what="the replay is told otherwise"
+        )
+        contract = contract_text(entry.golden, entry.recordings)
+        what = f"golden task {entry.name!r} was changed"
+        require_same(one, CONTRACT, contract, where=where, what=what)
     return {
         wanted[one.run_id]: _report(by_name[wanted[one.run_id][0]], wanted[one.run_id][1], one)
         for one in recordings

@@ -7,11 +7,12 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from flightlog.errors import GoldenError
+from flightlog.golden.conditions import REPLAYED_WITH, conditions_of, conditions_text
 from flightlog.golden.entries import GoldenEntry, chosen, load_suite
 from flightlog.golden.factory import Factory, Trial, load_factory, make_agent
 from flightlog.golden.judging.grading import grades_of
@@ -116,7 +117,8 @@ def replay_suite(
         how: concurrency, spending cap, resuming, changes to the candidate.
 
     Raises:
-        GoldenError: the folder is missing, empty or malformed; no variant, or no trial.
+        GoldenError: the folder is missing, empty or malformed; no variant, or no trial; a
+            session goes on under other conditions than it began with.
         UnknownNameError: a task that the folder does not hold.
         AgentError: the factory fails or gives no agent.
         PriceError: there is a cap, and what a trial cost is unknown.
@@ -191,8 +193,18 @@ class _Side:
         if not self.how.resume:
             return {}
         return finished_trials(
-            self.recorder.store_path, entries, session_id=self.session_id, variant=self.variant
+            self.recorder.store_path,
+            entries,
+            session_id=self.session_id,
+            variant=self.variant,
+            conditions=self.conditions,
         )
+
+    @cached_property
+    def conditions(self) -> str:
+        """What the replay was told, as it stands in each run."""
+        how = self.how
+        return conditions_text(conditions_of(how.match, how.attempts, how.misses, how.overrides))
 
     def _play(self, hint: str, todo: _Todo, cancel: CancelToken) -> TrialReport:
         entry, number = todo
@@ -227,6 +239,7 @@ class _Side:
         if cancel.is_cancelled and replayed.result.stop_reason is StopReason.CANCELLED:
             # It says nothing of the candidate.
             raise InterruptedError(cancel.why)
+        replayed.result.writer.evaluation(name=REPLAYED_WITH, detail=self.conditions)
         return _judged(entry, number, replayed, self.how.grader)
 
 

@@ -61,7 +61,8 @@ class MissPolicies:
             a read is asked of the fixture where there is one, and all else stops.
         stubs: tool name or glob -> function of a `StubCall`.
         fixture: gives tool name -> function over a fresh initial state.
-        live: functions of reads that may be called live, by tool name or glob.
+        live: functions of reads that may be called live, by tool name or glob; where it names
+            none, that is the candidate's own.
         allow_live: nothing is called live without it.
         simulates_writes: the fixture is a full simulator, and may answer writes too.
     """

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from flightlog.errors import NetworkRefusedError
 from flightlog.replay.cassette import RecordedCall
@@ -110,7 +111,7 @@ class Substitutes:
 
     def _live(self, asked: Asked) -> Served | str:
         rule = asked.rule
-        function = chosen(self.policies.live, rule.name)
+        function = chosen(self.policies.live, rule.name) or _own_function(asked.call)
         if rule.effect is not Effect.READ or rule.changes_state:
             return "only a read that changes nothing may be made live"
         if not self.policies.allow_live:
@@ -128,3 +129,7 @@ class Substitutes:
                 return f"the network refused it ({made.error})"
             self._live_answers[key] = made
         return self._live_answers[key]
+
+
+def _own_function(call: PendingCall) -> Callable[..., Any] | None:
+    return call.tool.fn if call.tool is not None else None

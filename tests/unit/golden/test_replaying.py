@@ -15,9 +15,13 @@ from flightlog.golden.pin import pin_runs
 from flightlog.golden.suite import Replaying, ReplayReport, Trial, replay_suite
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.store import Store
+from flightlog.replay.attempts import Attempts
+from flightlog.replay.matchers import Match
+from flightlog.replay.misses import MissPolicies, MissPolicy
 from flightlog.runtime.agent import Agent
 from flightlog.runtime.model import ModelRequest, ModelResponse
 from flightlog.testing import ScriptedModel, asking, saying
+from flightlog.trace.vocab import Effect
 from tests.unit.golden.world import GET, REFUND, candidate, record_run
 
 SAME = candidate([GET], [REFUND], [GET])
@@ -179,3 +183,32 @@ def test_a_client_is_made_anew_for_each_trial_and_closed(goldens: Path) -> None:
 
 def test_the_cost_of_trials_is_unknown_where_a_model_states_none(goldens: Path) -> None:
     assert _replay(goldens).cost_usd is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"match": Match.KEYED}, "match was 'state', is 'keyed'"),
+        ({"attempts": Attempts.COLLAPSED}, "attempts was 'faithful', is 'collapsed'"),
+        ({"misses": MissPolicies(by_effect={Effect.READ: MissPolicy.ERROR})}, "on_miss was None"),
+        ({"overrides": Overrides(system="Be brief.")}, "system was None"),
+    ],
+)
+def test_a_session_goes_on_only_under_the_conditions_that_it_began_with(
+    goldens: Path, changed: dict[str, Any], told: str
+) -> None:
+    _replay(goldens, session_id="s")
+    with pytest.raises(GoldenError, match="told otherwise") as caught:
+        _replay(goldens, session_id="s", how=Replaying(resume=True, **changed))
+    assert told in str(caught.value)
+
+
+def test_a_session_does_not_go_on_with_a_changed_golden_task(goldens: Path) -> None:
+    _replay(goldens, session_id="s")
+    [task] = goldens.glob("*/task.yaml")
+    text = task.read_text()
+    changed = text.replace("  - ok\n", "  - ok\n  - max_steps\n", 1)
+    assert changed != text
+    task.write_text(changed)
+    with pytest.raises(GoldenError, match="was changed since run"):
+        _replay(goldens, session_id="s", how=Replaying(resume=True))
