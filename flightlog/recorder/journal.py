@@ -15,6 +15,7 @@ import socket
 import sys
 import threading
 import time
+from _thread import start_new_thread
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ import msgspec
 from flightlog._version import __version__
 from flightlog.recorder.disk import Disk, sync_files
 from flightlog.recorder.frames import FILE_MAGIC, FrameType, pack, seed_of
+from flightlog.recorder.inside import INSIDE
 from flightlog.recorder.layout import Layout
 from flightlog.trace.ids import new_id
 from flightlog.trace.versions import FORMAT_VERSION
@@ -33,6 +35,8 @@ from flightlog.trace.versions import FORMAT_VERSION
 NEW_SUFFIX: Final = ".new"
 _REMEMBERED_FILES: Final = 1 << 14
 _OUT_OF_DESCRIPTORS: Final = frozenset((errno.EMFILE, errno.ENFILE))
+_BIRTH_S: Final = 0.05
+"""Longest wait for a new thread to begin."""
 _BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -98,6 +102,7 @@ class Journal:
         limits: when to sync, and when the journal has had its time.
         continues: the journal that the same writer wrote before.
         open_runs: the runs that have not ended yet.
+        on_idle: called by the journal's own thread whenever it holds nothing.
 
     Raises:
         OSError: the journal cannot be created.
@@ -110,6 +115,7 @@ class Journal:
         *,
         continues: str | None = None,
         open_runs: Iterable[str] = (),
+        on_idle: Callable[[], None] = lambda: None,
     ) -> None:
         self.journal_id = new_id()
         self.path = layout.journal_file(self.journal_id)
@@ -149,25 +155,29 @@ class Journal:
         self._synced_files = set[Path]()
         self._has_synced_name = False
         self._is_closing = threading.Event()
+        self._has_ended = threading.Event()
         self._on_retired: Callable[[], None] | None = None
-        self._syncer = self._started(limits)
-        if self._syncer is None:
+        self._on_idle = on_idle
+        self._has_syncer = self._started(limits)
+        if not self._has_syncer:
             self._checked_bytes = 0
 
-    def _started(self, limits: JournalLimits) -> threading.Thread | None:
-        if sys.is_finalizing():  # it would never begin, nor `start` return
-            return None
-        syncer = threading.Thread(
-            target=self._live,
-            args=(limits,),
-            name="flightlog-sync",
-            daemon=True,
-        )
+    def _started(self, limits: JournalLimits) -> bool:
+        """Starts the journal's own thread; False where there is none.
+
+        Not through `threading.Thread`, whose `start` waits for the new thread's first steps
+        however long: a finaliser in there may wait for the lock of the `emit` that waits here.
+        A short wait spares a process that forks in C a thread in the middle of its birth.
+        """
+        if sys.is_finalizing():  # it would never begin
+            return False
         try:
-            syncer.start()
+            begun = threading.Event()
+            start_new_thread(self._live, (limits, begun))
         except (RuntimeError, MemoryError):  # the system has no more of them
-            return None
-        return syncer
+            return False
+        begun.wait(_BIRTH_S)
+        return True
 
     @property
     def is_closed(self) -> bool:
@@ -238,7 +248,7 @@ class Journal:
     def _look_closer(self) -> None:
         if self._state[0] >= self._max_bytes:
             self.is_due = True
-        if self._syncer is None:
+        if not self._has_syncer:
             with contextlib.suppress(OSError):  # kept in sync_error
                 self.sync()
 
@@ -337,8 +347,20 @@ class Journal:
             self._synced_files.clear()
         self._synced_files |= fresh
 
-    def _live(self, limits: JournalLimits) -> None:
+    def _live(self, limits: JournalLimits, begun: threading.Event) -> None:
         """The journal's own thread: syncs, grows old, and closes it once it is retired."""
+        INSIDE.depth = 1
+        begun.set()
+        try:
+            self._sync_until_closing(limits)
+            if self._on_retired is not None:
+                self.close()
+                self._on_retired()
+        finally:
+            self._has_ended.set()
+            self._on_idle()
+
+    def _sync_until_closing(self, limits: JournalLimits) -> None:
         ends_s = time.monotonic() + limits.max_age_s
         while not self._is_closing.wait(limits.sync_interval_s):
             # An error is kept in sync_error, which the recorder looks at.
@@ -346,15 +368,13 @@ class Journal:
                 self.sync()
             if self.has_records and time.monotonic() >= ends_s:
                 self.is_due = True
-        if self._on_retired is not None:
-            self.close()
-            self._on_retired()
+            self._on_idle()
 
     def put_off(self) -> None:
         """Goes on for as long again, since no other journal could take over."""
         self.is_due = False
         self._max_bytes = 2 * self._state[0]
-        if self._syncer is not None:
+        if self._has_syncer:
             self._checked_bytes = self._max_bytes
 
     def retire(self, then: Callable[[], None]) -> None:
@@ -365,14 +385,14 @@ class Journal:
         """
         self._on_retired = then
         self._is_closing.set()
-        if self._syncer is None:
+        if not self._has_syncer:
             self.close()
             then()
 
     def join(self) -> None:
         """Returns once a retired journal is closed."""
-        if self._syncer is not None:
-            self._syncer.join()
+        if self._has_syncer:
+            self._has_ended.wait()
 
     def close(self) -> None:
         """Syncs and closes; the journal then counts as its writer's last word.
@@ -404,6 +424,8 @@ class Journal:
         """
         self._sync_lock = threading.RLock()
         self._is_closing = threading.Event()
+        self._has_ended = threading.Event()
+        self._has_ended.set()
         if self._is_own():
             self._close_descriptor()
         self.is_usable = False

@@ -22,6 +22,7 @@ from flightlog.recorder.background import BackgroundSealer
 from flightlog.recorder.disk import DISK, Disk
 from flightlog.recorder.encryption.store_key import for_writing
 from flightlog.recorder.frames import FrameType
+from flightlog.recorder.inside import INSIDE
 from flightlog.recorder.journal import Journal, JournalLimits
 from flightlog.recorder.layout import create_layout
 from flightlog.recorder.prepared import redacted_payloads
@@ -130,8 +131,18 @@ class Recorder:
         self._gaps = 0
 
     def _open(self) -> Journal:
+        write_parked = weakref.WeakMethod(self._write_parked)
+
+        def on_idle() -> None:
+            if (write := write_parked()) is not None:
+                write()
+
         journal = Journal(
-            self._layout, self._limits, continues=self._before, open_runs=tuple(self._open_runs)
+            self._layout,
+            self._limits,
+            continues=self._before,
+            open_runs=tuple(self._open_runs),
+            on_idle=on_idle,
         )
         # Frees lock and descriptor of a recorder that was never closed.
         if self._finalizer is not None:
@@ -163,7 +174,8 @@ class Recorder:
 
         Called while this same thread is inside `emit` (a signal handler, a
         finaliser), it parks the event; the outer call writes it before it
-        returns.
+        returns. So it does in a thread of the recorder itself, which runs the
+        finalisers of others, too: that one writes it once it holds no lock.
 
         Returns:
             True when the event is recorded (and durable where asked); False when it was
@@ -172,6 +184,9 @@ class Recorder:
         """
         if not MARK[0]:
             self._look_around()
+        if INSIDE.depth and not self._is_closed:
+            self._parked.append((event, messages, durable))
+            return not durable
         try:
             with self._lock:
                 if self._is_writing:
@@ -352,11 +367,16 @@ class Recorder:
         self._unwritten_gap += events
 
     def _sync(self, journal: Journal) -> bool:
+        INSIDE.depth += 1
         try:
             journal.sync()
         except (OSError, MemoryError) as error:
             self.last_error = f"{type(error).__name__}: {error}"
             return False
+        finally:
+            INSIDE.depth -= 1
+            if self._parked and not INSIDE.depth:
+                self._write_parked()
         return True
 
     def sync(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from flightlog.recorder.disk import Disk
 from flightlog.trace.messages import Message
 from tests.crash.conditions.counting import (
     CountingRecorder,
@@ -79,6 +80,57 @@ def test_finalisers_that_the_collector_runs_inside_emit_lose_nothing(
     assert told.dropped == 0, recorder.last_error
     assert sum(run.startswith("freed") for run, _ in told.emitted) == 180
     check(told, found_in(path), record_property, "finalisers")
+
+
+class Crossing(Disk):
+    """The journal's own thread runs a finaliser while another thread is inside `emit`.
+
+    Attributes:
+        recorder: what the finaliser records with.
+        is_crossing: the journal's thread has begun to sync.
+        is_rotating: the other thread makes another journal, and holds the recorder's lock.
+        has_recorded: the finaliser came to its end.
+        was_late: the other thread gave up waiting for that.
+    """
+
+    recorder: CountingRecorder | None = None
+    was_late = False
+
+    def __init__(self) -> None:
+        self.is_crossing = threading.Event()
+        self.is_rotating = threading.Event()
+        self.has_recorded = threading.Event()
+
+    def fdatasync(self, descriptor: int) -> None:
+        super().fdatasync(descriptor)
+        if self.recorder is not None and threading.current_thread() is not threading.main_thread():
+            recorder, self.recorder = self.recorder, None
+            self.is_crossing.set()
+            self.is_rotating.wait(20)
+            recorder.emit(call("finaliser", 0))
+            self.has_recorded.set()
+
+    def create(self, path: Path, *, append: bool = False) -> int:
+        if self.is_crossing.is_set() and not self.is_rotating.is_set():
+            self.is_rotating.set()
+            self.was_late = not self.has_recorded.wait(20)
+        return super().create(path, append=append)
+
+
+def test_a_finaliser_in_the_journal_s_own_thread_waits_for_no_emit(
+    tmp_path: Path, record_property: Record
+) -> None:
+    path, disk = tmp_path / "store", Crossing()
+    recorder = CountingRecorder(path, seal_at_bytes=20_000, sync_interval_s=0.01, disk=disk)
+    recorder.emit(call("a", 0))
+    disk.recorder = recorder
+    assert disk.is_crossing.wait(20)
+    for seq in range(1, 40):
+        recorder.emit(call("a", seq, args="x" * 1_000))
+    assert disk.is_rotating.is_set()
+    assert not disk.was_late
+    recorder.close()
+    check(recorder.told(), found_in(path), record_property, "finaliser in the journal's thread")
 
 
 def test_a_weak_reference_s_finaliser_records(tmp_path: Path, record_property: Record) -> None:
