@@ -44,7 +44,7 @@ def pin(
     apply_drafts: bool,
     pending: bool,
 ) -> None:
-    """Pin recorded runs as golden tasks: contract with its evidence, declarations, recordings.
+    """Pin recorded runs as golden tasks, with a drafted contract.
 
     A run that holds a secret is refused.
     """

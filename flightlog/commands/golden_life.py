@@ -59,12 +59,19 @@ def echo_reviews(reviews: Sequence[Review], form: str) -> None:
 @click.argument("runs", nargs=-1, help="Run ids; 'last' works. None: what is pending.")
 @store_option
 @goldens_option
-@click.option("--format", "form", type=click.Choice(FORMS), default=FORMS[0], show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMS),
+    default=FORMS[0],
+    show_default=True,
+    help="How the differences are shown.",
+)
 @click.option("--json", "is_json", is_flag=True, help="The same as --format json.")
 def review(runs: tuple[str, ...], store: Path, goldens: Path, form: str, *, is_json: bool) -> None:
-    """Show what runs would change in the golden tasks: calls, arguments, answers, cost, verdict.
+    """Show what runs would change in the golden tasks.
 
-    Nothing is written. Without a run it shows the recordings that are pending.
+    Calls added and removed, arguments, answers, cost, latency, verdict. Nothing is written. Without a run it shows the recordings that are pending.
     """
     from flightlog.golden.life.accept import review_pending, review_runs
 

@@ -52,7 +52,7 @@ def check(goldens: Path) -> int:
 def quarantine(
     task: str, goldens: Path, reason: str, until: datetime | None, *, lift: bool
 ) -> None:
-    """Leave a golden task out of replays and checks, for a reason and until a day.
+    """Leave a golden task out for a reason and until a day.
 
     After that day it fails the check.
     """
@@ -98,7 +98,7 @@ def lint(goldens: Path, fixture: str | None) -> int:
 @click.option("--session", help="Session of the replay.  [default: the newest]")
 @click.option("--dry-run", is_flag=True, help="Only print what would be removed.")
 def prune(goldens: Path, store: Path, session: str | None, *, dry_run: bool) -> None:
-    """Remove recordings that no trial was served from; only after a full green replay.
+    """Remove recordings that a full green replay did not need.
 
     Prints every path that it removes.
     """
