@@ -71,7 +71,8 @@ def echo_reviews(reviews: Sequence[Review], form: str) -> None:
 def review(runs: tuple[str, ...], store: Path, goldens: Path, form: str, *, is_json: bool) -> None:
     """Show what runs would change in the golden tasks.
 
-    Calls added and removed, arguments, answers, cost, latency, verdict. Nothing is written. Without a run it shows the recordings that are pending.
+    Calls added and removed, arguments, answers, cost, latency, verdict. Nothing is written.
+    Without a run it shows the recordings that are pending.
     """
     from flightlog.golden.life.accept import review_pending, review_runs
 
