@@ -22,7 +22,7 @@ cannot disagree. A call id or a time is never part of a key.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from flightlog.redact.finds import SlowError
@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from flightlog.redact.redactor import Redactor
 
 KEY_VERSION: Final = "key/1"
+_MAX_KNOWN: Final = 4096
+"""Arguments of one tool whose canonical form is remembered: recorded ones are asked for again."""
+_MAX_KNOWN_CHARS: Final = 2000
 _IN_DOUBT: Final = frozenset({Outcome.TIMED_OUT, Outcome.INVALID_OUTPUT})
 
 
@@ -100,6 +103,7 @@ class ToolRule:
     volatile: tuple[str, ...]
     redactor: Redactor | None = None
     write_through: tuple[WriteThrough, ...] = ()
+    _known: dict[str, CanonicalArgs] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, tool: Declared, *, where: str = "", redactor: Redactor | None = None) -> ToolRule:
@@ -142,7 +146,15 @@ class ToolRule:
 
     def args_of(self, raw: str) -> CanonicalArgs:
         """Canonical arguments under this rule, as they are recorded."""
-        return self.recorded(canonical_args(raw, schema=self.schema, volatile=self.volatile))
+        known = self._known.get(raw)
+        if known is None:
+            args = canonical_args(raw, schema=self.schema, volatile=self.volatile)
+            known = self.recorded(args)
+            if len(raw) <= _MAX_KNOWN_CHARS:
+                if len(self._known) >= _MAX_KNOWN:
+                    self._known.clear()
+                self._known[raw] = known
+        return known
 
     def recorded(self, args: CanonicalArgs) -> CanonicalArgs:
         """The arguments as a recorder keeps them: values that it replaces are replaced."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from random import Random
 
 from flightlog.runtime.cancel import CancelToken
 from flightlog.trace.clock import Clock, SystemClock
@@ -45,13 +45,13 @@ class ToolContext:
     cancelled: CancelToken = field(default_factory=CancelToken, repr=False)
     clock: Clock = field(default_factory=SystemClock, repr=False)
     seed: str = ""
-    _drawn: dict[str, random.Random] = field(default_factory=dict, repr=False, compare=False)
+    _drawn: dict[str, Random] = field(default_factory=dict, repr=False, compare=False)
 
     @property
-    def random(self) -> random.Random:
+    def random(self) -> Random:
         """The call's own generator. Not for secrets: its seed is known."""
         if "random" not in self._drawn:
-            self._drawn["random"] = random.Random(self.seed)  # noqa: S311 - to be repeatable
+            self._drawn["random"] = Random(self.seed)  # noqa: S311 - to be repeatable
         return self._drawn["random"]
 
     def now(self) -> datetime:

@@ -70,6 +70,7 @@ class RunWriter:
         self._seq = 0
         self._started_ms = clock.monotonic_ms() if clock else 0.0
         self._prompt: tuple[str, ...] = ()
+        self._given: tuple[Message, ...] = ()
         self._prompt_seq: int | None = None
 
     @classmethod
@@ -97,14 +98,17 @@ class RunWriter:
             output: the answer.
             fields: those of `ModelCall`.
         """
-        prompt = [_of_texts(message) for message in prompt]
         output = None if output is None else _of_texts(output)
         with self._lock:
-            digests = tuple(message.digest for message in prompt)
+            known = _same_objects(self._given, prompt)
+            added = [_of_texts(message) for message in prompt[known:]]
+            digests = (*self._prompt[:known], *(message.digest for message in added))
             delta = PromptDelta.between(self._prompt, digests, base_seq=self._prompt_seq)
-            bodies = [*prompt[delta.kept :], *([output] if output is not None else [])]
+            new = added[delta.kept - known :]
+            bodies = [*new, *([output] if output is not None else [])]
             if digests:
                 self._prompt, self._prompt_seq = digests, self._seq
+                self._given = tuple(prompt)
             is_plain = _are_plain(fields)
             if output is not None:
                 fields.setdefault("tool_requests", len(output.tool_requests))
@@ -221,6 +225,13 @@ class RunWriter:
             event = fitted(event)
         self._seq += 1
         return event
+
+
+def _same_objects(before: Sequence[Message], after: Sequence[Message]) -> int:
+    """How many messages at the beginning are the very same objects; they need no second look."""
+    pairs = zip(before, after, strict=False)
+    same = min(len(before), len(after))
+    return next((place for place, (old, new) in enumerate(pairs) if old is not new), same)
 
 
 def _of_texts(message: Message) -> Message:
