@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 VIRTUAL_EPOCH_US = 1_735_689_600_000_000
 """Where virtual time starts unless told otherwise: 2025-01-01T00:00:00Z."""
 
 
+@runtime_checkable
 class Clock(Protocol):
     """A wall clock for display and a monotonic clock for measuring."""
 

@@ -114,14 +114,17 @@ class Message(msgspec.Struct, frozen=True, dict=True):
     @property
     def is_of_texts(self) -> bool:
         """False when a field holds something else; in `cleaned` none does."""
-        texts = (self.role, self.text, self.tool_call_id, self.name)
-        if type(self.tool_requests) is not tuple or not _TEXTS.issuperset(map(type, texts)):
-            return False
-        return all(
-            type(one) is ToolRequest
-            and type(one.id) is type(one.name) is type(one.arguments) is str
-            for one in self.tool_requests
-        )
+        known: bool | None = self.__dict__.get("is_of_texts")
+        if known is None:
+            texts = (self.role, self.text, self.tool_call_id, self.name)
+            known = type(self.tool_requests) is tuple and _TEXTS.issuperset(map(type, texts))
+            known = known and all(
+                type(one) is ToolRequest
+                and type(one.id) is type(one.name) is type(one.arguments) is str
+                for one in self.tool_requests
+            )
+            self.__dict__["is_of_texts"] = known
+        return known
 
 
 def json_pieces(message: Message, *, chars: int = SLICE_CHARS) -> Iterator[bytes]:
