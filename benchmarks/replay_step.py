@@ -3,9 +3,10 @@
     python benchmarks/replay_step.py [--runs 200] [--repeat 9]
 
 One run is 11 steps, as in the peer benchmarks of replay. Beside it stand a bare loop
-that calls ten functions and keeps the messages (what any replay costs at least), and
-the same replay recorded into a store. Medians over interleaved blocks of runs; CPU of
-the whole process, so worker threads and the recorder's are counted.
+that calls ten functions and keeps the messages (what any replay costs at least), the same
+replay recorded into a store, and with 100,000 recorded calls to find the answers among.
+Medians over interleaved blocks of runs; CPU of the whole process, so worker threads and the
+recorder's are counted.
 
 The same run can be replayed through other libraries beside it, each by its own mock
 model: `--peers FOLDER --peer-python PYTHON` runs the folder's `b_*.py` with that
@@ -41,12 +42,14 @@ from flightlog.runtime.task import Task
 from flightlog.runtime.tools import Tool
 from flightlog.trace.clock import VirtualClock
 from flightlog.trace.messages import ToolRequest
+from flightlog.trace.run_writer import RunWriter
 from flightlog.trace.sink import MemorySink, NullSink, Sink
-from flightlog.trace.vocab import Effect, StopReason
+from flightlog.trace.vocab import Effect, Outcome, StopReason
 
 TOOL_CALLS = 10
 STEPS = TOOL_CALLS + 1
 GOAL_US = 150
+MANY = 100_000
 ARGS = [
     {"order_id": f"O-{i:04d}", "fields": ["status", "total", "items"], "limit": 5 + i}
     for i in range(TOOL_CALLS)
@@ -98,6 +101,28 @@ def recording() -> Recording:
     sink = MemorySink()
     run(agent(Budget()), TASK, sink=sink, clock=VirtualClock())
     return Recording(tuple(sink.events), sink.messages)
+
+
+def others(calls: int) -> list[Recording]:
+    """Recordings of other runs of the task, with so many other calls together."""
+    found = []
+    for number in range(calls // 1_000):
+        sink = MemorySink()
+        writer = RunWriter(sink, f"other-{number}")
+        writer.started(task_id=TASK.task_id)
+        for place in range(1_000):
+            args = json.dumps({"order_id": f"P-{number}-{place}", "fields": [], "limit": place})
+            writer.tool_call(
+                step=place,
+                call_ix=0,
+                tool_name="get_order",
+                args=args,
+                outcome=Outcome.OK,
+                result="{}",
+            )
+        writer.stopped(stop_reason=StopReason.OK)
+        found.append(Recording(tuple(sink.events), sink.messages))
+    return found
 
 
 def bare_loop() -> int:
@@ -185,6 +210,7 @@ def main() -> None:
     parser.add_argument("--peer-python", default=sys.executable)
     options = parser.parse_args()
     cassette = Cassette([recording()], Rules([TOOL]))
+    large = Cassette([*others(MANY), recording()], Rules([TOOL]))
     no_deadline, default = Budget(max_seconds=None), Budget()
     with tempfile.TemporaryDirectory() as folder, Recorder(Path(folder) / "store") as recorder:
         figures = cpu_us_per_step(
@@ -194,6 +220,8 @@ def main() -> None:
                 "replay, no deadline": replayed(cassette, NullSink(), no_deadline),
                 "replay, default budget": replayed(cassette, NullSink(), default),
                 "replay, default budget, recorded": replayed(cassette, recorder, default),
+                f"look-up alone, {MANY:,} recorded calls": served_only(large),
+                f"replay, {MANY:,} recorded calls": replayed(large, NullSink(), default),
             },
             runs=options.runs,
             repeat=options.repeat,
@@ -203,7 +231,7 @@ def main() -> None:
     base = figures["bare loop of function calls"]
     rows = [(name, f"{us:.1f}", f"{us / base:.1f} x") for name, us in figures.items()]
     print(table(rows, header=("case", "CPU us per step", "to the bare loop")))
-    for name in ("replay, no deadline", "replay, default budget"):
+    for name in ("replay, default budget", f"replay, {MANY:,} recorded calls"):
         word = "met" if figures[name] < GOAL_US else "NOT MET"
         print(f"goal: below {GOAL_US} us per replayed step: {word} ({name})")
 

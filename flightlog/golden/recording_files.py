@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,16 +69,20 @@ def recording_lines(recording: Recording) -> tuple[list[str], dict[str, str]]:
     blobs: dict[str, str] = {}
     told: set[str] = set()
     for event in recording.events:
-        for digest in _named(event):
-            message = recording.messages.get(digest)
-            if message is not None and digest not in told and message.role != "tool":
-                told.add(digest)
-                lines.append(_message_line(message, digest, blobs))
+        for digest, message in _new_messages(recording, event, told):
+            lines.append(_message_line(message, digest, blobs))
         lines.append(canonical_json(json.loads(encode_event(event))))
         blob = getattr(event, "result_blob", None)
         if blob and recording.blob:
             blobs[blob] = recording.blob(blob)
     return [*lines, _seal_of([line.encode() for line in lines])], blobs
+
+
+def written_messages(recording: Recording) -> Iterator[Message]:
+    """The messages that the recording's own events name; a store gives it those of others too."""
+    told: set[str] = set()
+    for event in recording.events:
+        yield from (message for _, message in _new_messages(recording, event, told))
 
 
 def load_recording(path: Path) -> Recording:
@@ -184,6 +188,16 @@ def problem_of_recording(recording: Recording) -> str | None:
         missing = "run_started" if recording.started is None else "run_stopped"
         return f"the recording is not whole: it has no {missing}"
     return None
+
+
+def _new_messages(
+    recording: Recording, event: Event, told: set[str]
+) -> Iterator[tuple[str, Message]]:
+    for digest in _named(event):
+        message = recording.messages.get(digest)
+        if message is not None and digest not in told and message.role != "tool":
+            told.add(digest)
+            yield digest, message
 
 
 def _named(event: Event) -> Iterable[str]:

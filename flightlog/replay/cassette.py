@@ -183,6 +183,15 @@ class Cassette:
     def __len__(self) -> int:
         return sum(len(calls) for calls in self.calls)
 
+    @cached_property
+    def first_tries(self) -> tuple[tuple[tuple[RecordedCall, ...], list[tuple[str, str]]], ...]:
+        """Of each recording the first try of each call, and their tools and arguments."""
+        found = []
+        for calls in self.calls:
+            first = tuple(call for call in calls if call.call.attempt == 1)
+            found.append((first, [(call.tool_name, call.args.digest) for call in first]))
+        return tuple(found)
+
     def find(self, key: str) -> Sequence[RecordedCall]:
         """What the newest recording with this key answered, call after call; empty for none."""
         found = self._index.get(key)

@@ -121,11 +121,9 @@ def _nearest(
     """Length of the common beginning, the recorded calls, and their recording; newest first."""
     identities = [one.identity for one in mine]
     best: tuple[int, Sequence[RecordedCall], Recording] | None = None
-    for calls, recording in zip(
-        reversed(cassette.calls), reversed(cassette.recordings), strict=True
+    for (first_tries, theirs), recording in zip(
+        reversed(cassette.first_tries), reversed(cassette.recordings), strict=True
     ):
-        first_tries = [call for call in calls if call.call.attempt == 1]
-        theirs = [(call.tool_name, call.args.digest) for call in first_tries]
         if theirs == identities:
             return len(theirs), first_tries, recording
         length = _common(theirs, identities)

@@ -48,14 +48,22 @@ class PendingCall:
     )
 
     @classmethod
-    def of(cls, request: ToolRequest, tool: Tool | None, *, step: int, call_ix: int) -> PendingCall:
+    def of(
+        cls,
+        request: ToolRequest,
+        tool: Tool | None,
+        *,
+        step: int,
+        call_ix: int,
+        inject: Callable[[PendingCall, Callable[..., Any]], Mapping[str, Any]] = _nothing,
+    ) -> PendingCall:
         """The call with its arguments in canonical form."""
         args = canonical_args(
             request.arguments,
             schema=tool.input_schema if tool else None,
             volatile=tool.volatile if tool else (),
         )
-        return cls(step, call_ix, request, tool, args)
+        return cls(step, call_ix, request, tool, args, inject=inject)
 
     @property
     def effect(self) -> Effect:

@@ -107,12 +107,9 @@ class Gateway:
 
     def pending(self, request: ToolRequest, *, step: int, call_ix: int) -> PendingCall:
         """The call that a model asked for."""
-        call = PendingCall.of(
-            request, self._gate.tools.get(request.name), step=step, call_ix=call_ix
-        )
+        tool = self._gate.tools.get(request.name)
+        call = PendingCall.of(request, tool, step=step, call_ix=call_ix, inject=self.injected)
         key = self._gate.memory.key_of(call)
-        if self._executor is not None:
-            return replace(call, key=key, inject=self.injected)
         return call if key is None else replace(call, key=key)
 
     def may_block(self, call: PendingCall) -> bool:

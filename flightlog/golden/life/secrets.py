@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from flightlog.errors import GoldenError
+from flightlog.golden.recording_files import written_messages
 from flightlog.redact.finds import SlowError
 from flightlog.redact.policy import Redaction
 from flightlog.redact.redactor import Redactor
@@ -67,7 +68,7 @@ def _texts(recording: Recording) -> Iterator[tuple[str, str]]:
         if blob and recording.blob:
             plain["result"] = recording.blob(blob)
         yield from _in_value(place, plain)
-    for message in recording.messages.values():
+    for message in written_messages(recording):
         place = f"{_short(message.role)} message"
         texts = (("text", message.text), ("name", message.name))
         yield from ((f"{place}, {name}", text) for name, text in texts if text)

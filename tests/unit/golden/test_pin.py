@@ -18,11 +18,13 @@ from flightlog.recorder.life.retain import retain
 from flightlog.recorder.record import record
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.store import Store
+from flightlog.redact.policy import Capture, Redaction
 from flightlog.runtime.budget import Budget
+from flightlog.runtime.loop import run
 from flightlog.runtime.task import Task
 from flightlog.trace.run_writer import RunWriter
 from flightlog.trace.vocab import Effect, StopReason
-from tests.unit.golden.world import GET, REFUND, TASK, record_run, shop_tools
+from tests.unit.golden.world import GET, REFUND, TASK, record_run, shop_agent, shop_tools
 
 
 @pytest.fixture
@@ -45,6 +47,19 @@ def _files(folder: Path) -> dict[str, bytes]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
+
+
+def test_a_secret_of_another_run_of_the_store_keeps_no_run_from_being_pinned(
+    tmp_path: Path,
+) -> None:
+    store = tmp_path / "raw"
+    secret = Task("other", "Use the key AKIAQ3EGXMPLSD4TZ5WV to look.", suite="shop")
+    with Recorder(store, redaction=Redaction(capture=Capture.FULL)) as recorder:
+        other = run(shop_agent([]), secret, sink=recorder)
+        mine = run(shop_agent([[GET]]), TASK, sink=recorder)
+    with pytest.raises(GoldenError, match="should not be in a repository"):
+        pin_runs(Store.open(store), [other.run_id], tmp_path / "goldens")
+    assert pin_runs(Store.open(store), [mine.run_id], tmp_path / "goldens").tasks
 
 
 def test_a_run_becomes_contract_declarations_and_recording(store: Path, goldens: Path) -> None:
