@@ -128,12 +128,14 @@ def canonical_args(
         value = _parse(raw) if isinstance(raw, str) else dict(raw)
         if not isinstance(value, dict):
             raise _UncleanError(FLAG_NOT_AN_OBJECT)
+        is_normal = isinstance(raw, str) and len(raw) <= MAX_PARTS  # parsing saw to the numbers
         for name, field in _properties(schema):
             if name not in value and isinstance(field, Mapping) and "default" in field:
                 value[name] = field["default"]
+                is_normal = False
         for path in volatile:
             _drop(value, path.split("."))
-        text = canonical_json(value)
+        text = _encode(value) if is_normal else canonical_json(value)
         if (clean := clean_text(text)) != text:
             # What is read back from a recording is the clean text: scopes come from it too.
             return canonical_args(clean)
@@ -171,8 +173,19 @@ def _no_constant(name: str) -> Any:
     raise _UncleanError(FLAG_NON_FINITE)
 
 
+def _float(text: str) -> float:
+    return _plain_number(float(text))
+
+
+def _plain_number(value: float) -> float:
+    """The number, an integral one as an integer where that is exact."""
+    if not math.isfinite(value):
+        raise _UncleanError(FLAG_NON_FINITE)
+    return int(value) if value.is_integer() and abs(value) <= MAX_SAFE_INTEGER else value
+
+
 _decode: Final = json.JSONDecoder(
-    object_pairs_hook=_unique_pairs, parse_constant=_no_constant
+    object_pairs_hook=_unique_pairs, parse_constant=_no_constant, parse_float=_float
 ).decode
 _encode: Final = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
@@ -200,9 +213,7 @@ def _normalise(value: Any, left: list[int]) -> Any:
     if kind in _AS_IT_IS or isinstance(value, (bool, str, int)):
         return value
     if isinstance(value, float):
-        if not math.isfinite(value):
-            raise _UncleanError(FLAG_NON_FINITE)
-        return int(value) if value.is_integer() and abs(value) <= MAX_SAFE_INTEGER else value
+        return _plain_number(value)
     if kind is dict or isinstance(value, Mapping):  # the look at a plain type spares the slow one
         if not all(isinstance(key, str) for key in value):
             raise ValueError("keys of a JSON object are strings")
