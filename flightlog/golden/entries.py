@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -78,19 +78,22 @@ class GoldenEntry:
         )
 
 
-def load_suite(goldens: Path, *, redactor: Redactor | None = None) -> list[GoldenEntry]:
+def load_suite(
+    goldens: Path, *, redactor: Redactor | None = None, without: Collection[str] = ()
+) -> list[GoldenEntry]:
     """All golden tasks of a folder.
 
     Args:
         goldens: the folder.
         redactor: of the recorder that candidates are recorded with.
+        without: names of folders that are not even looked into.
 
     Raises:
         GoldenError: the folder is missing or empty, or a file in it is malformed.
         StaleGoldenError: a task without recordings, with a tool that is not declared, or
             whose content is no longer what was recorded.
     """
-    files = task_files(goldens)
+    files = [path for path in task_files(goldens) if path.parent.name not in without]
     tools_path = goldens / TOOLS_FILE
     tools = load_tools(tools_path) if tools_path.exists() else {}
     rules = Rules(tools.values(), redactor=redactor)

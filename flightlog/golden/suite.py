@@ -19,7 +19,7 @@ from flightlog.golden.judging.grading import grades_of
 from flightlog.golden.judging.judge import judge
 from flightlog.golden.judging.verdicts import check_judgeable, with_grading, write_verdict
 from flightlog.golden.life.contracts import CONTRACT, contract_text
-from flightlog.golden.life.quarantine import without_quarantined
+from flightlog.golden.life.quarantine import left_out
 from flightlog.golden.overrides import Overrides
 from flightlog.golden.replay_report import ReplayReport, TrialReport
 from flightlog.golden.resume import finished_trials
@@ -48,6 +48,7 @@ __all__ = [
     "load_factory",
     "load_suite",
     "make_agent",
+    "replay_entries",
     "replay_suite",
 ]
 
@@ -123,6 +124,52 @@ def replay_suite(
         AgentError: the factory fails or gives no agent.
         PriceError: there is a cap, and what a trial cost is unknown.
     """
+    _check_asked(variant, trials, session_id, how)
+    folder = Path(goldens)
+    without = left_out(folder, datetime.now(tz=UTC).date()) if tasks is None else {}
+    entries = chosen(load_suite(folder, redactor=recorder.redactor, without=without), tasks)
+    return replay_entries(
+        entries,
+        factory,
+        recorder=recorder,
+        variant=variant,
+        trials=trials,
+        session_id=session_id,
+        how=how,
+    )
+
+
+def replay_entries(
+    entries: Sequence[GoldenEntry],
+    factory: Factory,
+    *,
+    recorder: Recorder,
+    variant: str = "candidate",
+    trials: int = 1,
+    session_id: str | None = None,
+    how: Replaying = Replaying(),
+) -> ReplayReport:
+    """As `replay_suite`, with golden tasks of one folder that were loaded already.
+
+    Args:
+        entries: from `load_suite`, with the redactor of the recorder.
+        factory, recorder, variant, trials, session_id, how: as for `replay_suite`.
+
+    Raises:
+        GoldenError, AgentError, PriceError: as `replay_suite`.
+    """
+    _check_asked(variant, trials, session_id, how)
+    for entry in entries:
+        check_judgeable(entry.golden, has_grader=how.grader is not None, where=str(entry.folder))
+    side = _Side(variant, session_id or str(uuid.uuid4()), recorder, factory, how)
+    goldens = str(entries[0].folder.parent) if entries else ""
+    folder = goldens.replace("{", "{{").replace("}", "}}")  # it is filled in once more
+    only = how.only_trial
+    numbers = range(trials) if only is None else range(only, only + 1)
+    return side.replay(entries, numbers, hint=ACCEPT_HINT.format(goldens=folder))
+
+
+def _check_asked(variant: str, trials: int, session_id: str | None, how: Replaying) -> None:
     if not variant:
         raise GoldenError("the variant is empty", hint="Name this side, such as candidate.")
     if trials < 1:
@@ -131,16 +178,6 @@ def replay_suite(
         raise GoldenError(
             "nothing says which replay goes on", hint="Give the session of the interrupted one."
         )
-    entries = chosen(load_suite(Path(goldens), redactor=recorder.redactor), tasks)
-    if tasks is None:
-        entries = without_quarantined(entries, Path(goldens), datetime.now(tz=UTC).date())
-    for entry in entries:
-        check_judgeable(entry.golden, has_grader=how.grader is not None, where=str(entry.folder))
-    side = _Side(variant, session_id or str(uuid.uuid4()), recorder, factory, how)
-    folder = str(goldens).replace("{", "{{").replace("}", "}}")  # it is filled in once more
-    only = how.only_trial
-    numbers = range(trials) if only is None else range(only, only + 1)
-    return side.replay(entries, numbers, hint=ACCEPT_HINT.format(goldens=folder))
 
 
 _Todo: TypeAlias = tuple[GoldenEntry, int]

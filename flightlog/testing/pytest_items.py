@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from flightlog.errors import FlightlogError
-from flightlog.golden.suite import Replaying, load_factory, replay_suite
+from flightlog.errors import FlightlogError, GoldenError
+from flightlog.golden.entries import GoldenEntry, load_suite
+from flightlog.golden.life.quarantine import in_force, load_quarantine
 from flightlog.golden.task import task_files
 from flightlog.recorder.recorder import Recorder
+from flightlog.testing.golden_case import GoldenCase, shown_name, why_of
 from flightlog.testing.pytest_plugin import session_of, setting
 from flightlog.trace.terminal_text import escape_terminal
 
+if TYPE_CHECKING:
+    from flightlog.golden.life.quarantine import Quarantine
+
 _RECORDER = pytest.StashKey[Recorder]()
+_SUITES = pytest.StashKey[dict[Path, dict[str, GoldenEntry]]]()
 
 
 class GoldenFolder(pytest.Directory):
@@ -26,78 +33,107 @@ class GoldenFolder(pytest.Directory):
     def collect(self) -> Iterator[pytest.Collector]:
         """Its tasks, in order of their folders."""
         try:
-            files = task_files(self.path)
+            files, quarantine = task_files(self.path), load_quarantine(self.path)
         except FlightlogError as error:
-            raise self.CollectError(escape_terminal(str(error), keep_newlines=True)) from None
+            raise self.CollectError(shown(error)) from None
         for file in files:
-            nodeid = escape_terminal(f"{self.nodeid}/{file.parent.name}")
-            yield GoldenTaskFolder.from_parent(self, path=file.parent, nodeid=nodeid)
+            nodeid = f"{self.nodeid}/{shown_name([file.parent.name])}"
+            yield GoldenTaskFolder.from_parent(
+                self, path=file.parent, nodeid=nodeid, quarantine=quarantine.get(file.parent.name)
+            )
 
 
 class GoldenTaskFolder(pytest.Directory):
     """One golden task."""
 
+    def __init__(self, *, quarantine: Quarantine | None = None, **node: Any) -> None:
+        super().__init__(**node)
+        self._quarantine = quarantine
+
     def collect(self) -> Iterator[pytest.Item]:
         """Its trials."""
         for number in range(int(setting(self.config, "trials"))):
-            yield GoldenTrial.from_parent(self, name=f"trial-{number}", number=number)
+            yield GoldenTrial.from_parent(
+                self, name=f"trial-{number}", number=number, quarantine=self._quarantine
+            )
 
 
 class GoldenTrial(pytest.Item):
     """One trial of a golden task."""
 
-    played: dict[str, Any] | None = None
-
-    def __init__(self, *, number: int, **node: Any) -> None:
+    def __init__(self, *, number: int, quarantine: Quarantine | None, **node: Any) -> None:
         super().__init__(**node)
         self.number = number
+        self.played: list[dict[str, Any]] = []
         self.add_marker("golden")
+        self._over = mark_quarantined(self, quarantine)
 
     def runtest(self) -> None:
         """Replays it; all but a pass fails."""
         try:
-            failure, is_open = self._play()
+            if self._over:
+                raise GoldenError(self._over)
+            agent = setting(self.config, "agent")
+            case = case_of(self.config, self.path, self.number, agent)
+            self.played = case.played
+            trial = case.replay(must_pass=False)
         except FlightlogError as error:
-            failure, is_open = escape_terminal(str(error), keep_newlines=True), False
-        if is_open and self.config.getoption("flightlog_xfail_inconclusive"):
-            pytest.xfail(failure)
-        if failure:
-            pytest.fail(failure, pytrace=False)
-
-    def _play(self) -> tuple[str, bool]:
-        factory = load_factory(setting(self.config, "agent"))
-        report = replay_suite(
-            self.path.parent,
-            factory,
-            recorder=_recorder(self.config),
-            variant=setting(self.config, "variant"),
-            tasks=[self.path.name],
-            session_id=session_of(self.config),
-            how=Replaying(only_trial=self.number),
-        )
-        trial = report.trials[0]
-        verdict = {True: "passed", False: "failed", None: "inconclusive"}[trial.passed]
-        self.played = {
-            "verdict": verdict,
-            "served": {how.value: count for how, count in trial.served.items()},
-            "misses": len(trial.misses),
-            "live": trial.live_tool_calls,
-        }
+            pytest.fail(shown(error), pytrace=False)
         if trial.passed is True:
-            return "", False
-        lines = [f"{verdict}: {trial.judgement.detail}"]
-        if trial.divergence is not None:
-            lines.append(f"first divergence: {trial.divergence}")
-        lines += [f"miss at step {one.step}: {one.tool_name}: {one.why}" for one in trial.misses]
-        lines.append(f"run {trial.run_id}")
-        return "\n".join(map(escape_terminal, lines)), trial.passed is None
+            return
+        if trial.passed is None and self.config.getoption("flightlog_xfail_inconclusive"):
+            pytest.xfail(why_of(trial))
+        pytest.fail(why_of(trial), pytrace=False)
 
-    def reportinfo(self) -> tuple[Path, None, str]:
+    def reportinfo(self) -> tuple[Path, int, str]:
         """Where it stands, and its name."""
-        return self.path, None, escape_terminal(f"{self.path.name}::{self.name}")
+        return self.path, 0, f"{shown_name([self.path.name])}::{self.name}"
 
 
-def summary_of(played: Sequence[dict[str, Any]], store: str, variant: str) -> list[str]:
+def mark_quarantined(item: pytest.Item, quarantine: Quarantine | None) -> str:
+    """Skips an item whose task is in quarantine; what is wrong where that is over, else empty."""
+    if quarantine is None:
+        return ""
+    name, until = escape_terminal(quarantine.folder), quarantine.until
+    if quarantine.is_over(datetime.now(tz=UTC).date()):
+        return f"the quarantine of {name} is over since {until}: repair the task, or lift it"
+    reason = f"in quarantine until {until}: {escape_terminal(quarantine.reason)}"
+    item.add_marker(pytest.mark.skip(reason=reason))
+    return ""
+
+
+def params_of(folders: Sequence[Path], trials: int) -> list[Any]:
+    """The parameters of the `golden` fixture: folder and trial, with their ids.
+
+    Raises:
+        GoldenError: a folder is missing, empty or its quarantine malformed.
+    """
+    found = []
+    for folder in folders:
+        quarantine = load_quarantine(folder)
+        for file in task_files(folder):
+            name = file.parent.name
+            for number in range(trials):
+                param = (file.parent, number, quarantine.get(name))
+                found.append(pytest.param(param, id=shown_name([name, f"trial-{number}"])))
+    return found
+
+
+def case_of(config: pytest.Config, folder: Path, number: int, agent: str) -> GoldenCase:
+    """One trial of a golden task, loaded with its suite, once for each process.
+
+    Raises:
+        GoldenError: the suite is malformed.
+    """
+    recorder = _recorder(config)
+    entry = _suite(config, folder.parent, recorder).get(folder.name)
+    if entry is None:
+        raise GoldenError("the golden task is gone", where=str(folder))
+    variant, session_id = setting(config, "variant"), session_of(config)
+    return GoldenCase(entry, number, agent, recorder, variant, session_id)
+
+
+def summary_of(played: Sequence[Mapping[str, Any]], store: str, variant: str) -> list[str]:
     """What all replays came to, as lines."""
     verdicts = Counter(one["verdict"] for one in played)
     served: Counter[str] = Counter()
@@ -113,6 +149,20 @@ def summary_of(played: Sequence[dict[str, Any]], store: str, variant: str) -> li
         f"live tool calls: {sum(one['live'] for one in played)}",
         escape_terminal(f"check: {command}"),
     ]
+
+
+def shown(error: FlightlogError) -> str:
+    """An error as pytest may print it."""
+    return escape_terminal(str(error), keep_newlines=True)
+
+
+def _suite(config: pytest.Config, goldens: Path, recorder: Recorder) -> dict[str, GoldenEntry]:
+    suites = config.stash.setdefault(_SUITES, {})
+    if goldens not in suites:
+        without = in_force(load_quarantine(goldens), datetime.now(tz=UTC).date())
+        entries = load_suite(goldens, redactor=recorder.redactor, without=without)
+        suites[goldens] = {entry.name: entry for entry in entries}
+    return suites[goldens]
 
 
 def _recorder(config: pytest.Config) -> Recorder:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Final
 
 from flightlog.errors import GoldenError, NothingToCompareError
-from flightlog.golden.entries import GoldenEntry
 from flightlog.golden.life.comments import comments_of, with_comments
 from flightlog.golden.life.pending import golden_of
+from flightlog.golden.task import task_files
 from flightlog.golden.writing import change_files
 from flightlog.golden.yaml_files import Fields, dump_yaml, read_yaml
 
@@ -69,24 +69,21 @@ def in_force(quarantine: Mapping[str, Quarantine], today: date) -> dict[str, Qua
     return {name: one for name, one in quarantine.items() if not one.is_over(today)}
 
 
-def without_quarantined(
-    entries: Sequence[GoldenEntry], goldens: Path, today: date
-) -> list[GoldenEntry]:
-    """The golden tasks that are not left out today.
+def left_out(goldens: Path, today: date) -> dict[str, Quarantine]:
+    """The golden tasks that are left out today, by the names of their folders.
 
     Raises:
         NothingToCompareError: all of them are.
-        GoldenError: the file is malformed.
+        GoldenError: the file is malformed, or the folder is missing or empty.
     """
-    left_out = in_force(load_quarantine(goldens), today)
-    kept = [entry for entry in entries if entry.name not in left_out]
-    if entries and not kept:
+    found = in_force(load_quarantine(goldens), today)
+    if all(path.parent.name in found for path in task_files(goldens)):
         raise NothingToCompareError(
             "every golden task is in quarantine",
             where=str(goldens / QUARANTINE_FILE),
             hint="Lift one: flightlog golden quarantine TASK --lift",
         )
-    return kept
+    return found
 
 
 def put_in_quarantine(goldens: Path, task: str, *, reason: str, until: date, today: date) -> Path:

@@ -18,10 +18,10 @@ from flightlog.golden.life.health import Fault, GoldenHealth, check_goldens
 from flightlog.golden.life.pending import propose
 from flightlog.golden.life.quarantine import (
     QUARANTINE_FILE,
+    left_out,
     lift_quarantine,
     load_quarantine,
     put_in_quarantine,
-    without_quarantined,
 )
 from flightlog.golden.life.sides import contract_notes, judged_by
 from flightlog.golden.pin import pin_runs
@@ -148,11 +148,25 @@ def test_a_quarantined_golden_is_left_out_until_its_day_and_then_fails(goldens: 
 
 
 def test_a_replay_leaves_quarantined_goldens_out_and_never_all(goldens: Path) -> None:
-    entries = load_suite(goldens)
     put_in_quarantine(goldens, "refund-17", reason="x", until=TODAY, today=TODAY)
     with pytest.raises(NothingToCompareError, match="every golden task is in quarantine"):
-        without_quarantined(entries, goldens, TODAY)
-    assert without_quarantined(entries, goldens, TODAY + timedelta(days=1)) == entries
+        left_out(goldens, TODAY)
+    assert left_out(goldens, TODAY + timedelta(days=1)) == {}
+
+
+def test_a_quarantined_golden_that_cannot_be_read_does_not_stop_the_others(
+    goldens: Path, tmp_path: Path
+) -> None:
+    other = goldens / "other"
+    other.mkdir()
+    (other / "task.yaml").write_text("task: [", encoding="utf-8")
+    with pytest.raises(GoldenError):
+        load_suite(goldens)
+    text = f'quarantine:\n  other:\n    reason: broken\n    until: "{date.max}"\n'
+    (goldens / QUARANTINE_FILE).write_text(text, encoding="utf-8")
+    with Recorder(tmp_path / "replays") as recorder:
+        report = replay_suite(goldens, candidate([GET], [REFUND], [GET]), recorder=recorder)
+    assert [trial.task_id for trial in report.trials] == ["refund-17"]
 
 
 @pytest.mark.parametrize(
