@@ -178,7 +178,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if reporter is None or hasattr(session.config, "workerinput"):
         return
     reports = [one for one in _reports(reporter) if hasattr(one, _REPORT)]
-    is_undone = reports and all(report.skipped for report in reports)
+    is_undone = reports and all(one.skipped and not getattr(one, _REPORT) for one in reports)
     if is_undone and session.exitstatus == pytest.ExitCode.OK:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         session.config.stash[_NOTHING] = len(reports)
