@@ -100,7 +100,27 @@ def _one_side(
     report = _replayed(goldens, factory, variant, overrides, how)
     for line in report.lines():
         click.echo(escape_terminal(line))
+    if report.live_tool_calls:
+        for line in _proposed(goldens, report, how):
+            click.echo(escape_terminal(line))
     return report.exit_code
+
+
+def _proposed(goldens: Path, report: ReplayReport, how: dict[str, Any]) -> list[str]:
+    """Puts runs with live reads among the pending recordings: no golden holds their answers."""
+    from flightlog.analysis.wording import counted
+    from flightlog.golden.life.pending import propose
+    from flightlog.recorder.store import Store
+    from flightlog.replay.recordings import read_recordings
+
+    run_ids = [trial.run_id for trial in report.trials if trial.live_tool_calls]
+    recordings = read_recordings(Store.open(how["store"]), run_ids)
+    made = propose(goldens, recordings, redaction=redaction_of(how["config_file"]))
+    runs = sum(path.suffix == ".jsonl" for path in made)
+    return [
+        f"{counted(runs, 'run')} with live reads pending: flightlog golden review --goldens "
+        f"{goldens}"
+    ]
 
 
 def _replayed(

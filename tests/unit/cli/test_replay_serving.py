@@ -93,6 +93,17 @@ def test_live_calls_are_counted_in_the_report(
     assert "live tool calls: 1" in capsys.readouterr().out
 
 
+def test_runs_with_live_reads_become_pending_and_no_golden_changes(
+    goldens: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in goldens.rglob("*") if path.is_file()}
+    replay(goldens, "--on-miss", "live_read", "--allow-live")
+    assert "1 run with live reads pending: flightlog golden review" in capsys.readouterr().out
+    [pending] = (goldens / ".pending").rglob("*.jsonl")
+    assert b"live_read" in pending.read_bytes()
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_weaker_matcher_is_named_in_the_report(
     goldens: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
