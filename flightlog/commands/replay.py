@@ -52,6 +52,9 @@ _file = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--allow-host", "hosts", multiple=True, help="HOST[:PORT] to reach besides the model's."
 )
+@click.option("--json", "json_", type=_file, help="Write what came of it as JSON.")
+@click.option("--md", type=_file, help="Write what came of it as Markdown.")
+@click.option("--junit", type=_file, help="Write what came of it as JUnit XML.")
 @serving_options
 @config_option
 @click.option("--quiet", is_flag=True, help="No progress bar.")
@@ -70,8 +73,10 @@ def replay(
     Exit codes: 0 every replay passed, 1 one failed, 2 one could not be judged or was left out
     by the spending cap. An interrupted replay goes on with --session and --resume.
     """
+    from flightlog.analysis.terminal import escape_terminal
     from flightlog.commands.candidates import Side, overrides_of, read_matrix
     from flightlog.errors import UsageError
+    from flightlog.golden.replay_outputs import write_outputs
     from flightlog.golden.suite import load_factory
 
     factory = load_factory(agent)
@@ -84,26 +89,37 @@ def replay(
         sides = read_matrix(matrix)
     else:
         sides = [Side(variant, overrides_of(model, system, agent_config))]
-    codes = [_one_side(goldens, factory, side.variant, side.overrides, how) for side in sides]
-    return _worst(codes)
+    files = {"json": how["json_"], "md": how["md"], "junit": how["junit"]}
+    if how["dry_run"]:
+        if any(files.values()):
+            raise UsageError("--dry-run replays nothing to report", hint="Leave the file out.")
+        for side in sides:
+            for line in _estimate(goldens, factory, side.variant, side.overrides, how):
+                click.echo(escape_terminal(line))
+        return 0
+    for path in filter(None, files.values()):
+        if not path.parent.is_dir():  # said before anything is paid for
+            raise UsageError(
+                f"cannot write {path}: no such folder", hint="Make it, or name another."
+            )
+    reports = [_one_side(goldens, factory, side.variant, side.overrides, how) for side in sides]
+    for path in write_outputs(reports, {form: path for form, path in files.items() if path}):
+        click.echo(escape_terminal(f"wrote {path}"))
+    return _worst([report.exit_code for report in reports])
 
 
 def _one_side(
     goldens: Path, factory: Factory, variant: str, overrides: Overrides, how: dict[str, Any]
-) -> int:
+) -> ReplayReport:
     from flightlog.analysis.terminal import escape_terminal
 
-    if how["dry_run"]:
-        for line in _estimate(goldens, factory, variant, overrides, how):
-            click.echo(escape_terminal(line))
-        return 0
     report = _replayed(goldens, factory, variant, overrides, how)
     for line in report.lines():
         click.echo(escape_terminal(line))
     if report.live_tool_calls:
         for line in _proposed(goldens, report, how):
             click.echo(escape_terminal(line))
-    return report.exit_code
+    return report
 
 
 def _proposed(goldens: Path, report: ReplayReport, how: dict[str, Any]) -> list[str]:
@@ -117,10 +133,8 @@ def _proposed(goldens: Path, report: ReplayReport, how: dict[str, Any]) -> list[
     recordings = read_recordings(Store.open(how["store"]), run_ids)
     made = propose(goldens, recordings, redaction=redaction_of(how["config_file"]))
     runs = sum(path.suffix == ".jsonl" for path in made)
-    return [
-        f"{counted(runs, 'run')} with live reads pending: flightlog golden review --goldens "
-        f"{goldens}"
-    ]
+    waiting = f"{counted(runs, 'run')} with live reads pending"
+    return [f"{waiting}: flightlog golden review --goldens {goldens}"]
 
 
 def _replayed(
