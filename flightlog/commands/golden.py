@@ -46,7 +46,8 @@ def pin(
 ) -> None:
     """Pin recorded runs as golden tasks, with a drafted contract.
 
-    A run that holds a secret is refused.
+    A run that holds a secret is refused, and so is a further run of a task that is golden
+    already: review and accept it.
     """
     from flightlog.analysis.db import Traces
     from flightlog.analysis.terminal import escape_terminal
@@ -71,6 +72,7 @@ def pin(
         tools_file=tools_file,
         redaction=redaction,
         apply_drafts=apply_drafts,
+        only_new=True,
     )
     for line in report.lines():
         click.echo(escape_terminal(line))

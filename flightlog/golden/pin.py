@@ -107,6 +107,7 @@ def pin_runs(
     tools_file: Path | None = None,
     redaction: Redaction | None = None,
     apply_drafts: bool = False,
+    only_new: bool = False,
 ) -> PinReport:
     """Makes golden tasks of recorded runs; runs of one task share its golden.
 
@@ -121,6 +122,8 @@ def pin_runs(
         redaction: what a recording may not hold; None is the default of a recorder.
         apply_drafts: puts what is only drafted in force: tools that no run asked for are
             forbidden, facts of the answer are required, unlimited budgets get limits.
+        only_new: refuses a further run of a task that is golden already, which `accept` takes
+            after a review.
 
     Raises:
         DamagedError: a segment of the store has changed or is missing.
@@ -141,6 +144,8 @@ def pin_runs(
     existing = load_tools(goldens / TOOLS_FILE) if (goldens / TOOLS_FILE).exists() else {}
     tools, notes = declarations(recordings, given, existing)
     plans = _plans(recordings, goldens, given)
+    if only_new:
+        _refuse_known(plans, goldens)
     called = {c.tool_name for r in recordings for c in r.tool_calls if not c.outcome.is_refusal}
     for name in sorted(called - set(tools)):
         tools[name] = Tool(name)
@@ -164,6 +169,19 @@ def pin_runs(
     )
     declared = tuple(sorted(set(tools) - set(unknown)))
     return PinReport(goldens, pinned, tuple(unknown), tuple(notes), declared)
+
+
+def _refuse_known(plans: Iterable[Plan], goldens: Path) -> None:
+    for plan in plans:
+        if plan.new and (goldens / plan.folder / TASK_FILE).exists():
+            task_id, run_id = plan.golden.task.task_id, plan.new[0].run_id
+            raise GoldenError(
+                f"task {task_id!r} is golden already",
+                where=f"run {run_id}",
+                hint=f"Look at it with: flightlog golden review {run_id} --goldens {goldens}; then "
+                f"take it in with: flightlog golden accept {plan.folder} --run {run_id} --goldens "
+                f"{goldens}. Or let it wait: flightlog golden pin {run_id} --pending",
+            )
 
 
 def _remember(store: Store, plans: Iterable[Plan], goldens: Path) -> list[str]:

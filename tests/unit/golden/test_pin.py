@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from flightlog.cli import run as cli
 from flightlog.errors import FlightlogError, GoldenError, NothingToCompareError, UnknownNameError
 from flightlog.golden.files import load_tools
 from flightlog.golden.pin import PinReport, pin_runs
@@ -305,3 +306,17 @@ def test_a_folder_without_recordings_pins_nothing_and_is_refused(goldens: Path) 
     goldens.mkdir()
     with pytest.raises(GoldenError, match="no golden task with a recording"):
         recorded_run_ids(goldens)
+
+
+def test_command_adds_no_run_to_a_golden_task_without_a_review(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, goldens = tmp_path / "store", tmp_path / "goldens"
+    record_run(store, [GET], [REFUND])
+    record_run(store, [REFUND], run_id="run-2")
+    command = ["golden", "pin", "--store", str(store), "--goldens", str(goldens)]
+    assert cli([*command, "run-1"]) == 0
+    assert cli([*command, "run-1"]) == 0  # nothing new
+    assert cli([*command, "run-2"]) == 64
+    assert "flightlog golden accept refund-17 --run run-2" in capsys.readouterr().err
+    assert len(list(goldens.glob("*/*.jsonl"))) == 1
