@@ -19,13 +19,14 @@ _END: Final[Keys] = ()
 
 
 def comments_of(text: str) -> dict[Keys, tuple[str, ...]]:
-    """The comment lines of a file by the key that they stand before; () for its end."""
+    """The comments of a file by the key that they stand before, or behind; () for its end."""
     lines = text.splitlines()
-    keys, in_texts = _keys_by_line(text), _lines_of_texts(text)
+    keys, in_texts, behind = _keys_by_line(text), _lines_of_texts(text), _behind(text)
     found: dict[Keys, tuple[str, ...]] = {}
     waiting: list[str] = []
     for number, line in enumerate(lines, 1):
         if number in keys:
+            waiting += behind.get(number, [])
             if waiting:
                 found[keys[number]] = tuple(waiting)
             waiting = []
@@ -79,6 +80,22 @@ def _keys_by_line(text: str) -> dict[int, Keys]:
     for keys, line in lines.items():
         if keys and (line not in found or len(keys) < len(found[line])):
             found[line] = keys
+    return found
+
+
+def _behind(text: str) -> dict[int, list[str]]:
+    """The comments that stand behind something, by line."""
+    ends: dict[int, int] = {}
+    try:
+        for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            ends[token.end_mark.line] = max(ends.get(token.end_mark.line, 0), token.end_mark.column)
+    except yaml.YAMLError:
+        return {}
+    found: dict[int, list[str]] = {}
+    for place, line in enumerate(text.splitlines()):
+        rest = line[ends.get(place, 0) :].strip()
+        if ends.get(place) and rest.startswith("#"):
+            found[place + 1] = [rest.removeprefix("#").strip()]
     return found
 
 

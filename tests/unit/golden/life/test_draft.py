@@ -140,3 +140,17 @@ def test_a_hostile_comment_stays_one_comment() -> None:
     assert made.splitlines()[-1] == "a: 1"
     assert all(line.startswith("# ") and line.isascii() for line in made.splitlines()[:-1])
     assert made.isprintable() or "\x1b" not in made
+
+
+def test_a_comment_behind_a_value_moves_above_it_when_the_file_is_written_anew() -> None:
+    text = "judge:\n  # above\n  writes: accepted   # mine\n  stop_reasons:\n  - ok  # good\n"
+    told = comments_of(text + 'note: "a # b"  # last\nother: a#b\n')
+    assert told == {
+        ("judge", "writes"): ("above", "mine"),
+        ("judge", "stop_reasons", 0): ("good",),
+        ("note",): ("last",),
+    }
+    anew = with_comments("judge:\n  writes: ignore\n  stop_reasons:\n  - ok\n", told)
+    assert anew == (
+        "judge:\n  # above\n  # mine\n  writes: ignore\n  stop_reasons:\n  # good\n  - ok\n# last\n"
+    )
