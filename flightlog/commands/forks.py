@@ -33,7 +33,7 @@ def _shared(command: Any) -> Any:
             help="First step that the agent's own model answers.",
         ),
         click.option("--model", help="openai:NAME, anthropic:NAME, recorded, or a name."),
-        click.option("--system", type=_file, help="File with the system prompt to use."),
+        click.option("--system", "--prompt", type=_file, help="File with the system prompt."),
         click.option("--agent-config", type=_file, help="Settings file with the policy to use."),
         click.option(
             "--goldens",

@@ -31,6 +31,11 @@ for command in (review, accept, check, lint, quarantine, prune):
     type=click.Path(path_type=Path, dir_okay=False),
     help="Declarations (effect, scopes) for tools that the runs did not declare.",
 )
+@click.option(
+    "--fixture",
+    metavar="MODULE:FUNCTION",
+    help="Gives tools over a fresh initial state; shows unsound scopes.",
+)
 @click.option("--apply-drafts", is_flag=True, help="Put what is only suggested in force too.")
 @click.option("--pending", is_flag=True, help="Only propose the runs, for tasks that are golden.")
 @config_option
@@ -40,6 +45,7 @@ def pin(
     goldens: Path,
     tools_file: Path | None,
     config_file: Path | None,
+    fixture: str | None,
     *,
     apply_drafts: bool,
     pending: bool,
@@ -52,6 +58,7 @@ def pin(
     from flightlog.analysis.db import Traces
     from flightlog.analysis.terminal import escape_terminal
     from flightlog.analysis.timeline import resolve_run
+    from flightlog.golden.life.lint import load_fixture_factory
     from flightlog.golden.life.pending import propose
     from flightlog.golden.pin import pin_runs
     from flightlog.recorder.store import Store
@@ -73,6 +80,7 @@ def pin(
         redaction=redaction,
         apply_drafts=apply_drafts,
         only_new=True,
+        fixture=load_fixture_factory(fixture) if fixture else None,
     )
     for line in report.lines():
         click.echo(escape_terminal(line))

@@ -36,7 +36,7 @@ _file = click.Path(path_type=Path, dir_okay=False)
     "--model",
     help="openai:NAME, anthropic:NAME, recorded (its recorded answers), or a name for the factory.",
 )
-@click.option("--system", type=_file, help="File with the system prompt to use.")
+@click.option("--system", "--prompt", type=_file, help="File with the system prompt to use.")
 @click.option("--agent-config", type=_file, help="Settings file with the policy to use.")
 @click.option("--matrix", type=_file, help="File of variants, each with model, system, config.")
 @click.option(

@@ -6,16 +6,17 @@ import json
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from flightlog.analysis.wording import counted
-from flightlog.errors import GoldenError, NothingToCompareError, nearest
+from flightlog.errors import GoldenError, NothingToCompareError
 from flightlog.golden.files import load_tools, parse_toolset
 from flightlog.golden.judging.rules import JudgeRules
 from flightlog.golden.life.draft import draft
+from flightlog.golden.life.probe import probe
 from flightlog.golden.life.secrets import refuse_secrets, secrets_redactor
+from flightlog.golden.pin_report import PinnedTask, PinReport
 from flightlog.golden.recording_files import load_recording, problem_of_recording, recording_files
 from flightlog.golden.task import (
     TASK_FILE,
@@ -31,6 +32,7 @@ from flightlog.recorder.verify import require_intact
 from flightlog.redact.policy import Redaction
 from flightlog.replay.cassette import Cassette, Recording
 from flightlog.replay.matching import Rules
+from flightlog.replay.misses import FixtureFactory
 from flightlog.replay.recordings import read_recordings
 from flightlog.runtime.budget import Budget
 from flightlog.runtime.task import Task
@@ -42,63 +44,6 @@ _LIMITS: Final = tuple(Budget().limits())
 _Key = tuple[str | None, str]
 
 
-@dataclass(frozen=True, slots=True)
-class PinnedTask:
-    """What pinning did to one golden task.
-
-    Attributes:
-        folder: name of its folder.
-        task_id: the task.
-        added: run ids that became recordings.
-        kept: run ids that were recordings of it already.
-    """
-
-    folder: str
-    task_id: str
-    added: tuple[str, ...]
-    kept: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class PinReport:
-    """What was pinned, and what a reviewer should look at.
-
-    Attributes:
-        goldens: the folder.
-        tasks: one entry per golden task that a run belongs to.
-        undeclared_tools: called tools without a declared effect: unknown, so each call of
-            one may change everything and little can be served.
-        notes: conflicts, racing calls and other doubts, one sentence each.
-        declared_tools: tools with a declared effect.
-    """
-
-    goldens: Path
-    tasks: tuple[PinnedTask, ...]
-    undeclared_tools: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    declared_tools: tuple[str, ...] = ()
-
-    def lines(self) -> list[str]:
-        """The report as text."""
-        added = sum(len(task.added) for task in self.tasks)
-        tasks = counted(len(self.tasks), "golden task")
-        found = [f"pinned {counted(added, 'run')} as {tasks} in {self.goldens}"]
-        for task in self.tasks:
-            text = f"  {task.task_id}: {counted(len(task.added), 'recording')} added"
-            found.append(f"{text}, {len(task.kept)} were there" if task.kept else text)
-        if self.undeclared_tools:
-            names = ", ".join(map(self._with_nearest, self.undeclared_tools))
-            found.append(
-                f"undeclared tools: {names}. Their effect is unknown, so each call counts as a "
-                f"write to everything. Declare effect and scopes in {self.goldens / TOOLS_FILE}"
-            )
-        return [*found, *(f"note: {note}" for note in self.notes)]
-
-    def _with_nearest(self, name: str) -> str:
-        near = nearest(name, self.declared_tools, limit=1, cutoff=0.8)
-        return f"{name} (declared is {near[0]})" if near else name
-
-
 def pin_runs(
     store: Store,
     run_ids: Sequence[str],
@@ -108,6 +53,7 @@ def pin_runs(
     redaction: Redaction | None = None,
     apply_drafts: bool = False,
     only_new: bool = False,
+    fixture: FixtureFactory | None = None,
 ) -> PinReport:
     """Makes golden tasks of recorded runs; runs of one task share its golden.
 
@@ -124,6 +70,8 @@ def pin_runs(
             forbidden, facts of the answer are required, unlimited budgets get limits.
         only_new: refuses a further run of a task that is golden already, which `accept` takes
             after a review.
+        fixture: gives the tools' functions over a fresh initial state of the recorded world;
+            it shows which scopes are unsound.
 
     Raises:
         DamagedError: a segment of the store has changed or is missing.
@@ -151,7 +99,7 @@ def pin_runs(
         tools[name] = Tool(name)
     rules = Rules(tools.values())
     for plan in plans:
-        notes += _lint(plan, rules)
+        notes += _lint(plan, rules, fixture)
         if plan.new and not (goldens / plan.folder / TASK_FILE).exists():
             drafted = draft(plan.golden, plan.new, tools, apply=apply_drafts)
             plan.golden, plan.evidence = drafted.golden, drafted.evidence
@@ -381,7 +329,7 @@ def _prompt_of(recording: Recording) -> str:
     return ""
 
 
-def _lint(plan: Plan, rules: Rules) -> list[str]:
+def _lint(plan: Plan, rules: Rules, fixture: FixtureFactory | None) -> list[str]:
     cassette = Cassette([*plan.old, *plan.new], rules)
     task = plan.golden.task.task_id
     notes = [f"task {task!r}: {conflict}" for conflict in cassette.conflicts()]
@@ -391,6 +339,9 @@ def _lint(plan: Plan, rules: Rules) -> list[str]:
             f"task {task!r}: {len(cassette.racy_calls)} calls ({', '.join(racy)}) raced a write in "
             "one step; their answers are never served"
         )
+    if fixture is not None:
+        doubts = probe(plan.folder, cassette, fixture)
+        notes += [f"task {task!r}: {doubt.kind}: {doubt.what}" for doubt in doubts]
     failed = [r.run_id for r in plan.new if _success_of(r) is False]
     if failed:
         notes.append(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import pytest
 from flightlog.cli import run as cli
 from flightlog.errors import FlightlogError, GoldenError, NothingToCompareError, UnknownNameError
 from flightlog.golden.files import load_tools
-from flightlog.golden.pin import PinReport, pin_runs
+from flightlog.golden.pin import pin_runs
+from flightlog.golden.pin_report import PinReport
 from flightlog.golden.recording_files import load_recording, recorded_run_ids
 from flightlog.golden.task import load_task
 from flightlog.recorder.life.pins import pins_of
@@ -320,3 +322,25 @@ def test_command_adds_no_run_to_a_golden_task_without_a_review(
     assert cli([*command, "run-2"]) == 64
     assert "flightlog golden accept refund-17 --run run-2" in capsys.readouterr().err
     assert len(list(goldens.glob("*/*.jsonl"))) == 1
+
+
+def test_fixture_shows_unsound_scopes_when_a_run_is_pinned(tmp_path: Path) -> None:
+    world = {"A1": 0}
+
+    def refund(order_id: str, amount: float) -> dict[str, float]:
+        world[order_id] += 5
+        return {"refunded": 5}
+
+    def fixture() -> dict[str, object]:
+        world["A1"] = 0
+        return {"get_order": lambda order_id: {"refunded": world[order_id]}, "refund": refund}
+
+    tools = [
+        replace(tool, scopes=("elsewhere",)) if tool.name == "refund" else tool
+        for tool in shop_tools()
+    ]
+    record_run(tmp_path / "store", [GET], [REFUND], tools=tools)
+    report = pin_runs(
+        Store.open(tmp_path / "store"), ["run-1"], tmp_path / "goldens", fixture=fixture
+    )
+    assert any("unsound_scope" in note and "get_order" in note for note in report.notes)

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from flightlog.golden.entries import load_suite
-from flightlog.golden.pin import PinReport, pin_runs
+from flightlog.golden.pin import pin_runs
+from flightlog.golden.pin_report import PinReport
 from flightlog.golden.suite import Replaying, Trial, TrialReport, replay_suite
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.store import Store
