@@ -11,17 +11,24 @@ from typing import Any
 
 import pytest
 
+from flightlog.replay.cassette import Cassette, Recording
 from flightlog.replay.divergence import Cause
+from flightlog.replay.matching import Rules
+from flightlog.replay.replayer import replay
+from flightlog.replay.serve import StateAwareExecutor
 from flightlog.replay.validity import Validity
 from flightlog.runtime.agent import Agent
 from flightlog.runtime.budget import Budget
 from flightlog.runtime.loop import run, run_async
 from flightlog.runtime.model import ModelResponse, ScriptedModel
 from flightlog.runtime.policy import Policy, approve_all
+from flightlog.runtime.result import RunContext
 from flightlog.runtime.task import Task
 from flightlog.runtime.tools import Tool
 from flightlog.testing import asking
-from flightlog.trace.vocab import Effect, Outcome
+from flightlog.trace.run_writer import RunWriter
+from flightlog.trace.sink import MemorySink
+from flightlog.trace.vocab import Effect, Outcome, StopReason
 from tests.unit.replay.cases.story import Call, Story, shelf
 
 GET: Call = ("get", {"key": "a"})
@@ -165,3 +172,48 @@ def test_tools_of_an_inner_agent_are_served_wherever_it_runs(
     assert live[1].result == "ok, live calls: 1"
     told = story.replay(GET, ("ask", {}))
     assert told.calls[1].result == "ok, live calls: 0"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "stop", "elapsed_ms", "outcomes"),
+    [
+        (1.0, "ok", 1000.0, ["ok", "ok"]),
+        (0.999, "max_seconds", 999.0, ["ok", "ok"]),
+        (0.75, "max_seconds", 750.0, ["ok", "timed_out"]),
+        (0.6, "max_seconds", 600.0, ["ok"]),
+        (0.25, "max_seconds", 250.0, ["budget"]),
+    ],
+)
+def test_seconds_are_cut_exactly_on_the_virtual_clock(
+    seconds: float, stop: str, elapsed_ms: float, outcomes: list[str]
+) -> None:
+    recorded = MemorySink()
+    writer = RunWriter(recorded, "rec")
+    writer.started(task_id="t")
+    for step, key in enumerate(("a", "b"), 1):
+        args = f'{{"key":"{key}"}}'
+        told = {"outcome": Outcome.OK, "result": "1", "latency_ms": 250.0}
+        writer.tool_call(step=step, call_ix=0, tool_name="get", args=args, **told)
+    writer.stopped(stop_reason=StopReason.OK)
+    recording = Recording(tuple(recorded.events), recorded.messages)
+    model = ScriptedModel(
+        "m",
+        [
+            asking(("get", {"key": "a"}), latency_ms=250.0),
+            asking(("get", {"key": "b"}), latency_ms=125.0),
+            ModelResponse("done", latency_ms=125.0),
+        ],
+    )
+    policy = Policy(("*",), Budget(max_seconds=seconds), approver=approve_all)
+    tools = shelf()()
+    executor = StateAwareExecutor(Cassette([recording], Rules(tools)), golden="g")
+    done = replay(
+        Agent("a", model, tools, policy=policy),
+        Task("t", "go"),
+        executor,
+        sink=MemorySink(),
+        context=RunContext(),
+    )
+    assert done.run.stopped is not None
+    assert (done.result.stop, done.run.stopped.elapsed_ms) == (stop, elapsed_ms)
+    assert [str(call.outcome) for call in done.calls] == outcomes
