@@ -34,9 +34,10 @@ incident: $(VENV)/.main  ## Install and run the incident with and without bounds
 test: $(VENV)/.dev  ## Install and run the tests.
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-torture: $(VENV)/.dev  ## Crashes, kills, damages, hostile values; SIZE=small or full, SEED=1.
+torture: $(VENV)/.dev  ## Crashes, kills, damages, hostile values, replays; SIZE=small or full, SEED=1.
 	FLIGHTLOG_TORTURE_SIZE=$(SIZE) FLIGHTLOG_TORTURE_SEED=$(SEED) $(BIN)/python -m pytest -n 2 \
-	  tests/torture tests/crash $(wildcard tests/unit/recorder/test_hostile_*.py)
+	  tests/torture tests/crash $(wildcard tests/unit/recorder/test_hostile_*.py) \
+	  tests/unit/replay tests/unit/golden/judging
 
 lint: $(VENV)/.dev  ## Linter, formatter, type checker, layer contracts.
 	$(BIN)/ruff check .

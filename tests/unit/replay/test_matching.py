@@ -9,6 +9,7 @@ from flightlog.replay.matching import KeyWalk, Rules, ToolRule
 from flightlog.runtime.calls import Served
 from flightlog.runtime.tools import Tool
 from flightlog.trace.vocab import Effect, Outcome
+from tests.torture.size import sized
 from tests.unit.replay.world import TOOLS, Call, World, executor_over, record, walk
 
 KEYS = st.sampled_from(["a", "b", "n1", "*"])
@@ -39,7 +40,7 @@ RUNS = st.lists(st.one_of(CALLS, CALLS, CALLS, UNDECLARED), max_size=14)
 SLOW_RUNS = st.lists(st.one_of(CALLS, CALLS, SLOW), max_size=12)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=sized(300, 10_000), deadline=None)
 @given(recorded=st.lists(RUNS, min_size=1, max_size=3), candidate=RUNS)
 def test_whatever_is_served_is_what_the_world_would_answer(
     recorded: list[list[Call]], candidate: list[Call]
@@ -49,7 +50,7 @@ def test_whatever_is_served_is_what_the_world_would_answer(
     assert wrong == 0
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=sized(200, 10_000), deadline=None)
 @given(recorded=RUNS, data=st.data())
 def test_reordered_and_thinned_out_recordings_are_never_served_wrong(
     recorded: list[Call], data: st.DataObject
@@ -60,7 +61,7 @@ def test_reordered_and_thinned_out_recordings_are_never_served_wrong(
     assert wrong == 0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=sized(150, 10_000), deadline=None)
 @given(recorded=SLOW_RUNS, candidate=SLOW_RUNS, lands=st.booleans())
 def test_nothing_is_served_wrong_after_a_write_of_unknown_outcome(
     recorded: list[Call], candidate: list[Call], lands: bool
@@ -70,7 +71,7 @@ def test_nothing_is_served_wrong_after_a_write_of_unknown_outcome(
     assert wrong == 0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=sized(150, 10_000), deadline=None)
 @given(recorded=RUNS)
 def test_a_recording_serves_itself_to_its_end(recorded: list[Call]) -> None:
     executor = executor_over(record(recorded))
@@ -86,7 +87,7 @@ def _is_read(call: Call) -> bool:
     return call[0] in ("get", "list_items", "queue_size", "audit", "get_many")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=sized(150, 10_000), deadline=None)
 @given(recorded=RUNS, read=READS)
 def test_verify_an_added_read_after_each_write_is_never_stale(
     recorded: list[Call], read: Call
@@ -96,7 +97,7 @@ def test_verify_an_added_read_after_each_write_is_never_stale(
     assert wrong == 0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=sized(150, 10_000), deadline=None)
 @given(recorded=RUNS, data=st.data())
 def test_drop_a_recording_without_one_of_its_reads_is_served_whole(
     recorded: list[Call], data: st.DataObject
@@ -108,14 +109,14 @@ def test_drop_a_recording_without_one_of_its_reads_is_served_whole(
     assert walk(executor_over(record(recorded)), dropped, world=World()) == (len(dropped), 0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=sized(150, 10_000), deadline=None)
 @given(recorded=RUNS)
 def test_retry_every_read_asked_twice_is_served_whole(recorded: list[Call]) -> None:
     twice = [c for call in recorded for c in ([call, call] if _is_read(call) else [call])]
     assert walk(executor_over(record(recorded)), twice, world=World()) == (len(twice), 0)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=sized(150, 10_000), deadline=None)
 @given(recorded=RUNS, data=st.data())
 def test_swap_neighbouring_reads_in_the_other_order_are_served_whole(
     recorded: list[Call], data: st.DataObject

@@ -19,6 +19,7 @@ from flightlog.trace.canonical import canonical_json
 from flightlog.trace.run_writer import RunWriter
 from flightlog.trace.sink import MemorySink
 from flightlog.trace.vocab import Effect, Outcome, ServedHow
+from tests.torture.size import sized
 from tests.unit.replay.world import TOOLS, Call, World, pending, record, write_call
 
 GET_A: Call = ("get", {"key": "a"})
@@ -317,7 +318,7 @@ CALLS: st.SearchStrategy[Call] = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=sized(150, 10_000), deadline=None)
 @given(recorded=st.lists(CALLS, max_size=8), made=st.lists(CALLS, max_size=8), full=st.booleans())
 def test_no_answer_of_recording_or_fixture_differs_from_the_truth(
     recorded: list[Call], made: list[Call], full: bool

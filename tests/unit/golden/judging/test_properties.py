@@ -12,6 +12,7 @@ from flightlog.golden.judging.levels import Level, levels_of
 from flightlog.replay.cassette import Cassette
 from flightlog.replay.matching import Rules
 from flightlog.trace.vocab import Outcome
+from tests.torture.size import sized
 from tests.unit.replay.world import TOOLS, Call, record
 
 RULES = Rules(TOOLS)
@@ -38,7 +39,7 @@ def levels(recorded: list[Call], made: list[Call]) -> tuple[Level, ...]:
     return levels_of(candidate, cassette, is_outcome_accepted=True)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=sized(150, 10_000), deadline=None)
 @given(CALLS)
 def test_a_run_is_exactly_like_itself(calls: list[Call]) -> None:
     assert levels(calls, calls) == (
@@ -49,7 +50,7 @@ def test_a_run_is_exactly_like_itself(calls: list[Call]) -> None:
     )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=sized(300, 10_000), deadline=None)
 @given(CALLS, CALLS)
 def test_a_tighter_level_brings_all_looser_ones(one: list[Call], other: list[Call]) -> None:
     found = levels(one, other)
@@ -63,7 +64,7 @@ def test_a_tighter_level_brings_all_looser_ones(one: list[Call], other: list[Cal
         assert sorted(map(repr, one)) == sorted(map(repr, other))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=sized(200, 10_000), deadline=None)
 @given(CALLS, st.randoms(use_true_random=False))
 def test_reads_left_out_or_added_change_no_writes(calls: list[Call], rng: Any) -> None:
     thicker: list[Call] = []
@@ -75,7 +76,7 @@ def test_reads_left_out_or_added_change_no_writes(calls: list[Call], rng: Any) -
     assert Level.SAME_WRITES in levels(calls, thicker)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=sized(200, 10_000), deadline=None)
 @given(CALLS, st.data())
 def test_a_successful_write_left_out_or_repeated_is_another_set_of_writes(
     calls: list[Call], data: Any
