@@ -20,8 +20,8 @@ import pyarrow.parquet as pq
 from _timing import rounds, table
 
 from flightlog.analysis.db import Traces
-from flightlog.analysis.drift import compare
-from flightlog.analysis.report import render
+from flightlog.analysis.gate.drift import compare
+from flightlog.analysis.reports.render import render
 from flightlog.recorder.store import Snapshot
 from flightlog.trace.schema import events_schema, messages_schema
 

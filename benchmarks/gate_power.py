@@ -22,12 +22,12 @@ from dataclasses import dataclass
 import numpy as np
 from _timing import table
 
-from flightlog.analysis.metrics import METRICS, Kind
+from flightlog.analysis.gate.metrics import METRICS, Kind
+from flightlog.analysis.gate.verdict import Decision, Strength
 from flightlog.analysis.stats.decide import Settings
 from flightlog.analysis.stats.gate import judge
 from flightlog.analysis.stats.quantile import p95
 from flightlog.analysis.stats.sample import Sample
-from flightlog.analysis.verdict import Decision, Strength
 
 MEAN_SUCCESS = 1.5 / 2.3
 EFFECTS = (

@@ -13,7 +13,7 @@ from flightlog._version import __version__
 if TYPE_CHECKING:
     from flightlog.analysis.db import Traces as Traces
     from flightlog.analysis.db import open_traces as open  # noqa: A004
-    from flightlog.analysis.drift import compare as compare
+    from flightlog.analysis.gate.drift import compare as compare
     from flightlog.config import load_config as load_config
     from flightlog.errors import FlightlogError as FlightlogError
     from flightlog.golden.suite import replay_suite as replay_suite
@@ -43,7 +43,7 @@ _PUBLIC = {
     "Task": "flightlog.runtime.task:Task",
     "Tool": "flightlog.runtime.tools:Tool",
     "Traces": "flightlog.analysis.db:Traces",
-    "compare": "flightlog.analysis.drift:compare",
+    "compare": "flightlog.analysis.gate.drift:compare",
     "load_config": "flightlog.config:load_config",
     "open": "flightlog.analysis.db:open_traces",
     "record": "flightlog.recorder.record:record",

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from flightlog.analysis.db import Traces
 from flightlog.analysis.export_files import FORMS, CsvRows, NewFile
-from flightlog.analysis.selection import LABEL
+from flightlog.analysis.gate.selection import LABEL
 from flightlog.analysis.sql_files import VIEW_KEYS
 from flightlog.errors import UnknownNameError, UsageError
 from flightlog.recorder.layout import Layout

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from flightlog.analysis.metrics import Kind
-from flightlog.analysis.verdict import Decision, MetricVerdict, Verdict
+from flightlog.analysis.gate.metrics import Kind
+from flightlog.analysis.gate.verdict import Decision, MetricVerdict, Verdict
 
 UNKNOWN = "unknown"
 _NAMED = 3

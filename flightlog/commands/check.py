@@ -11,7 +11,7 @@ from flightlog.commands.options import stores_option
 
 if TYPE_CHECKING:
     from flightlog.analysis.db import Traces
-    from flightlog.analysis.verdict import Verdict
+    from flightlog.analysis.gate.verdict import Verdict
     from flightlog.config import Config
 
 _STRICT = "An undecided check exits 2 instead of 0, and any damage of a store is an error."
@@ -69,8 +69,8 @@ def check(
     from dataclasses import replace
 
     from flightlog.analysis.db import Traces
-    from flightlog.analysis.drift import compare
-    from flightlog.analysis.report import print_verdict, write_report
+    from flightlog.analysis.gate.drift import compare
+    from flightlog.analysis.reports.render import print_verdict, write_report
 
     wanted = (("html", html), ("md", md), ("json", json_), ("junit", junit))
     _refuse_same([path for _, path in wanted if path is not None])
@@ -137,7 +137,7 @@ def _settings(file: Path | None) -> Config | None:
 
 def _gates_text(settings: Config, verdict: Verdict) -> str:
     """Which file says what gates, and what does."""
-    from flightlog.analysis.metrics import ALWAYS_GATED
+    from flightlog.analysis.gate.metrics import ALWAYS_GATED
 
     gates = verdict.chosen_gates
     if gates is None:

@@ -11,7 +11,7 @@ import click
 from flightlog.errors import UsageError
 
 if TYPE_CHECKING:
-    from flightlog.analysis.verdict import Verdict
+    from flightlog.analysis.gate.verdict import Verdict
 
 TRIALS = 3
 SESSION = "demo"
@@ -33,7 +33,7 @@ def demo(folder: Path) -> int:
 
     Exits 1, as a gate must: one of the two candidates has drifted.
     """
-    from flightlog.analysis.report import print_verdict
+    from flightlog.analysis.reports.render import print_verdict
 
     _fresh(folder)
     store, goldens = folder / "store", folder / "goldens"
@@ -117,7 +117,7 @@ def _replay(store: Path, goldens: Path, variant: str) -> str:
 
 def _verdict(store: Path, variant: str) -> Verdict:
     from flightlog.analysis.db import Traces
-    from flightlog.analysis.drift import compare
+    from flightlog.analysis.gate.drift import compare
 
     with Traces(store) as traces:
         return compare(traces, "baseline", variant)
@@ -126,7 +126,7 @@ def _verdict(store: Path, variant: str) -> Verdict:
 def _write_reports(folder: Path, verdict: Verdict) -> list[Path]:
     from flightlog.analysis.db import Traces
     from flightlog.analysis.plots import plot_budgets
-    from flightlog.analysis.report import write_report
+    from flightlog.analysis.reports.render import write_report
 
     with Traces(folder / "store") as traces:
         plot = plot_budgets(traces, folder / "budgets.png", variants=("baseline", "drifted"))

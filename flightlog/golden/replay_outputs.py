@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree
 
-from flightlog.analysis.report_markdown import escape_markdown
+from flightlog.analysis.reports.markdown import escape_markdown
 from flightlog.analysis.terminal import escape_terminal
 from flightlog.errors import UsageError
 from flightlog.golden.replay_report import ReplayReport, TrialReport

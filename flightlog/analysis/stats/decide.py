@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from flightlog.analysis.metrics import Kind
+from flightlog.analysis.gate.metrics import Kind
+from flightlog.analysis.gate.verdict import Decision, MetricVerdict, Strength
 from flightlog.analysis.stats.measures import Evidence
 from flightlog.analysis.stats.sample import Sample
 from flightlog.analysis.stats.storms import Storms
 from flightlog.analysis.stats.trials import standard_error, trials_for_any_test, trials_needed
-from flightlog.analysis.verdict import Decision, MetricVerdict, Strength
 
 
 @dataclass(frozen=True, slots=True)

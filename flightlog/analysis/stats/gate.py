@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from flightlog.analysis.metrics import Kind, Metric
+from flightlog.analysis.gate.metrics import Kind, Metric
+from flightlog.analysis.gate.verdict import Decision, Method, MetricVerdict
 from flightlog.analysis.stats.decide import Circumstances, Settings, decide
 from flightlog.analysis.stats.family import adjusted, tail_shares
 from flightlog.analysis.stats.labellings import Labellings, Sessions, sessions_of
@@ -31,7 +32,6 @@ from flightlog.analysis.stats.measures import (
 from flightlog.analysis.stats.sample import Bools, Ints, Sample
 from flightlog.analysis.stats.sessions import FEWEST_SESSIONS, exceeds_sessions
 from flightlog.analysis.stats.storms import Storms, storms_of
-from flightlog.analysis.verdict import Decision, Method, MetricVerdict
 
 HALF = 0.5
 STORM_METRIC = "tool_calls_per_run"

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from flightlog.analysis.metrics import Metric
+from flightlog.analysis.gate.metrics import Metric
 from flightlog.analysis.stats.bounds import (
     order_bounds,
     points_crossings,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from flightlog.analysis.report_markdown import escape_markdown
+from flightlog.analysis.reports.markdown import escape_markdown
 from flightlog.analysis.terminal import escape_terminal, number_text
 from flightlog.analysis.wording import counted
 from flightlog.golden.judging.judge import Judgement

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from flightlog.analysis.db import Traces
-from flightlog.analysis.selection import Side
+from flightlog.analysis.gate.selection import Side
 from flightlog.analysis.sql_files import sql_text
 from flightlog.golden.life.contracts import contract_changes, contract_text
 from flightlog.golden.recording_files import load_recording, recording_files

@@ -20,9 +20,9 @@ import pyarrow as pa
 import pytest
 
 from flightlog.analysis.db import Traces
-from flightlog.analysis.drift import compare
-from flightlog.analysis.selection import Side, Term
-from flightlog.analysis.verdict import Verdict
+from flightlog.analysis.gate.drift import compare
+from flightlog.analysis.gate.selection import Side, Term
+from flightlog.analysis.gate.verdict import Verdict
 from flightlog.recorder.store import Problem, Snapshot
 from flightlog.trace.schema import events_schema, messages_schema
 

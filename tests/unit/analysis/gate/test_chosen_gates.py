@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from flightlog.analysis.drift import compare
-from flightlog.analysis.metrics import METRICS, select_metrics
-from flightlog.analysis.report import render
-from flightlog.analysis.verdict import Decision
+from flightlog.analysis.gate.drift import compare
+from flightlog.analysis.gate.metrics import METRICS, select_metrics
+from flightlog.analysis.gate.verdict import Decision
+from flightlog.analysis.reports.render import render
 from flightlog.errors import UnknownNameError, UsageError
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from flightlog.analysis.db import Traces
-from flightlog.analysis.drift import compare
-from flightlog.analysis.report import FORMS, render
-from flightlog.analysis.verdict import TASK_LIMIT, Decision
+from flightlog.analysis.gate.drift import compare
+from flightlog.analysis.gate.verdict import TASK_LIMIT, Decision
+from flightlog.analysis.reports.render import FORMS, render
 from flightlog.errors import UnknownNameError, UsageError
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.store import Problem

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from flightlog.analysis.metrics import METRICS, select_metrics
+from flightlog.analysis.gate.metrics import METRICS, select_metrics
 from flightlog.config import TRACKABLE_METRICS
 from flightlog.errors import UnknownNameError, UsageError
 

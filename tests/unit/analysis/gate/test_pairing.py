@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
-from flightlog.analysis.pairing import pair
-from flightlog.analysis.selection import Side
+from flightlog.analysis.gate.pairing import pair
+from flightlog.analysis.gate.selection import Side
 from flightlog.errors import NothingToCompareError, UnknownNameError, UsageError
 
 

@@ -13,11 +13,11 @@ from xml.etree import ElementTree
 
 import pytest
 
-from flightlog.analysis.drift import compare
-from flightlog.analysis.report import FORMS, print_verdict, render, write_report
-from flightlog.analysis.report_html import interval
-from flightlog.analysis.report_markdown import escape_markdown
-from flightlog.analysis.verdict import Decision
+from flightlog.analysis.gate.drift import compare
+from flightlog.analysis.gate.verdict import Decision
+from flightlog.analysis.reports.html_page import interval
+from flightlog.analysis.reports.markdown import escape_markdown
+from flightlog.analysis.reports.render import FORMS, print_verdict, render, write_report
 from flightlog.errors import StoreError, UnknownNameError, UsageError
 
 PNG = base64.b64decode(

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from flightlog.analysis.selection import Side, Term
+from flightlog.analysis.gate.selection import Side, Term
 from flightlog.errors import UnknownNameError, UsageError
 
 

@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from flightlog.analysis.db import Traces
-from flightlog.analysis.drift import compare
-from flightlog.analysis.report import FORMS, render
-from flightlog.analysis.verdict import Verdict
+from flightlog.analysis.gate.drift import compare
+from flightlog.analysis.gate.verdict import Verdict
+from flightlog.analysis.reports.render import FORMS, render
 from flightlog.analysis.verified import Verified
 from flightlog.analysis.wording import verified_text
 from flightlog.errors import DamagedError

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from flightlog.analysis.metrics import Kind
-from flightlog.analysis.verdict import Decision, MetricVerdict
+from flightlog.analysis.gate.metrics import Kind
+from flightlog.analysis.gate.verdict import Decision, MetricVerdict
 from flightlog.analysis.wording import (
     bounds_text,
     change_text,

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flightlog.analysis.metrics import select_metrics
+from flightlog.analysis.gate.metrics import select_metrics
+from flightlog.analysis.gate.verdict import MetricVerdict
 from flightlog.analysis.stats.decide import Settings
 from flightlog.analysis.stats.gate import judge
 from flightlog.analysis.stats.sample import Sample
-from flightlog.analysis.verdict import MetricVerdict
 
 Tasks = Sequence[Sequence[float]]
 

@@ -9,12 +9,12 @@ import math
 import numpy as np
 import pytest
 
-from flightlog.analysis.metrics import METRICS, select_metrics
+from flightlog.analysis.gate.metrics import METRICS, select_metrics
+from flightlog.analysis.gate.verdict import Decision, Strength
 from flightlog.analysis.stats.decide import Settings
 from flightlog.analysis.stats.gate import judge
 from flightlog.analysis.stats.sample import UNKNOWN, Column
 from flightlog.analysis.stats.scores import midranks, ratio_scores
-from flightlog.analysis.verdict import Decision, Strength
 
 CALLS = "tool_calls_per_run"
 

@@ -11,9 +11,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from flightlog.analysis.gate.verdict import Decision, MetricVerdict, Verdict
 from flightlog.analysis.tables import console
 from flightlog.analysis.terminal import escape_terminal
-from flightlog.analysis.verdict import Decision, MetricVerdict, Verdict
 from flightlog.analysis.wording import (
     bounds_text,
     change_text,

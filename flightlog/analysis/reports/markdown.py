@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
+from flightlog.analysis.gate.verdict import Decision, Verdict
 from flightlog.analysis.terminal import escape_terminal
-from flightlog.analysis.verdict import Decision, Verdict
 from flightlog.analysis.wording import (
     bounds_text,
     change_text,

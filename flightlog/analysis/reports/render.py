@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from flightlog.analysis.report_html import to_html
-from flightlog.analysis.report_json import to_json
-from flightlog.analysis.report_junit import to_junit
-from flightlog.analysis.report_markdown import to_markdown
-from flightlog.analysis.report_text import print_verdict, render_text
-from flightlog.analysis.verdict import Verdict
+from flightlog.analysis.gate.verdict import Verdict
+from flightlog.analysis.reports.html_page import to_html
+from flightlog.analysis.reports.json_ import to_json
+from flightlog.analysis.reports.junit import to_junit
+from flightlog.analysis.reports.markdown import to_markdown
+from flightlog.analysis.reports.text import print_verdict, render_text
 from flightlog.errors import StoreError, UnknownNameError
 
 __all__ = [

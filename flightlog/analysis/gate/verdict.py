@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from flightlog.analysis.metrics import Kind
+from flightlog.analysis.gate.metrics import Kind
 from flightlog.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class MetricVerdict:
     """The verdict on one metric.
 
     Attributes:
-        name: metric, as in `flightlog.analysis.metrics`.
+        name: metric, as in `flightlog.analysis.gate.metrics`.
         unit: unit of `baseline` and `candidate`.
         kind: how `change` is measured.
         higher_is_worse: direction of harm.

@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict
 from typing import Any, Final
 
-from flightlog.analysis.verdict import Verdict
+from flightlog.analysis.gate.verdict import Verdict
 
 SCHEMA_VERSION: Final = 2
 

@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from flightlog.analysis.contributions import task_changes
 from flightlog.analysis.db import Traces
-from flightlog.analysis.metrics import ALWAYS_GATED, select_metrics
-from flightlog.analysis.pairing import Pairs, pair
-from flightlog.analysis.selection import Side
+from flightlog.analysis.gate.contributions import task_changes
+from flightlog.analysis.gate.metrics import ALWAYS_GATED, select_metrics
+from flightlog.analysis.gate.pairing import Pairs, pair
+from flightlog.analysis.gate.selection import Side
+from flightlog.analysis.gate.verdict import Decision, MetricVerdict, Spike, Verdict
 from flightlog.analysis.stats.decide import Settings
 from flightlog.analysis.stats.gate import Judgement, judge
 from flightlog.analysis.stats.labellings import FEWEST_SHUFFLES
 from flightlog.analysis.stats.sample import UNKNOWN, Sample
-from flightlog.analysis.verdict import Decision, MetricVerdict, Spike, Verdict
 from flightlog.analysis.wording import headline
 from flightlog.errors import UsageError
 

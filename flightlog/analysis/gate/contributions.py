@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from flightlog.analysis.metrics import Kind, select_metrics
+from flightlog.analysis.gate.metrics import Kind, select_metrics
+from flightlog.analysis.gate.verdict import TASK_LIMIT, MetricVerdict, TaskChange
 from flightlog.analysis.stats.measures import known_values
 from flightlog.analysis.stats.quantile import p95
 from flightlog.analysis.stats.sample import Bools, Floats, Ints, Sample
-from flightlog.analysis.verdict import TASK_LIMIT, MetricVerdict, TaskChange
 
 
 def task_changes(

@@ -18,10 +18,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flightlog.analysis.db import Traces
-from flightlog.analysis.selection import Side
+from flightlog.analysis.gate.selection import Side
+from flightlog.analysis.gate.verdict import VOID, LostTask, SkippedRun
 from flightlog.analysis.sql_files import sql_text
 from flightlog.analysis.stats.sample import UNKNOWN, Bools, Floats, Ints, Sample
-from flightlog.analysis.verdict import VOID, LostTask, SkippedRun
 from flightlog.errors import NothingToCompareError, UsageError
 from flightlog.trace.vocab import StopReason
 

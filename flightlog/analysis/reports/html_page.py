@@ -13,9 +13,9 @@ import jinja2
 
 from flightlog._version import __version__
 from flightlog.analysis import wording
-from flightlog.analysis.metrics import METRICS, Kind
+from flightlog.analysis.gate.metrics import METRICS, Kind
+from flightlog.analysis.gate.verdict import MetricVerdict, Verdict
 from flightlog.analysis.terminal import escape_terminal
-from flightlog.analysis.verdict import MetricVerdict, Verdict
 from flightlog.errors import UsageError
 
 REACH = 3.0
@@ -109,7 +109,7 @@ def _template() -> jinja2.Template:
         lstrip_blocks=True,
         finalize=lambda value: escape_terminal(value) if type(value) is str else value,
     )
-    folder = resources.files("flightlog.analysis").joinpath("templates")
+    folder = resources.files("flightlog.analysis.reports").joinpath("templates")
     return environment.from_string(folder.joinpath("report.html.j2").read_text(encoding="utf-8"))
 
 

@@ -1,0 +1,1 @@
+"""The comparison of two sides: what is chosen, paired, and decided."""

@@ -1,0 +1,1 @@
+"""A verdict written out: terminal, JSON, JUnit, Markdown, HTML."""
