@@ -96,6 +96,11 @@ class Traces:
         """The DuckDB connection with the views; in-memory, the stores are never written."""
         return self._connection
 
+    @property
+    def snapshots(self) -> Mapping[str, Snapshot]:
+        """The snapshots that the views are over, by the name in column `store`."""
+        return self._snapshots
+
     def sql(
         self, query: str, params: Mapping[str, Any] | Sequence[Any] | None = None
     ) -> duckdb.DuckDBPyRelation:

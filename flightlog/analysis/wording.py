@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-from flightlog.analysis.gate.metrics import Kind
 from flightlog.analysis.gate.verdict import Decision, MetricVerdict, Verdict
 
 UNKNOWN = "unknown"
@@ -30,8 +29,11 @@ def headline(verdict: Verdict) -> str:
         why.append("no metric asked for can fail a check here")
     if unsettled:
         why.append(f"{joined(unsettled)} not settled")
-    needed = verdict.metrics if verdict.chosen_gates is None else gated
-    unavailable = [m.name for m in needed if m.decision is Decision.UNAVAILABLE]
+    unavailable = [
+        m.name
+        for m in verdict.metrics
+        if m.decision is Decision.UNAVAILABLE and m.name in verdict.must_be_known
+    ]
     if unavailable:
         why.append(f"{joined(unavailable)} not recorded")
     if verdict.lost_tasks:
@@ -55,7 +57,7 @@ def change_text(metric: MetricVerdict, change: float | None) -> str:
     """A change as `+31.0 %`, `-4.0 pts` or `from 0`; `unknown` for None."""
     if change is None or math.isnan(change):
         return UNKNOWN
-    if metric.kind is Kind.POINTS:
+    if metric.kind.is_share:
         return f"{_signed(change * 100)} pts"
     return "from 0" if math.isinf(change) else f"{_signed((change - 1) * 100)} %"
 
@@ -65,7 +67,7 @@ def bounds_text(metric: MetricVerdict) -> str:
     low, high = metric.lower, metric.upper
     if low is None or high is None:
         return UNKNOWN
-    if metric.kind is Kind.POINTS:
+    if metric.kind.is_share:
         return f"{_signed(low * 100)} .. {_signed(high * 100)} pts"
     if math.isinf(low):
         return "from 0"
@@ -75,7 +77,7 @@ def bounds_text(metric: MetricVerdict) -> str:
 
 def tolerance_text(metric: MetricVerdict) -> str:
     """The tolerance as `10 %` or `5 pts`."""
-    unit = "pts" if metric.kind is Kind.POINTS else "%"
+    unit = "pts" if metric.kind.is_share else "%"
     return f"{metric.tolerance * 100:g} {unit}"
 
 
@@ -83,7 +85,7 @@ def value_text(metric: MetricVerdict, value: float | None) -> str:
     """A value with its unit: `71.0 %`, `$0.0123`, `1,240 ms`, `6.25`."""
     if value is None or math.isnan(value):
         return UNKNOWN
-    if metric.kind is Kind.POINTS:
+    if metric.kind.is_share:
         return f"{value * 100 + 0.0:.1f} %"
     if metric.unit == "USD":
         return f"${value:.3g}" if 0 < value < 1 else f"${value:,.2f}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from flightlog.config.dotted import with_dotted_keys
+from flightlog.config.metrics import check_metrics
 from flightlog.config.reading import Keys, load_file
 from flightlog.config.reading import load_yaml as load_yaml
 from flightlog.config.reading import parse_yaml as parse_yaml
@@ -72,6 +73,7 @@ def load_config(path: str | Path) -> Config:
     read, read_lines = load_file(path)
     value, lines = with_dotted_keys({} if read is None else read, read_lines, str(path))
     validate(value, lines, str(path))
+    check_metrics(value, lines, str(path))
     default = default_config()
     values, sources = dict(default.values), dict(default.sources)
     for root in values:

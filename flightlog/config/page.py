@@ -55,7 +55,13 @@ redaction:
   patterns:
     customer: {regex: 'CUST-[0-9]{6}'}
 monitoring:
-  track: [tool_calls_per_run, stop_reason, cost_usd]
+  track: [tool_calls_per_run, stop_reason, cost_usd, searches_per_run]
+  metrics:
+    cost_usd: {tolerance: 0.10}
+    searches_per_run:             # a metric of your own, over the views of flightlog sql
+      sql: count(*) FILTER (WHERE tool_name = 'search.read')
+      from: tool_calls
+      tolerance: 0.20
 prices:
   my-model: {input_usd_per_mtok: 0.40, output_usd_per_mtok: 1.60}
 """
@@ -157,6 +163,11 @@ with them wherever a run records it: no check passes a candidate that stopped su
 others are shown as advisory. Without a session that holds both sides latency stays advisory,
 whatever is named, and cost and tokens do too unless the baseline has 3 sessions. `--metric` on
 the command line wins over the file. In Python: `flightlog.compare(..., gated=[...])`.
+
+`monitoring.metrics` sets tolerances, and makes metrics of your own: one SQL expression, run with
+the rights of `flightlog sql`, that is aggregated over the rows which a run has in the view (a run
+without rows has what the expression gives on no rows, 0 for a count), or, with `kind: p95`, has a
+value in every row; a row with null does not count. Metrics, units and tolerances: [checks](checks.md).
 """,
     "Prices": """\
 Own prices win over the public table (`pip install flightlog[prices]`). A budget in USD on a model

@@ -14,11 +14,30 @@ from typing import Any, Final
 TRACKABLE_METRICS: Final = (
     "success",
     "tool_calls_per_run",
+    "tool_mix",
+    "tool_failures",
     "tokens_per_request",
     "cost_usd",
+    "usd_per_mtok",
     "latency_p95",
+    "tool_latency_p95",
+    "run_latency_p95",
+    "steps",
+    "retries",
     "stop_reason",
+    "stop_mix",
 )
+VIEWS: Final = (
+    "runs",
+    "steps",
+    "model_calls",
+    "tool_calls",
+    "messages",
+    "budgets",
+    "writes",
+    "events",
+)
+METRIC_KINDS: Final = ("ratio", "points", "p95")
 KILL_SWITCH_MODES: Final = ("disable_writes", "stop_all", "disable_tools:GLOB")
 FALLBACKS: Final = ("without_tool", "read_only", "stop")
 GUARD_ACTIONS: Final = ("record", "read_only", "stop")
@@ -333,10 +352,55 @@ _OPERATIONS = (
     ),
     Setting(
         "monitoring.track",
-        {"type": "array", "items": {"enum": list(TRACKABLE_METRICS)}, "minItems": 1},
+        {"type": "array", "items": {"type": "string"}, "minItems": 1},
         ("tool_calls_per_run", "tokens_per_request", "stop_reason", "latency_p95"),
         "Metrics that `flightlog check` gates on once a file sets it, and success where it is "
         "known; where none does, its own table of metrics decides.",
+    ),
+    Setting(
+        "monitoring.metrics.<metric>.tolerance",
+        _ABOVE_0,
+        None,
+        "Largest change for the worse that is still OK: 0.1 is 10 %, or 10 points of a share.",
+    ),
+    Setting(
+        "monitoring.metrics.<metric>.gate",
+        {"type": "boolean"},
+        None,
+        "Whether it can fail a check; none leaves it to `monitoring.track`, else to the table. A "
+        "metric of your own gates.",
+    ),
+    Setting(
+        "monitoring.metrics.<metric>.sql",
+        {"type": "string", "minLength": 1},
+        None,
+        "Makes a metric of your own: one SQL expression over a view. Its value of a run is the "
+        "aggregate over the run's rows, or the column of `runs`.",
+    ),
+    Setting(
+        "monitoring.metrics.<metric>.from",
+        {"enum": list(VIEWS)},
+        None,
+        "View that `sql` is over; none is `runs`.",
+    ),
+    Setting(
+        "monitoring.metrics.<metric>.kind",
+        {"enum": list(METRIC_KINDS)},
+        None,
+        "What a change of it is: a ratio of means (none is that), points of a share from 0 to 1, "
+        "or a ratio of 95th percentiles over all rows of the view.",
+    ),
+    Setting(
+        "monitoring.metrics.<metric>.unit",
+        {"type": "string"},
+        None,
+        "Unit of its values, for reports; ms, tokens and USD are shown as such.",
+    ),
+    Setting(
+        "monitoring.metrics.<metric>.worse",
+        {"enum": ["higher", "lower"]},
+        None,
+        "Direction of harm; none is `higher`.",
     ),
 )
 _PRICES = (

@@ -9,9 +9,10 @@ import numpy as np
 
 from flightlog.analysis.db import Traces
 from flightlog.analysis.gate.contributions import task_changes
-from flightlog.analysis.gate.metrics import ALWAYS_GATED, select_metrics
+from flightlog.analysis.gate.metrics import ALWAYS_GATED, Metric, resolved, select_metrics
 from flightlog.analysis.gate.pairing import Pairs, pair
 from flightlog.analysis.gate.selection import Side
+from flightlog.analysis.gate.table import custom_of
 from flightlog.analysis.gate.verdict import Decision, MetricVerdict, Spike, Verdict
 from flightlog.analysis.stats.decide import Settings
 from flightlog.analysis.stats.gate import Judgement, judge
@@ -30,7 +31,7 @@ def compare(
     baseline: str | Side = "baseline",
     candidate: str | Side = "candidate",
     *,
-    metrics: Iterable[str] | None = None,
+    metrics: Iterable[str | Metric] | None = None,
     gated: Iterable[str] | None = None,
     alpha: float = 0.05,
     shuffles: int = 4_999,
@@ -46,7 +47,8 @@ def compare(
         traces: open stores.
         baseline: a side such as `variant=baseline`; a bare word is a variant.
         candidate: the other side.
-        metrics: names of metrics; None for all.
+        metrics: names of metrics, or metrics with tolerances of their own from
+            `metric_table`; None for all.
         gated: names of the metrics that can fail the check, the others being
             advisory; success gates beside them where a run records it. None
             leaves it to the table of metrics.
@@ -57,6 +59,7 @@ def compare(
             and cost are advisory: they follow the day as much as the agent.
 
     Raises:
+        ConfigError: a metric of your own whose expression is none, or fails.
         DamagedError: a segment of a store has changed or is missing, or does not fit its chain.
         NothingToCompareError: no task has runs on both sides.
         UnknownNameError: a metric, a field or a value that nothing carries.
@@ -69,20 +72,21 @@ def compare(
     if shuffles < FEWEST_SHUFFLES:
         raise UsageError(f"shuffles={shuffles} are too few", hint=f"at least {FEWEST_SHUFFLES}")
     sides = [s if isinstance(s, Side) else Side.parse(s) for s in (baseline, candidate)]
-    names = None if metrics is None else tuple(metrics)
+    table = resolved(metrics)
     gates = None if gated is None else frozenset(gated)
-    select_metrics(names, gated=gates)
+    select_metrics(None, gated=gates, table=table)
     verified = traces.verified()
-    pairs = pair(traces, *sides)
+    pairs = pair(traces, *sides, custom=custom_of(table))
     sample = pairs.sample
     if gates is not None and not np.isnan(sample.values[ALWAYS_GATED]).all():
         gates |= {ALWAYS_GATED}
-    chosen = select_metrics(names, gated=gates)
+    chosen = select_metrics(None, gated=gates, table=table)
     if interleaved:
         sample = replace(sample, session=np.zeros(sample.task.size, np.int64))
     settings = Settings(alpha=alpha, shuffles=shuffles)
-    judged = judge(sample, chosen, settings, unknown_calls=pairs.unknown_calls)
-    decision = _overall(judged, pairs, gates)
+    judged = judge(sample, chosen, settings)
+    must_be_known = _must_be_known(chosen, gates)
+    decision = _overall(judged, pairs, must_be_known)
     worst = worst_metric(judged.metrics)
     unavailable = worst.decision is Decision.UNAVAILABLE
     verdict = Verdict(
@@ -95,14 +99,16 @@ def compare(
         task_count=sample.task_count,
         metrics=judged.metrics,
         worst_metric=worst.name,
-        tasks=() if unavailable else task_changes(sample, worst, pairs.tasks),
+        tasks=() if unavailable else task_changes(sample, worst, pairs.tasks, table=table),
         lost_tasks=pairs.lost_tasks,
         skipped_runs=pairs.skipped_runs,
         spikes=_spikes(judged, pairs),
         is_confounded=judged.sessions.is_confounded,
-        notes=_notes(judged, sample, traces, alpha),
+        notes=_notes(judged, sample, traces),
         method=judged.method,
+        cost_parts=judged.cost_parts,
         verified=verified,
+        must_be_known=tuple(m.name for m in chosen if m.name in must_be_known),
         chosen_gates=None if gates is None else tuple(m.name for m in chosen if m.gates),
     )
     return replace(verdict, headline=headline(verdict))
@@ -119,16 +125,21 @@ def worst_metric(metrics: tuple[MetricVerdict, ...]) -> MetricVerdict:
     return min(gated or metrics, key=weight)
 
 
-def _overall(judged: Judgement, pairs: Pairs, gates: frozenset[str] | None) -> Decision:
-    """DRIFT on any gated DRIFT; OK when all gated metrics are, and nothing was lost.
+def _must_be_known(chosen: tuple[Metric, ...], gates: frozenset[str] | None) -> frozenset[str]:
+    """Metrics that forbid OK where they have no values: those that gate, and, unless other
+    metrics were chosen to gate, tokens and cost."""
+    if gates is not None:
+        return gates
+    return frozenset(metric.name for metric in chosen if metric.gates or metric.zero_is_unknown)
 
-    A metric without values forbids OK too, unless other metrics were chosen to gate.
-    """
+
+def _overall(judged: Judgement, pairs: Pairs, must_be_known: frozenset[str]) -> Decision:
+    """DRIFT on any gated DRIFT; OK when all gated metrics are, and nothing is missing."""
     gated = [m.decision for m in judged.metrics if m.is_gated]
     if Decision.DRIFT in gated:
         return Decision.DRIFT
     is_whole = not pairs.lost_tasks and not pairs.skipped_runs
-    needed = [m for m in judged.metrics if gates is None or m.name in gates]
+    needed = [m for m in judged.metrics if m.name in must_be_known]
     is_available = all(m.decision is not Decision.UNAVAILABLE for m in needed)
     all_fine = all(d in (Decision.OK, Decision.IMPROVED) for d in gated)
     fine = gated and all_fine and is_whole and is_available
@@ -153,7 +164,7 @@ def _spikes(judged: Judgement, pairs: Pairs) -> tuple[Spike, ...]:
     )
 
 
-def _notes(judged: Judgement, sample: Sample, traces: Traces, alpha: float) -> tuple[str, ...]:
+def _notes(judged: Judgement, sample: Sample, traces: Traces) -> tuple[str, ...]:
     notes = []
     if judged.sessions.is_confounded:
         notes.append(
@@ -168,10 +179,6 @@ def _notes(judged: Judgement, sample: Sample, traces: Traces, alpha: float) -> t
                 f"{alone} runs are in sessions that hold only one side; they enter the "
                 "estimates, not the tests."
             )
-    if judged.mix_p is not None and judged.mix_p <= alpha:
-        notes.append(
-            f"The mix of stop reasons differs (p = {judged.mix_p:.3f}, advisory): {_mix(sample)}."
-        )
     for store, problem in traces.problems:
         notes.append(f"Store {store}: {problem.path}: {problem.what}")
     return tuple(notes)
@@ -184,16 +191,3 @@ def _runs_apart(sample: Sample) -> int:
     shared = np.intersect1d(sample.session[arms], sample.session[~arms])
     shared = shared[shared != UNKNOWN]
     return int((~np.isin(sample.session, shared)).sum())
-
-
-def _mix(sample: Sample) -> str:
-    """Counts of every stop reason on both sides, the most moved first."""
-    assert sample.stop is not None
-    counts = []
-    for number, name in enumerate(sample.stop_reasons):
-        rows = sample.stop == number
-        cand = int((rows & sample.is_candidate).sum())
-        base = int(rows.sum()) - cand
-        if base or cand:
-            counts.append((-abs(cand - base), name, f"{name} {base} -> {cand}"))
-    return ", ".join(text for _, _, text in sorted(counts))

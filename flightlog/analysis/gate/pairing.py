@@ -18,12 +18,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flightlog.analysis.db import Traces
+from flightlog.analysis.gate.custom import custom_facts
+from flightlog.analysis.gate.facts import (
+    Chosen,
+    bad_stops,
+    bools,
+    coded,
+    equals,
+    series_of,
+    stop_counts,
+    tool_counts,
+    values_of,
+)
+from flightlog.analysis.gate.metrics import Metric
 from flightlog.analysis.gate.selection import Side
 from flightlog.analysis.gate.verdict import VOID, LostTask, SkippedRun
 from flightlog.analysis.sql_files import sql_text
-from flightlog.analysis.stats.sample import UNKNOWN, Bools, Floats, Ints, Sample
+from flightlog.analysis.stats.sample import UNKNOWN, Bools, Ints, Sample
 from flightlog.errors import NothingToCompareError, UsageError
-from flightlog.trace.vocab import StopReason
 
 RUNNING = "running"
 SEED_BYTES = 6
@@ -39,7 +51,6 @@ class Pairs:
         tasks: suite and task id by task number of the sample.
         lost_tasks: tasks (or versions of one) without runs on both sides.
         skipped_runs: void replays and runs that still go on.
-        unknown_calls: share of model calls without a latency, by `is candidate`.
     """
 
     sample: Sample
@@ -47,22 +58,30 @@ class Pairs:
     tasks: tuple[tuple[str, str], ...]
     lost_tasks: tuple[LostTask, ...]
     skipped_runs: tuple[SkippedRun, ...]
-    unknown_calls: dict[bool, float]
 
 
-def pair(traces: Traces, baseline: Side, candidate: Side) -> Pairs:
+def pair(
+    traces: Traces, baseline: Side, candidate: Side, *, custom: Sequence[Metric] = ()
+) -> Pairs:
     """Pairs the runs of the two sides.
+
+    Args:
+        traces: open stores.
+        baseline: which runs are on it.
+        candidate: which runs are on it.
+        custom: metrics of your own, to be computed too.
 
     Raises:
         UnknownNameError: a side asks for a value that no run carries.
         UsageError: a run is on both sides, or in several stores.
         NothingToCompareError: no task has runs on both sides.
+        ConfigError: a metric of your own that is no expression.
     """
     table = _selected(traces, baseline, candidate)
-    arms = _bools(table, "is_candidate")
+    arms = bools(table, "is_candidate")
     keys = _TaskKeys(table)
-    is_void = _bools(table, "is_void")
-    is_running = _equals(table, "status", RUNNING)
+    is_void = bools(table, "is_void")
+    is_running = equals(table, "status", RUNNING)
     eligible = ~is_void & ~is_running & keys.is_clear
     base = np.bincount(keys.of_run[eligible & ~arms], minlength=keys.count)
     cand = np.bincount(keys.of_run[eligible & arms], minlength=keys.count)
@@ -72,22 +91,22 @@ def pair(traces: Traces, baseline: Side, candidate: Side) -> Pairs:
     rows = np.flatnonzero(eligible & paired[keys.of_run])
     compared, task = np.unique(keys.of_run[rows], return_inverse=True)
     run_ids = table.column("run_id").combine_chunks()
-    calls = _calls(traces, table, rows)
-    stop, stop_reasons = _stops(table, rows)
+    chosen = Chosen(traces, table, rows)
+    stops = stop_counts(chosen)
+    is_bad, reasons = bad_stops(stops)
+    values, series = values_of(chosen) | {"stop_reason": is_bad}, series_of(chosen)
+    own_values, own_series = custom_facts(chosen, custom)
     sample = Sample(
         task=task.astype(np.int64),
         is_candidate=arms[rows],
-        values={
-            "tool_calls_per_run": _amounts(table, "tool_calls")[rows],
-            "tokens_per_request": _amounts(table, "tokens_per_request")[rows],
-            "cost_usd": _amounts(table, "cost_usd")[rows],
-            "success": _floats(table, "success")[rows],
-        },
+        values=values | own_values,
         session=_sessions(table, rows),
-        stop=stop,
-        stop_reasons=stop_reasons,
-        call_run=calls.run,
-        call_latency_ms=calls.latency_ms,
+        series=series | own_series,
+        counts={
+            "tool_mix": tool_counts(chosen),
+            "stop_reason": reasons,
+            "stop_mix": stops,
+        },
         seed=_seed([keys.names[k] for k in compared], base[compared], cand[compared]),
     )
     return Pairs(
@@ -96,7 +115,6 @@ def pair(traces: Traces, baseline: Side, candidate: Side) -> Pairs:
         tasks=tuple(keys.names[k][:2] for k in compared),
         lost_tasks=_lost(keys, arms, paired),
         skipped_runs=_skipped(keys, arms, run_ids, is_void, is_running),
-        unknown_calls=calls.unknown_share(arms[rows]),
     )
 
 
@@ -107,7 +125,7 @@ def _selected(traces: Traces, baseline: Side, candidate: Side) -> pa.Table:
     body = query[query.index("WITH") :]
     body = body.replace("$BASELINE", f"({base_text})").replace("$CANDIDATE", f"({cand_text})")
     table = traces.table(body, {**base_values, **cand_values})
-    on_baseline, on_candidate = _bools(table, "is_baseline"), _bools(table, "is_candidate")
+    on_baseline, on_candidate = bools(table, "is_baseline"), bools(table, "is_candidate")
     for side, found in ((baseline, on_baseline), (candidate, on_candidate)):
         if not found.any():
             side.check_known(traces)
@@ -132,9 +150,9 @@ class _TaskKeys:
     """The task of every selected run, as a number and as a name."""
 
     def __init__(self, table: pa.Table) -> None:
-        suite, suites = _coded(table, "suite")
-        task, tasks = _coded(table, "task_id")
-        digest, digests = _coded(table, "task_digest")
+        suite, suites = coded(table, "suite")
+        task, tasks = coded(table, "task_id")
+        digest, digests = coded(table, "task_digest")
         _, pair_of = np.unique(np.column_stack([suite, task]), axis=0, return_inverse=True)
         pair_of = pair_of.ravel()
         known = digest != UNKNOWN
@@ -155,56 +173,8 @@ class _TaskKeys:
         self.is_clear: Bools = has_task[self.of_run] & ~(~known & (version_count[pair_of] > 1))
 
 
-@dataclass(frozen=True, eq=False)
-class _Calls:
-    """Model calls of the compared runs: those with a latency, and how many lack one."""
-
-    run: Ints
-    latency_ms: Floats
-    unknown_run: Ints
-
-    def unknown_share(self, arms: Bools) -> dict[bool, float]:
-        shares = {}
-        for side in (False, True):
-            unknown = int((arms[self.unknown_run] == side).sum())
-            total = unknown + int((arms[self.run] == side).sum())
-            shares[side] = unknown / total if total else 0.0
-        return shares
-
-
-def _calls(traces: Traces, table: pa.Table, rows: Ints) -> _Calls:
-    calls = traces.table(sql_text("gate", "calls.sql"))
-    several = len(traces.stores) > 1
-    place = pc.index_in(
-        _run_key(calls, several), value_set=_run_key(table, several).combine_chunks()
-    )
-    row_of = np.full(len(table) + 1, UNKNOWN)
-    row_of[rows] = np.arange(len(rows))
-    run = row_of[place.fill_null(len(table)).to_numpy()]
-    latency = _amounts(calls, "latency_ms")
-    known = ~np.isnan(latency)
-    chosen, unknown = (run != UNKNOWN) & known, (run != UNKNOWN) & ~known
-    order = np.lexsort((latency[chosen], run[chosen]))
-    return _Calls(run[chosen][order], latency[chosen][order], run[unknown])
-
-
-def _run_key(table: pa.Table, several: bool) -> pa.ChunkedArray:  # noqa: FBT001
-    if not several:
-        return table.column("run_id")
-    return pc.binary_join_element_wise(table.column("store"), table.column("run_id"), "\n")
-
-
-def _stops(table: pa.Table, rows: Ints) -> tuple[Ints, tuple[str, ...]]:
-    """Stop reasons as numbers, `ok` being 0, the others in the order of their names."""
-    codes, names = _coded(table, "stop_reason")
-    bad = sorted(set(names) - {StopReason.OK})
-    place = {name: number for number, name in enumerate([StopReason.OK.value, *bad])}
-    renumber = np.array([*(place[name] for name in names), UNKNOWN])
-    return renumber[codes][rows], tuple(place)
-
-
 def _sessions(table: pa.Table, rows: Ints) -> Ints | None:
-    codes, _ = _coded(table, "session_id")
+    codes, _ = coded(table, "session_id")
     return codes[rows] if (codes[rows] != UNKNOWN).any() else None
 
 
@@ -284,32 +254,3 @@ def _nothing(
         f"no task has finished runs on both sides: {'; '.join(held)}",
         hint=hint,
     )
-
-
-def _coded(table: pa.Table, name: str) -> tuple[Ints, list[str]]:
-    """A text column as numbers into its sorted distinct values; UNKNOWN for null."""
-    column = table.column(name).combine_chunks()
-    names = sorted(pc.unique(column.drop_null()).to_pylist())
-    codes = pc.index_in(column, value_set=pa.array(names, column.type)).fill_null(UNKNOWN)
-    return codes.to_numpy(zero_copy_only=False).astype(np.int64), names
-
-
-def _floats(table: pa.Table, name: str) -> Floats:
-    values: Floats = table.column(name).to_numpy().astype(np.float64)
-    return values
-
-
-def _amounts(table: pa.Table, name: str) -> Floats:
-    """A column of amounts; NaN for what cannot be one: null, negative or infinite."""
-    values = _floats(table, name)
-    return np.where(np.isfinite(values) & (values >= 0), values, np.nan)
-
-
-def _bools(table: pa.Table, name: str) -> Bools:
-    values: Bools = table.column(name).to_numpy().astype(np.bool_)
-    return values
-
-
-def _equals(table: pa.Table, name: str, value: str) -> Bools:
-    is_it: Bools = pc.is_in(table.column(name), value_set=pa.array([value])).to_numpy()
-    return is_it

@@ -10,6 +10,7 @@ from flightlog.analysis.gate.metrics import Kind
 from flightlog.errors import ExitCode
 
 if TYPE_CHECKING:
+    from flightlog.analysis.stats.cost_parts import CostPart
     from flightlog.analysis.verified import Verified
 
 TASK_LIMIT: Final = 100
@@ -52,7 +53,7 @@ class MetricVerdict:
         reason: why, in one plain sentence.
         baseline: mean of task means (quantile: p95 of all calls); None when unavailable.
         candidate: the same of the candidate.
-        change: candidate / baseline, or candidate - baseline for rates; infinite from 0.
+        change: candidate / baseline, or candidate - baseline for shares; infinite from 0.
         typical_change: ratio of the typical (geometric mean) task; ratio metrics only.
         lower: one-sided lower bound of `change` at 1 - alpha; None when there is none.
         upper: one-sided upper bound of `change` at 1 - alpha; None when there is none.
@@ -63,6 +64,7 @@ class MetricVerdict:
             empty when there is nothing to say.
         baseline_runs: runs with a value.
         candidate_runs: runs with a value.
+        moved: what moved most in a mix, in words; empty elsewhere.
     """
 
     name: str
@@ -85,6 +87,7 @@ class MetricVerdict:
     advice: str = ""
     baseline_runs: int = 0
     candidate_runs: int = 0
+    moved: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +214,10 @@ class Verdict:
         is_confounded: True when no session holds runs of both sides.
         notes: what else the reader must know.
         method: how it was computed.
+        cost_parts: what the change of cost is made of; empty where tokens or cost are unknown.
         verified: what `flightlog verify` found before anything else; None where the traces
             came from memory.
+        must_be_known: metrics that forbid OK where they are unavailable.
         chosen_gates: metrics that the user chose to gate, success with them where it is
             known; None left it to the table of metrics.
     """
@@ -233,8 +238,10 @@ class Verdict:
     is_confounded: bool
     notes: tuple[str, ...]
     method: Method
+    cost_parts: tuple[CostPart, ...] = ()
     verified: Verified | None = None
     chosen_gates: tuple[str, ...] | None = None
+    must_be_known: tuple[str, ...] = ()
 
     @property
     def void_replays(self) -> int:

@@ -13,12 +13,13 @@ import jinja2
 
 from flightlog._version import __version__
 from flightlog.analysis import wording
-from flightlog.analysis.gate.metrics import METRICS, Kind
+from flightlog.analysis.gate.metrics import METRICS
 from flightlog.analysis.gate.verdict import MetricVerdict, Verdict
 from flightlog.analysis.terminal import escape_terminal
 from flightlog.errors import UsageError
 
 REACH = 3.0
+MOST_FALL = 0.999
 LIST_LIMIT = 100
 TASKS_SHOWN = 30
 _WIDTH, _EDGE = 200.0, 5.0
@@ -88,11 +89,16 @@ def interval(metric: MetricVerdict) -> Interval | None:
 
 def _in_tolerances(metric: MetricVerdict, change: float) -> float:
     """A change for the worse, in multiples of the tolerance; on the log scale for ratios."""
-    if metric.kind is Kind.POINTS:
-        return (change if metric.higher_is_worse else -change) / metric.tolerance
+    sign = 1 if metric.higher_is_worse else -1
+    if metric.kind.is_share:
+        return sign * change / metric.tolerance
     if change <= 0:
-        return -REACH
-    return math.log(change) / math.log1p(metric.tolerance)
+        return -sign * REACH
+    if math.isinf(change):
+        return sign * REACH
+    if metric.higher_is_worse:
+        return math.log(change) / math.log1p(metric.tolerance)
+    return math.log(change) / math.log1p(-min(metric.tolerance, MOST_FALL))
 
 
 def _place(tolerances: float) -> float:

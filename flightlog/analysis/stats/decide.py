@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from flightlog.analysis.gate.metrics import Kind
 from flightlog.analysis.gate.verdict import Decision, MetricVerdict, Strength
-from flightlog.analysis.stats.measures import Evidence
+from flightlog.analysis.stats.measures.base import Evidence, inverted
 from flightlog.analysis.stats.sample import Sample
 from flightlog.analysis.stats.storms import Storms
 from flightlog.analysis.stats.trials import standard_error, trials_for_any_test, trials_needed
@@ -62,11 +62,8 @@ def decide(
     """The verdict on one metric: the first rule that fits decides."""
     decision, strength, reason = _first_rule(evidence, around, settings)
     is_open = decision is Decision.INCONCLUSIVE
-    metric, flip = evidence.metric, not evidence.metric.higher_is_worse
-    bounds = evidence.bounds
-    lower, upper = (None, None) if bounds is None else bounds
-    if flip:
-        lower, upper = (None, None) if bounds is None else (-bounds[1], -bounds[0])
+    metric, shown = evidence.metric, _as_shown(evidence)
+    lower, upper = shown.bounds or (None, None)
     return MetricVerdict(
         name=metric.name,
         unit=metric.unit,
@@ -77,10 +74,10 @@ def decide(
         decision=decision,
         strength=strength,
         reason=reason,
-        baseline=1 - evidence.baseline if flip else evidence.baseline,
-        candidate=1 - evidence.candidate if flip else evidence.candidate,
-        change=0.0 - evidence.change if flip else evidence.change,
-        typical_change=evidence.typical,
+        baseline=shown.baseline,
+        candidate=shown.candidate,
+        change=shown.change,
+        typical_change=shown.typical,
         lower=lower,
         upper=upper,
         p_worse=around.p_worse,
@@ -88,6 +85,23 @@ def decide(
         advice=_advice(evidence, around, sample, settings) if is_open else "",
         baseline_runs=evidence.baseline_runs,
         candidate_runs=evidence.candidate_runs,
+        moved=evidence.moved,
+    )
+
+
+def _as_shown(evidence: Evidence) -> Evidence:
+    """The evidence as candidate against baseline, whichever direction is the harm."""
+    if evidence.metric.higher_is_worse:
+        return evidence
+    if not evidence.metric.kind.is_share:
+        return inverted(evidence)
+    bounds = evidence.bounds
+    return replace(
+        evidence,
+        baseline=1 - evidence.baseline,
+        candidate=1 - evidence.candidate,
+        change=0.0 - evidence.change,
+        bounds=None if bounds is None else (-bounds[1], -bounds[0]),
     )
 
 
@@ -129,27 +143,33 @@ def _tested(evidence: Evidence, around: Circumstances) -> tuple[int, int]:
 
 def worst_allowed(evidence: Evidence) -> float:
     """The largest harmless change, on the scale of `Evidence.change`."""
-    tolerance = evidence.metric.tolerance
-    return tolerance if evidence.metric.kind is Kind.POINTS else 1 + tolerance
+    metric = evidence.metric
+    if metric.kind.is_share:
+        return metric.tolerance
+    if metric.higher_is_worse:
+        return 1 + metric.tolerance
+    return 1 / (1 - metric.tolerance) if metric.tolerance < 1 else math.inf
 
 
 def no_change(evidence: Evidence) -> float:
     """The value of `Evidence.change` that means that nothing changed."""
-    return 0.0 if evidence.metric.kind is Kind.POINTS else 1.0
+    return 0.0 if evidence.metric.kind.is_share else 1.0
 
 
 def _change_in_words(evidence: Evidence) -> str:
     """`rose 31 %`, `fell 12 points`, `rose from 0`; a typical change only when it decides."""
-    metric = evidence.metric
+    metric, natural = evidence.metric, _as_shown(evidence)
+    if metric.kind is Kind.MIX:
+        return f"moved {evidence.change * 100:.1f} points"
     if metric.kind is Kind.POINTS:
-        points = evidence.change if metric.higher_is_worse else -evidence.change
+        points = natural.change
         return f"{'rose' if points > 0 else 'fell'} {abs(points) * 100:.1f} points"
     if math.isinf(evidence.change):
-        return "rose from 0"
-    shown, whose = evidence.change, ""
-    limit = 1 + metric.tolerance
-    if evidence.typical is not None and shown <= limit < evidence.typical:
-        shown, whose = evidence.typical, " in the typical task"
+        return "rose from 0" if metric.higher_is_worse else "fell to 0"
+    shown, whose = natural.change, ""
+    limit = worst_allowed(evidence)
+    if evidence.typical is not None and evidence.change <= limit < evidence.typical:
+        shown, whose = natural.typical or 0.0, " in the typical task"
     return f"{'rose' if shown > 1 else 'fell'} {abs(shown - 1) * 100:.1f} %{whose}"
 
 
@@ -200,11 +220,11 @@ def _trials(
         return None
     lower, upper = evidence.bounds
     estimate, tolerance = evidence.change, evidence.metric.tolerance
-    if evidence.metric.kind is not Kind.POINTS:
+    if not evidence.metric.kind.is_share:
         if not (lower > 0 and upper < math.inf and 0 < estimate < math.inf):
             return None
         lower, upper, estimate = math.log(lower), math.log(upper), math.log(estimate)
-        tolerance = math.log1p(tolerance)
+        tolerance = math.log(worst_allowed(evidence))
     error = standard_error(lower, upper, settings.alpha)
     needed = trials_needed(
         sample,

@@ -18,18 +18,16 @@ import numpy as np
 
 from flightlog.analysis.gate.metrics import Kind, Metric
 from flightlog.analysis.gate.verdict import Decision, Method, MetricVerdict
+from flightlog.analysis.stats.cost_parts import CostPart, CostParts
 from flightlog.analysis.stats.decide import Circumstances, Settings, decide
 from flightlog.analysis.stats.family import adjusted, tail_shares
 from flightlog.analysis.stats.labellings import Labellings, Sessions, sessions_of
-from flightlog.analysis.stats.measures import (
-    Evidence,
-    LatencyMeasure,
-    Measure,
-    PointsMeasure,
-    RatioMeasure,
-    known_values,
-)
-from flightlog.analysis.stats.sample import Bools, Ints, Sample
+from flightlog.analysis.stats.measures.base import Evidence, Measure, known_values
+from flightlog.analysis.stats.measures.mix import MixMeasure
+from flightlog.analysis.stats.measures.points import PointsMeasure
+from flightlog.analysis.stats.measures.quantile import QuantileMeasure
+from flightlog.analysis.stats.measures.ratio import RatioMeasure
+from flightlog.analysis.stats.sample import Bools, Floats, Ints, Sample
 from flightlog.analysis.stats.sessions import FEWEST_SESSIONS, exceeds_sessions
 from flightlog.analysis.stats.storms import Storms, storms_of
 
@@ -51,14 +49,14 @@ class Judgement:
         metrics: one verdict per metric asked for, in their order.
         sessions: how the arms share sessions.
         storms: spikes of tool calls; None when these were not compared.
-        mix_p: p-value of a change in the mix of stop reasons; None when not compared.
+        cost_parts: what the change of cost is made of; empty when it is not known.
         method: how the numbers were made.
     """
 
     metrics: tuple[MetricVerdict, ...]
     sessions: Sessions
     storms: Storms | None
-    mix_p: float | None
+    cost_parts: tuple[CostPart, ...]
     method: Method
 
 
@@ -66,8 +64,6 @@ def judge(
     sample: Sample,
     metrics: Sequence[Metric],
     settings: Settings,
-    *,
-    unknown_calls: Mapping[bool, float] | None = None,
 ) -> Judgement:
     """Judges every metric on one sample.
 
@@ -75,19 +71,18 @@ def judge(
         sample: the compared runs; at least one task.
         metrics: what to judge.
         settings: error rate and sizes.
-        unknown_calls: share of model calls without a latency, by `is candidate`.
     """
     sessions = sessions_of(sample)
     labellings = Labellings(
         sessions.strata, sample.is_candidate, shuffles=settings.shuffles, seed=sample.seed
     )
-    missing = {m.name: _why_unavailable(m, sample, unknown_calls or {}) for m in metrics}
+    missing = {m.name: _why_unavailable(m, sample) for m in metrics}
     measures = [_measure(m, sample, labellings) for m in metrics if not missing[m.name]]
+    cost = CostParts(sample)
+    found_at_once, cost_sums = _evidence(measures, labellings, settings.alpha, cost.columns())
     evidence = [
         _with_known_bounds(measure, found, sample, sessions.strata, settings)
-        for measure, found in zip(
-            measures, _evidence(measures, labellings, settings.alpha), strict=True
-        )
+        for measure, found in zip(measures, found_at_once, strict=True)
     ]
     gated = {m.name: _gates(m, sessions) for m in metrics}
     p_worse = _p_values(evidence, gated, tail=1)
@@ -116,7 +111,7 @@ def judge(
         metrics=tuple(verdicts[metric.name] for metric in metrics),
         sessions=sessions,
         storms=storms,
-        mix_p=next((e.mix_p for e in evidence if e.mix_p is not None), None),
+        cost_parts=cost.parts(cost_sums, settings.alpha),
         method=Method(
             alpha=settings.alpha,
             labellings=labellings.row_count,
@@ -130,15 +125,17 @@ def judge(
 
 def _measure(metric: Metric, sample: Sample, labellings: Labellings) -> Measure:
     if metric.kind is Kind.QUANTILE:
-        return LatencyMeasure(metric, sample, labellings)
+        return QuantileMeasure(metric, sample, labellings)
+    if metric.kind is Kind.MIX:
+        return MixMeasure(metric, sample)
     return (RatioMeasure if metric.kind is Kind.RATIO else PointsMeasure)(metric, sample)
 
 
-def _evidence(measures: Sequence[Measure], labellings: Labellings, alpha: float) -> list[Evidence]:
-    """One pass over the labellings for all measures."""
-    if not measures:
-        return []
-    columns = [measure.columns() for measure in measures]
+def _evidence(
+    measures: Sequence[Measure], labellings: Labellings, alpha: float, others: Floats
+) -> tuple[list[Evidence], Floats]:
+    """One pass over the labellings for all measures, and the sums of other columns."""
+    columns = [*(measure.columns() for measure in measures), others]
     together = np.ascontiguousarray(np.concatenate(columns, axis=1)[labellings.order])
     sums = np.empty((labellings.row_count, together.shape[1]))
     for rows, labels in labellings.blocks():
@@ -146,8 +143,9 @@ def _evidence(measures: Sequence[Measure], labellings: Labellings, alpha: float)
         for measure in measures:
             measure.see(rows, labels)
     ends = np.cumsum([part.shape[1] for part in columns])
-    parts = np.split(sums, ends[:-1], axis=1)
-    return [m.evidence(part, alpha) for m, part in zip(measures, parts, strict=True)]
+    *parts, rest = np.split(sums, ends[:-1], axis=1)
+    found = [m.evidence(part, alpha) for m, part in zip(measures, parts, strict=True)]
+    return found, rest
 
 
 def _with_known_bounds(
@@ -162,7 +160,8 @@ def _with_known_bounds(
         strata[rows], part.is_candidate, shuffles=settings.shuffles, seed=sample.seed
     )
     alone = _measure(measure.metric, part, labellings)
-    [known] = _evidence([alone], labellings, settings.alpha)
+    nothing = np.empty((int(rows.sum()), 0))
+    [known], _ = _evidence([alone], labellings, settings.alpha, nothing)
     return replace(found, bounds=known.bounds)
 
 
@@ -200,29 +199,45 @@ def _is_within_sessions(measure: Measure, sample: Sample, sessions: Sessions) ->
     return not exceeds_sessions(sample, measure.column, measure.offset)
 
 
-def _why_unavailable(metric: Metric, sample: Sample, unknown_calls: Mapping[bool, float]) -> str:
+def _why_unavailable(metric: Metric, sample: Sample) -> str:
     """Why a metric cannot be compared; empty when it can."""
+    arms = sample.is_candidate
     for is_candidate, side in ((False, "baseline"), (True, "candidate")):
-        share, what = _share_unknown(metric, sample, sample.is_candidate == is_candidate)
-        if metric.kind is Kind.QUANTILE:
-            share = max(share, unknown_calls.get(is_candidate, 0.0))
+        share, what = _share_unknown(metric, sample, arms == is_candidate)
         if share >= HALF:
             return f"{what} in {share:.0%} of the runs of the {side}"
-    if metric.kind is not Kind.QUANTILE:
-        known = ~np.isnan(known_values(metric, sample))
-        arms = sample.is_candidate
-        if not np.intersect1d(sample.task[known & arms], sample.task[known & ~arms]).size:
-            return "no task has a value on both sides"
+    known = _says(metric, sample)
+    if not np.intersect1d(sample.task[known & arms], sample.task[known & ~arms]).size:
+        return "no task has a value on both sides"
     return ""
+
+
+def _says(metric: Metric, sample: Sample) -> Bools:
+    """Runs that say something about a metric."""
+    if metric.kind is Kind.QUANTILE:
+        has_value = np.zeros(sample.task.size, np.bool_)
+        if metric.name in sample.series:
+            has_value[sample.series[metric.name].run] = True
+        return has_value
+    if metric.kind is Kind.MIX:
+        counts = sample.counts.get(metric.name)
+        if counts is None:
+            return np.zeros(sample.task.size, np.bool_)
+        says: Bools = ~np.isnan(counts.table.sum(axis=1))
+        return says
+    if metric.name not in sample.values:
+        return np.zeros(sample.task.size, np.bool_)
+    known: Bools = ~np.isnan(known_values(metric, sample))
+    return known
 
 
 def _share_unknown(metric: Metric, sample: Sample, rows: Bools) -> tuple[float, str]:
     """Share of an arm's runs that say nothing about a metric, and in which way."""
+    share = float(np.mean(~_says(metric, sample)[rows]))
     if metric.kind is Kind.QUANTILE:
-        with_calls = np.zeros(sample.task.size, np.bool_)
-        with_calls[sample.call_run] = True
-        return float(np.mean(~with_calls[rows])), "no timed model call"
-    share = float(np.mean(np.isnan(known_values(metric, sample)[rows])))
+        series = sample.series.get(metric.name)
+        unknown = series.unknown_share(rows) if series else 0.0
+        return max(share, unknown), "not timed"
     return share, "unknown or 0" if metric.zero_is_unknown else "unknown"
 
 

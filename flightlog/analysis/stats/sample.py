@@ -18,12 +18,38 @@ UNKNOWN = -1
 STOP_OK = 0
 
 
-def _no_calls() -> Ints:
-    return np.empty(0, np.int64)
+@dataclass(frozen=True, eq=False)
+class Series:
+    """Many values per run, such as the latencies of its model calls.
+
+    Attributes:
+        run: row of the sample that each value belongs to.
+        value: the values, none unknown, in the unit of the metric.
+        unknown_run: row of each value that is unknown.
+    """
+
+    run: Ints
+    value: Floats
+    unknown_run: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def unknown_share(self, rows: Bools) -> float:
+        """Share of the values of these runs that are unknown; 0 where there are none."""
+        unknown = int(rows[self.unknown_run].sum())
+        total = unknown + int(rows[self.run].sum())
+        return unknown / total if total else 0.0
 
 
-def _no_latencies() -> Floats:
-    return np.empty(0, np.float64)
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """How often each run did each of several things, such as call a tool.
+
+    Attributes:
+        names: the things.
+        table: runs x things, at least 0; NaN throughout for a run that says nothing.
+    """
+
+    names: tuple[str, ...]
+    table: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,8 +65,8 @@ class Sample:
         stop: position of each run's stop reason in `stop_reasons`, UNKNOWN
             where the source does not say.
         stop_reasons: names of the stop reasons; position STOP_OK is `ok`.
-        call_run: row of the run of each model call with a known latency.
-        call_latency_ms: latency of these calls.
+        series: metric name -> many values per run, for quantiles.
+        counts: metric name -> counts per run, for mixes.
         seed: of the shuffles.
     """
 
@@ -50,8 +76,8 @@ class Sample:
     session: Ints | None = None
     stop: Ints | None = None
     stop_reasons: tuple[str, ...] = ("ok",)
-    call_run: Ints = field(default_factory=_no_calls)
-    call_latency_ms: Floats = field(default_factory=_no_latencies)
+    series: Mapping[str, Series] = field(default_factory=dict)
+    counts: Mapping[str, Counts] = field(default_factory=dict)
     seed: int = 0
 
     @cached_property
@@ -75,7 +101,7 @@ class Sample:
         return (1 / self.candidate_trials + 1 / self.baseline_trials)[self.task]
 
     def part(self, rows: Bools) -> Sample:
-        """The sample of some of the runs, without model calls; their tasks numbered anew."""
+        """The sample of some of the runs, without series and counts; their tasks numbered anew."""
         return Sample(
             task=np.unique(self.task[rows], return_inverse=True)[1].astype(np.int64),
             is_candidate=self.is_candidate[rows],

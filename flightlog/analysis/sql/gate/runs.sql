@@ -8,6 +8,9 @@
 --   is_candidate: the run is on the candidate's side
 --   is_void: a replay that says nothing of the agent: it missed a call, was cut off, or was
 --     found void when it was judged
+--   usd_per_mtok [USD]: cost per million tokens of the run
+--   failed_share [share of tool calls]: that ran and failed; 0 for a run without tool calls
+--   retried_share [share of calls]: model and tool calls that were a later attempt
 --   success: 1 passed, 0 failed; null unknown
 --
 -- A trial of a replay that was cut off and then replayed to its end in the same session is
@@ -58,6 +61,13 @@ SELECT
     tool_calls::DOUBLE AS tool_calls,
     tokens_per_request::DOUBLE AS tokens_per_request,
     cost_usd::DOUBLE AS cost_usd,
+    (1000000 * cost_usd / nullif(tokens, 0))::DOUBLE AS usd_per_mtok,
+    coalesce(tool_failures / nullif(tool_calls, 0), 0)::DOUBLE AS failed_share,
+    coalesce(retries / nullif(model_calls + tool_calls, 0), 0)::DOUBLE AS retried_share,
+    steps::DOUBLE AS steps,
+    model_calls::DOUBLE AS model_calls,
+    tokens::DOUBLE AS tokens,
+    duration_ms::DOUBLE AS duration_ms,
     success::DOUBLE AS success
 FROM sided
 WHERE (is_baseline OR is_candidate) AND NOT is_superseded

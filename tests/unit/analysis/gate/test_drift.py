@@ -24,7 +24,7 @@ def by_name(verdict):
 def test_unchanged_runs_are_ok(traces_of, pairs_of_runs):
     verdict = compare(traces_of(pairs_of_runs(30, 2)))
     assert verdict.decision is Decision.OK
-    assert verdict.headline == "OK: all 5 gated metrics lie within tolerance over 30 tasks."
+    assert verdict.headline == "OK: all 7 gated metrics lie within tolerance over 30 tasks."
     assert verdict.exit_code(strict=True) == 0
     assert (verdict.baseline_runs, verdict.candidate_runs, verdict.task_count) == (60, 60, 30)
     assert verdict.method.strata == "task and session"
@@ -79,7 +79,7 @@ def test_a_lost_task_forbids_ok(traces_of, pairs_of_runs):
     runs = [run for run in runs if (run["task_id"], run["variant"]) != ("task-30", "candidate")]
     verdict = compare(traces_of(runs))
     assert verdict.decision is Decision.INCONCLUSIVE
-    assert {m.decision for m in verdict.metrics} == {Decision.OK}
+    assert {m.decision for m in verdict.metrics if m.is_gated} == {Decision.OK}
     assert [(t.task_id, t.why) for t in verdict.lost_tasks] == [("task-30", "only in the baseline")]
     assert "1 task without runs on both sides" in verdict.headline
 
@@ -129,12 +129,14 @@ def test_problems_of_the_store_are_notes(traces_of, pairs_of_runs):
     assert "Store store: journal/a: torn tail" in verdict.notes
 
 
-def test_another_mix_of_stop_reasons_is_a_note(traces_of, pairs_of_runs):
+def test_another_mix_of_stop_reasons_is_an_advisory_drift(traces_of, pairs_of_runs):
     runs = pairs_of_runs(12, 2, stop_reason="kill_switch")
     for run in runs:
         run.setdefault("stop_reason", "max_steps")
-    [note] = compare(traces_of(runs)).notes
-    assert "kill_switch 0 -> 24, max_steps 24 -> 0" in note
+    found = by_name(compare(traces_of(runs)))["stop_mix"]
+    assert found.decision is Decision.DRIFT
+    assert not found.is_gated
+    assert found.moved == "kill_switch 0.0 % -> 100.0 %, max_steps 100.0 % -> 0.0 %"
 
 
 def test_storms_are_listed(traces_of, pairs_of_runs):

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from flightlog.analysis.gate.metrics import METRICS, select_metrics
+from flightlog.analysis.gate.metrics import METRICS, resolved, select_metrics
 from flightlog.config import TRACKABLE_METRICS
 from flightlog.errors import UnknownNameError, UsageError
 
@@ -15,6 +17,12 @@ def test_none_means_all_and_names_keep_the_order_of_the_table():
     assert select_metrics(None) == METRICS
     chosen = select_metrics(["stop_reason", "success", "stop_reason"])
     assert [metric.name for metric in chosen] == ["success", "stop_reason"]
+
+
+def test_a_metric_given_by_itself_takes_the_place_of_the_one_in_the_table():
+    [cost] = select_metrics(["cost_usd"])
+    tight = replace(cost, tolerance=0.01)
+    assert resolved([tight, "success"]) == (select_metrics(["success"])[0], tight)
 
 
 def test_an_unknown_metric_names_the_nearest():

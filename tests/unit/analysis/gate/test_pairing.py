@@ -26,10 +26,12 @@ def test_one_row_per_run_with_the_values_of_its_agent(traces_of, pairs_of_runs):
     assert sample.values["cost_usd"].tolist() == [0.01, 0.5, 0.01, 0.5]
     assert sample.values["tokens_per_request"].tolist() == [100] * 4
     assert sample.values["success"].tolist() == [1, 0, 1, 0]
-    assert sample.stop_reasons == ("ok", "max_steps")
-    assert sample.stop.tolist() == [0, 1, 0, 1]
-    assert sample.call_run.tolist() == [0, 1, 2, 3]
-    assert sample.call_latency_ms.tolist() == [100] * 4
+    assert sample.values["stop_reason"].tolist() == [0, 1, 0, 1]
+    assert sample.counts["stop_mix"].names == ("ok", "max_steps")
+    assert sample.counts["tool_mix"].names == ("search",)
+    assert sample.counts["tool_mix"].table.ravel().tolist() == [4, 6, 4, 6]
+    assert sample.series["latency_p95"].run.tolist() == [0, 1, 2, 3]
+    assert sample.series["latency_p95"].value.tolist() == [100] * 4
 
 
 def test_unknown_values_stay_unknown(traces_of, pairs_of_runs):
@@ -37,8 +39,9 @@ def test_unknown_values_stay_unknown(traces_of, pairs_of_runs):
     pairs = paired(traces_of(runs))
     for name in ("tokens_per_request", "cost_usd", "success"):
         assert np.isnan(pairs.sample.values[name][1])
-    assert pairs.unknown_calls == {False: 0.0, True: 0.5}
-    assert pairs.sample.call_latency_ms.tolist() == [100.0, 5.0]
+    latency = pairs.sample.series["latency_p95"]
+    assert latency.value.tolist() == [100.0, 5.0]
+    assert latency.unknown_run.tolist() == [1]
 
 
 def test_the_order_of_the_store_does_not_matter(traces_of, pairs_of_runs):
@@ -206,5 +209,6 @@ def test_values_that_cannot_be_are_unknown(traces_of, pairs_of_runs, value):
     runs = pairs_of_runs(2, 1, cost_usd=value, latency_ms=[100.0, value])
     found = paired(traces_of(runs))
     assert np.isnan(found.sample.values["cost_usd"]).tolist() == [False, True] * 2
-    assert found.sample.call_latency_ms.tolist() == [100.0] * 4
-    assert found.unknown_calls == {False: 0.0, True: 0.5}
+    latency = found.sample.series["latency_p95"]
+    assert latency.value.tolist() == [100.0] * 4
+    assert latency.unknown_run.tolist() == [1, 3]

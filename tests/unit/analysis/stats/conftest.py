@@ -15,13 +15,21 @@ from typing import Any
 import numpy as np
 import pytest
 
+from flightlog.analysis.gate.facts import bad_stops, one_hot
 from flightlog.analysis.gate.metrics import select_metrics
 from flightlog.analysis.gate.verdict import MetricVerdict
 from flightlog.analysis.stats.decide import Settings
 from flightlog.analysis.stats.gate import judge
-from flightlog.analysis.stats.sample import Sample
+from flightlog.analysis.stats.sample import Counts, Floats, Ints, Sample, Series
 
 Tasks = Sequence[Sequence[float]]
+
+
+def stops_of(stop: Ints, names: tuple[str, ...]) -> tuple[Floats, dict[str, Counts]]:
+    """Stop reasons by number in `names`, `ok` first, as a sample holds them."""
+    stops = one_hot(stop, names)
+    is_bad, reasons = bad_stops(stops)
+    return is_bad, {"stop_reason": reasons, "stop_mix": stops}
 
 
 def build_sample(baseline: Tasks, candidate: Tasks, **fields: Any) -> Sample:
@@ -42,11 +50,14 @@ def build_sample(baseline: Tasks, candidate: Tasks, **fields: Any) -> Sample:
     values.update(fields.pop("values", {}))
     defaults: dict[str, Any] = {
         "session": np.zeros(runs, np.int64),
-        "stop": np.zeros(runs, np.int64),
-        "call_run": np.arange(runs),
-        "call_latency_ms": 100 * ones,
+        "series": {"latency_p95": Series(np.arange(runs), 100 * ones)},
         "seed": 7,
     }
+    stop = fields.pop("stop", np.zeros(runs, np.int64))
+    names = fields.pop("stop_reasons", ("ok",))
+    is_bad, defaults["counts"] = stops_of(stop, names)
+    defaults["counts"] |= fields.pop("counts", {})
+    values.setdefault("stop_reason", is_bad)
     is_candidate = np.array(arm)
     return Sample(np.array(task), is_candidate, values, **{**defaults, **fields})
 
@@ -70,6 +81,7 @@ def build_suite(
     pace = np.exp(rng.normal(0, 0.4, (tasks, 1)) + rng.normal(0, 0.3, shape)).ravel()
     times = pace[call_run] * np.exp(rng.normal(0, 0.5, call_run.size)) * 1000
     times *= np.where(arm.ravel()[call_run], latency, 1)
+    is_bad, counts = stops_of(stops.ravel().astype(np.int64), ("ok", "max_steps"))
     return Sample(
         task=np.repeat(np.arange(tasks), 2 * trials),
         is_candidate=arm.ravel(),
@@ -78,12 +90,11 @@ def build_suite(
             "tokens_per_request": 1000 * np.exp(rng.normal(0, 0.3, shape)).ravel(),
             "cost_usd": 0.01 * spend.ravel(),
             "success": passes.ravel().astype(float),
+            "stop_reason": is_bad,
         },
         session=np.zeros(arm.size, np.int64),
-        stop=stops.ravel().astype(np.int64),
-        stop_reasons=("ok", "max_steps"),
-        call_run=call_run,
-        call_latency_ms=times,
+        series={"latency_p95": Series(call_run, times)},
+        counts=counts,
         seed=seed,
     )
 

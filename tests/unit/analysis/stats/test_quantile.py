@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from flightlog.analysis.stats.quantile import LatencyTest, p95
+from flightlog.analysis.stats.quantile import QuantileTest, p95
 
 
 @pytest.mark.parametrize(("n", "expected"), [(1, 1), (19, 19), (20, 19), (100, 95), (101, 96)])
@@ -22,7 +22,7 @@ def test_differences_agree_with_p95_of_each_arm():
     call_run = np.repeat(np.arange(40), rng.integers(1, 30, 40))
     latencies = np.round(np.exp(rng.normal(5, 1, call_run.size)), 1)
     labels = rng.random((200, 40)) < 0.5
-    found = LatencyTest(call_run, latencies, 40).differences(labels)
+    found = QuantileTest(call_run, latencies, 40).differences(labels)
     for row, difference in zip(labels, found, strict=True):
         is_candidate = row[call_run]
         expected = math.log(p95(latencies[is_candidate]) / p95(latencies[~is_candidate]))
@@ -32,5 +32,5 @@ def test_differences_agree_with_p95_of_each_arm():
 def test_an_arm_faster_than_the_slowest_quarter_still_gives_a_difference():
     latencies = np.concatenate([np.full(90, 1_000.0), np.full(10, 1.0)])
     labels = np.array([np.arange(100) >= 90])
-    [difference] = LatencyTest(np.arange(100), latencies, 100).differences(labels)
+    [difference] = QuantileTest(np.arange(100), latencies, 100).differences(labels)
     assert math.isfinite(difference)
