@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 from flightlog.analysis.gate.verdict import Decision, MetricVerdict, Verdict
+
+if TYPE_CHECKING:
+    from flightlog.analysis.gate.reliability import Interval
+    from flightlog.analysis.stats.cost_parts import CostPart
 
 UNKNOWN = "unknown"
 _NAMED = 3
@@ -88,11 +93,86 @@ def value_text(metric: MetricVerdict, value: float | None) -> str:
     if metric.kind.is_share:
         return f"{value * 100 + 0.0:.1f} %"
     if metric.unit == "USD":
-        return f"${value:.3g}" if 0 < value < 1 else f"${value:,.2f}"
+        return usd_text(value)
     if metric.unit in ("ms", "tokens"):
         number = f"{value:,.0f}" if value >= 10 else f"{value:.3g}"
         return f"{number} ms" if metric.unit == "ms" else number
-    return f"{value:,.2f}"
+    return f"{value:,.2f}" if value >= 0.1 or value == 0 else f"{value:.3g}"
+
+
+def shown_metrics(verdict: Verdict) -> list[MetricVerdict]:
+    """The metrics of a table: gated ones first; what is neither recorded nor needed left out."""
+    rows = [
+        m
+        for m in verdict.metrics
+        if m.decision is not Decision.UNAVAILABLE or m.is_gated or m.name in verdict.must_be_known
+    ]
+    return sorted(rows, key=lambda metric: not metric.is_gated)
+
+
+def explained(verdict: Verdict, metric: str) -> list[str]:
+    """What explains the drift of a metric, as sentences."""
+    return [one.text for one in verdict.explanations if one.metric == metric]
+
+
+def parts_text(verdict: Verdict) -> str:
+    """What the change of cost is made of, in one line; empty where it is not known."""
+    names = {
+        "model_calls": "model calls",
+        "tokens_per_call": "tokens per call",
+        "usd_per_mtok": "USD per token",
+    }
+    parts = [
+        f"{names[part.name]} {_signed((part.change - 1) * 100)} %{_range_text(part)}"
+        for part in verdict.cost_parts
+    ]
+    return f"cost = {' x '.join(parts)}" if parts else ""
+
+
+def _range_text(part: CostPart) -> str:
+    if part.lower is None or part.upper is None:
+        return ""
+    if math.isinf(part.upper):
+        return f" (from {_signed((part.lower - 1) * 100)})"
+    return f" ({_signed((part.lower - 1) * 100)}..{_signed((part.upper - 1) * 100)})"
+
+
+def share_range(found: Interval) -> str:
+    """`71.0 % (64.2..77.1)`."""
+    low, high = found.lower * 100, found.upper * 100
+    return f"{found.estimate * 100:.1f} % ({low:.1f}..{high:.1f})"
+
+
+def usd_range(found: Interval | None) -> str:
+    """`$0.0123 ($0.0110..$0.0137)`; `unknown` for None."""
+    if found is None:
+        return UNKNOWN
+    ends = "no limit" if math.isinf(found.upper) else usd_text(found.upper)
+    return f"{usd_text(found.estimate)} ({usd_text(found.lower)}..{ends})"
+
+
+def reliability_rows(verdict: Verdict) -> list[tuple[str, str, str]]:
+    """pass^k and pass@k for the first and the last k, and cost per success: name, both sides."""
+    if len(verdict.reliability) != 2:
+        return []
+    base, cand = verdict.reliability
+    rows = []
+    trials = min(len(base.pass_rates), len(cand.pass_rates))
+    for k in sorted({1, trials}) if trials else []:
+        before, after = base.pass_rates[k - 1], cand.pass_rates[k - 1]
+        rows.append((f"pass^{k}", share_range(before.all_pass), share_range(after.all_pass)))
+    if trials > 1:
+        before, after = base.pass_rates[trials - 1], cand.pass_rates[trials - 1]
+        rows.append((f"pass@{trials}", share_range(before.any_pass), share_range(after.any_pass)))
+    costs = base.cost_per_success_usd, cand.cost_per_success_usd
+    if any(costs):
+        rows.append(("cost per success", usd_range(costs[0]), usd_range(costs[1])))
+    return rows
+
+
+def usd_text(usd: float) -> str:
+    """`$0.0123`, `$1,300.00`."""
+    return f"${usd:.3g}" if 0 < usd < 1 else f"${usd:,.2f}"
 
 
 def p_text(p: float | None) -> str:

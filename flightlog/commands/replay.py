@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flightlog.commands.options import config_option, redaction_of, store_option
+from flightlog.commands.outputs import json_option
 from flightlog.commands.serving import serving_of, serving_options
 
 if TYPE_CHECKING:
@@ -52,9 +53,15 @@ _file = click.Path(path_type=Path, dir_okay=False)
 @click.option(
     "--allow-host", "hosts", multiple=True, help="HOST[:PORT] to reach besides the model's."
 )
-@click.option("--json", "json_", type=_file, help="Write what came of it as JSON.")
-@click.option("--md", type=_file, help="Write what came of it as Markdown.")
-@click.option("--junit", type=_file, help="Write what came of it as JUnit XML.")
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    multiple=True,
+    type=_file,
+    help="Write what came of it, in the form of its ending: .json, .md, .xml (JUnit).",
+)
+@json_option
 @serving_options
 @config_option
 @click.option("--quiet", is_flag=True, help="No progress bar.")
@@ -75,8 +82,9 @@ def replay(
     """
     from flightlog.analysis.terminal import escape_terminal
     from flightlog.commands.candidates import Side, overrides_of, read_matrix
+    from flightlog.commands.outputs import forms_of
     from flightlog.errors import UsageError
-    from flightlog.golden.replay_outputs import write_outputs
+    from flightlog.golden.replay_outputs import ENDINGS, as_json, write_outputs
     from flightlog.golden.suite import load_factory
 
     factory = load_factory(agent)
@@ -89,22 +97,24 @@ def replay(
         sides = read_matrix(matrix)
     else:
         sides = [Side(variant, overrides_of(model, system, agent_config))]
-    files = {"json": how["json_"], "md": how["md"], "junit": how["junit"]}
+    files = forms_of(how["outputs"], ENDINGS)
     if how["dry_run"]:
-        if any(files.values()):
+        if files or how["as_json"]:
             raise UsageError("--dry-run replays nothing to report", hint="Leave the file out.")
         for side in sides:
             for line in _estimate(goldens, factory, side.variant, side.overrides, how):
                 click.echo(escape_terminal(line))
         return 0
-    for path in filter(None, files.values()):
+    for _, path in files:
         if not path.parent.is_dir():  # said before anything is paid for
             raise UsageError(
                 f"cannot write {path}: no such folder", hint="Make it, or name another."
             )
     reports = [_one_side(goldens, factory, side.variant, side.overrides, how) for side in sides]
-    for path in write_outputs(reports, {form: path for form, path in files.items() if path}):
-        click.echo(escape_terminal(f"wrote {path}"))
+    for path in write_outputs(reports, files):
+        click.echo(escape_terminal(f"wrote {path}"), err=how["as_json"])
+    if how["as_json"]:
+        click.echo(as_json(reports), nl=False)
     return _worst([report.exit_code for report in reports])
 
 
@@ -115,10 +125,10 @@ def _one_side(
 
     report = _replayed(goldens, factory, variant, overrides, how)
     for line in report.lines():
-        click.echo(escape_terminal(line))
+        click.echo(escape_terminal(line), err=how["as_json"])
     if report.live_tool_calls:
         for line in _proposed(goldens, report, how):
-            click.echo(escape_terminal(line))
+            click.echo(escape_terminal(line), err=how["as_json"])
     return report
 
 

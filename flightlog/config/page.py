@@ -167,7 +167,7 @@ the command line wins over the file. In Python: `flightlog.compare(..., gated=[.
 `monitoring.metrics` sets tolerances, and makes metrics of your own: one SQL expression, run with
 the rights of `flightlog sql`, that is aggregated over the rows which a run has in the view (a run
 without rows has what the expression gives on no rows, 0 for a count), or, with `kind: p95`, has a
-value in every row; a row with null does not count. Metrics, units and tolerances: [checks](checks.md).
+value in every row; a row with null does not count. All metrics: [checks](checks.md).
 """,
     "Prices": """\
 Own prices win over the public table (`pip install flightlog[prices]`). A budget in USD on a model

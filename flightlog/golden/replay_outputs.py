@@ -73,20 +73,22 @@ def as_junit(reports: Sequence[ReplayReport]) -> str:
 
 
 FORMS: Final = {"json": as_json, "md": as_markdown, "junit": as_junit}
+ENDINGS: Final = {".json": "json", ".md": "md", ".xml": "junit"}
+"""Ending of a file -> form of the report."""
 
 
-def write_outputs(reports: Sequence[ReplayReport], files: dict[str, Path]) -> list[Path]:
+def write_outputs(reports: Sequence[ReplayReport], files: Sequence[tuple[str, Path]]) -> list[Path]:
     """Writes the reports in the forms that are asked for; gives the files.
 
     Raises:
         UsageError: a file cannot be written.
     """
-    for form, path in files.items():
+    for form, path in files:
         try:
             path.write_text(FORMS[form](reports), encoding="utf-8", newline="\n")
         except OSError as error:
             raise UsageError(f"cannot write {path}: {error.strerror}") from error
-    return list(files.values())
+    return [path for _, path in files]
 
 
 def _side(report: ReplayReport) -> dict[str, Any]:

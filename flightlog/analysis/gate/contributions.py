@@ -20,7 +20,7 @@ def task_changes(
     *,
     table: Sequence[Metric] = METRICS,
 ) -> tuple[TaskChange, ...]:
-    """The tasks that moved a metric most for the worse, largest share first.
+    """The tasks that moved a metric most: those for the worse first, largest share first.
 
     A task's share is its movement over the sum of all movements for the
     worse. For shares and ratios the movement is the difference of the task's
@@ -34,12 +34,13 @@ def task_changes(
         table: every metric that there is.
 
     Returns:
-        At most `TASK_LIMIT` tasks, none that did not move for the worse.
+        At most `TASK_LIMIT` tasks, none that did not move.
     """
     base, cand, moved = _movement(sample, metric, table)
     total = float(np.where(moved > 0, moved, 0.0).sum())
-    share = moved / total if total > 0 else np.zeros(len(tasks))
-    order = np.lexsort((np.arange(len(tasks)), -share))[:TASK_LIMIT]
+    share = moved / (total or float(np.abs(moved).sum()) or 1.0)
+    order = np.lexsort((np.arange(len(tasks)), -np.abs(share)))[:TASK_LIMIT]
+    order = order[np.lexsort((order, -share[order]))]
     return tuple(
         TaskChange(
             suite=tasks[i][0],
@@ -51,7 +52,7 @@ def task_changes(
             share=float(share[i]) + 0.0,
         )
         for i in order.tolist()
-        if share[i] > 0
+        if share[i] != 0
     )
 
 

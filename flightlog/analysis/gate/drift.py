@@ -9,10 +9,13 @@ import numpy as np
 
 from flightlog.analysis.db import Traces
 from flightlog.analysis.gate.contributions import task_changes
+from flightlog.analysis.gate.explanations import explanations_of
 from flightlog.analysis.gate.metrics import ALWAYS_GATED, Metric, resolved, select_metrics
 from flightlog.analysis.gate.pairing import Pairs, pair
+from flightlog.analysis.gate.reliability import reliability_of
 from flightlog.analysis.gate.selection import Side
 from flightlog.analysis.gate.table import custom_of
+from flightlog.analysis.gate.tails import tails_of
 from flightlog.analysis.gate.verdict import Decision, MetricVerdict, Spike, Verdict
 from flightlog.analysis.stats.decide import Settings
 from flightlog.analysis.stats.gate import Judgement, judge
@@ -107,6 +110,9 @@ def compare(
         notes=_notes(judged, sample, traces),
         method=judged.method,
         cost_parts=judged.cost_parts,
+        tails=tails_of(sample),
+        reliability=reliability_of(sample),
+        explanations=explanations_of(pairs.chosen, sample, judged.metrics, pairs.tasks),
         verified=verified,
         must_be_known=tuple(m.name for m in chosen if m.name in must_be_known),
         chosen_gates=None if gates is None else tuple(m.name for m in chosen if m.gates),

@@ -47,6 +47,7 @@ class Pairs:
 
     Attributes:
         sample: one row per compared run.
+        chosen: the same runs, for joining other tables to them.
         run_ids: run of each row.
         tasks: suite and task id by task number of the sample.
         lost_tasks: tasks (or versions of one) without runs on both sides.
@@ -54,6 +55,7 @@ class Pairs:
     """
 
     sample: Sample
+    chosen: Chosen
     run_ids: pa.Array
     tasks: tuple[tuple[str, str], ...]
     lost_tasks: tuple[LostTask, ...]
@@ -111,6 +113,7 @@ def pair(
     )
     return Pairs(
         sample=sample,
+        chosen=chosen,
         run_ids=run_ids.take(pa.array(rows)),
         tasks=tuple(keys.names[k][:2] for k in compared),
         lost_tasks=_lost(keys, arms, paired),

@@ -10,6 +10,9 @@ from flightlog.analysis.gate.metrics import Kind
 from flightlog.errors import ExitCode
 
 if TYPE_CHECKING:
+    from flightlog.analysis.gate.explanations import Explanation
+    from flightlog.analysis.gate.reliability import Reliability
+    from flightlog.analysis.gate.tails import Tail
     from flightlog.analysis.stats.cost_parts import CostPart
     from flightlog.analysis.verified import Verified
 
@@ -102,7 +105,7 @@ class TaskChange:
         baseline: value on the baseline's runs; None when unknown.
         candidate: value on the candidate's runs; None when unknown.
         share: its part of all movement for the worse, 0 to 1; negative where
-            the task moved for the better.
+            the task moved for the better (where all did: its part of that).
     """
 
     suite: str
@@ -207,7 +210,7 @@ class Verdict:
         task_count: tasks that were compared.
         metrics: one verdict per metric asked for.
         worst_metric: metric that decided; the task table is sorted by it.
-        tasks: the tasks that moved it most, largest first; at most `TASK_LIMIT`.
+        tasks: the tasks that moved it most, those for the worse first; at most `TASK_LIMIT`.
         lost_tasks: tasks that could not be compared.
         skipped_runs: void replays and runs that still go on.
         spikes: candidate runs with a storm of tool calls.
@@ -215,6 +218,11 @@ class Verdict:
         notes: what else the reader must know.
         method: how it was computed.
         cost_parts: what the change of cost is made of; empty where tokens or cost are unknown.
+        reliability: pass^k, pass@k and cost per success of both sides; empty where success is
+            not recorded.
+        explanations: what explains the metrics that drifted.
+        tails: upper quantiles of the latencies of both sides.
+        loosened: checks that were loosened, removed or put in quarantine since the baseline.
         verified: what `flightlog verify` found before anything else; None where the traces
             came from memory.
         must_be_known: metrics that forbid OK where they are unavailable.
@@ -239,9 +247,18 @@ class Verdict:
     notes: tuple[str, ...]
     method: Method
     cost_parts: tuple[CostPart, ...] = ()
+    reliability: tuple[Reliability, ...] = ()
+    explanations: tuple[Explanation, ...] = ()
+    tails: tuple[Tail, ...] = ()
+    loosened: tuple[str, ...] = ()
     verified: Verified | None = None
     chosen_gates: tuple[str, ...] | None = None
     must_be_known: tuple[str, ...] = ()
+
+    @property
+    def worse_tasks(self) -> tuple[TaskChange, ...]:
+        """The tasks that moved the deciding metric for the worse."""
+        return tuple(task for task in self.tasks if task.share > 0)
 
     @property
     def void_replays(self) -> int:

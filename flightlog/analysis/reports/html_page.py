@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -15,7 +16,9 @@ from flightlog._version import __version__
 from flightlog.analysis import wording
 from flightlog.analysis.gate.metrics import METRICS
 from flightlog.analysis.gate.verdict import MetricVerdict, Verdict
-from flightlog.analysis.terminal import escape_terminal
+from flightlog.analysis.reports import svg
+from flightlog.analysis.reports.svg import slopes, tail_lines
+from flightlog.analysis.terminal import escape_terminal, number_text
 from flightlog.errors import UsageError
 
 REACH = 3.0
@@ -58,10 +61,15 @@ def to_html(verdict: Verdict, *, plot: Path | None = None) -> str:
     worst = next(m for m in verdict.metrics if m.name == verdict.worst_metric)
     return _template().render(
         verdict=verdict,
+        metrics=wording.shown_metrics(verdict),
+        slopes=slopes(verdict.tasks, worst),
+        tails=[(tail.metric, lines) for tail in verdict.tails if (lines := tail_lines(tail))],
+        canvas=(svg.WIDTH, svg.HEIGHT, svg.LEFT, svg.RIGHT, svg.TOP, svg.BOTTOM),
+        number=number_text,
         worst=worst,
         words=wording,
         interval=interval,
-        descriptions={metric.name: metric.description for metric in METRICS},
+        descriptions=defaultdict(str, {one.name: one.description for one in METRICS}),
         plot=None if plot is None else _data_uri(plot),
         version=__version__,
         limit=LIST_LIMIT,

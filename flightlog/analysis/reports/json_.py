@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from flightlog.analysis.gate.verdict import Verdict
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 
 
 def to_json(verdict: Verdict) -> str:

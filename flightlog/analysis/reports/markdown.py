@@ -10,14 +10,23 @@ from flightlog.analysis.wording import (
     bounds_text,
     change_text,
     counted,
+    explained,
     method_text,
     p_text,
+    parts_text,
+    reliability_rows,
+    shown_metrics,
     tolerance_text,
     value_text,
     verified_text,
 )
 
 SHOWN = 10
+MOST_CHARS = 60_000
+"""GitHub takes comments of 65,536 characters."""
+MOST_CELL_CHARS = 600
+MARKER = "<!-- flightlog verdict -->"
+"""First line of the report: by it a comment is found again, to be updated in place."""
 _PUNCTUATION = re.compile(r"([\\`*_\[\]|~$])")
 _BLOCK_START = re.compile(r"^([-+#=]|\d+(?=[.)]))")
 _MARKS = {
@@ -36,7 +45,12 @@ def escape_markdown(text: str, *, starts_line: bool = False) -> str:
         text: any text.
         starts_line: it comes first in a line, where `-` or `1.` would begin a list.
     """
-    plain = escape_terminal(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    plain = (
+        escape_terminal(text, max_chars=MOST_CELL_CHARS)
+        .replace("&", "&amp;")
+        .replace("<", "&lt;")
+        .replace(">", "&gt;")
+    )
     plain = _PUNCTUATION.sub(r"\\\1", plain.strip())
     if starts_line:
         plain = _BLOCK_START.sub(lambda found: _escaped_start(found[1]), plain)
@@ -50,8 +64,13 @@ def _escaped_start(start: str) -> str:
 
 
 def to_markdown(verdict: Verdict) -> str:
-    """The verdict as GitHub-flavoured Markdown."""
-    lines = [
+    """The verdict as GitHub-flavoured Markdown, at most `MOST_CHARS` long.
+
+    What does not fit is left out from the end, and the last line says so.
+    """
+    foot = ["", f"<sub>{escape_markdown(method_text(verdict))}</sub>", ""]
+    head = [
+        MARKER,
         f"### {_MARKS[verdict.decision]} {escape_markdown(verdict.headline)}",
         "",
         _sides(verdict),
@@ -59,12 +78,16 @@ def to_markdown(verdict: Verdict) -> str:
         f"<sub>{escape_markdown(verified_text(verdict))}</sub>",
         "",
         *_metrics(verdict),
-        *_tasks(verdict),
-        *_lists(verdict),
-        "",
-        f"<sub>{escape_markdown(method_text(verdict))}</sub>",
     ]
-    return "\n".join(lines) + "\n"
+    rest = (_parts(verdict), _reliability(verdict), _tasks(verdict), _lists(verdict))
+    lines, room = head, MOST_CHARS - len("\n".join([*head, *foot])) - 100
+    for part in rest:
+        room -= len("\n".join(part)) + 1
+        if room < 0:
+            lines.append("\nThe report is cut here; the other forms hold all of it.")
+            break
+        lines = [*lines, *part]
+    return "\n".join([*lines, *foot])
 
 
 def _sides(verdict: Verdict) -> str:
@@ -81,10 +104,10 @@ def _metrics(verdict: Verdict) -> list[str]:
         "| metric | baseline | candidate | change | bounds | tolerance | p | verdict |",
         "|---|--:|--:|--:|--:|--:|--:|---|",
     ]
-    for m in verdict.metrics:
+    for m in shown_metrics(verdict):
         strength = f" ({m.strength})" if m.strength else ""
         advisory = "" if m.is_gated else ", advisory"
-        why = "; ".join(filter(None, (m.reason, m.advice)))
+        why = "; ".join(filter(None, (m.reason, m.advice, *explained(verdict, m.name))))
         cells = [
             m.name,
             value_text(m, m.baseline),
@@ -100,8 +123,21 @@ def _metrics(verdict: Verdict) -> list[str]:
     return lines
 
 
+def _parts(verdict: Verdict) -> list[str]:
+    text = parts_text(verdict)
+    return ["", escape_markdown(text)] if text else []
+
+
+def _reliability(verdict: Verdict) -> list[str]:
+    rows = reliability_rows(verdict)
+    if not rows:
+        return []
+    head = ["", "| over trials, 95 % intervals | baseline | candidate |", "|---|--:|--:|"]
+    return [*head, *(f"| {' | '.join(map(escape_markdown, row))} |" for row in rows)]
+
+
 def _tasks(verdict: Verdict) -> list[str]:
-    if not verdict.tasks:
+    if not verdict.worse_tasks:
         return []
     worst = next(m for m in verdict.metrics if m.name == verdict.worst_metric)
     lines = [
@@ -111,7 +147,7 @@ def _tasks(verdict: Verdict) -> list[str]:
         "| suite | task | runs | baseline | candidate | share |",
         "|---|---|--:|--:|--:|--:|",
     ]
-    for task in verdict.tasks[:SHOWN]:
+    for task in verdict.worse_tasks[:SHOWN]:
         cells = [
             task.suite,
             task.task_id,
@@ -126,6 +162,7 @@ def _tasks(verdict: Verdict) -> list[str]:
 
 def _lists(verdict: Verdict) -> list[str]:
     lists = (
+        ("Loosened since the baseline", list(verdict.loosened)),
         ("Notes", list(verdict.notes)),
         ("Tasks not compared", [_text(t.suite, t.task_id, t.why) for t in verdict.lost_tasks]),
         ("Runs not compared", [f"{r.run_id} ({r.side}): {r.why}" for r in verdict.skipped_runs]),

@@ -1,4 +1,4 @@
-"""Reports of a verdict: text, JSON, Markdown, HTML and JUnit, from the same frozen result.
+"""Reports of a verdict: text, JSON, Markdown, HTML, JUnit and SARIF, from the same frozen result.
 
 The same verdict gives the same bytes. Everything that comes from a trace or
 from the user is escaped for the form that it goes into.
@@ -14,6 +14,7 @@ from flightlog.analysis.reports.html_page import to_html
 from flightlog.analysis.reports.json_ import to_json
 from flightlog.analysis.reports.junit import to_junit
 from flightlog.analysis.reports.markdown import to_markdown
+from flightlog.analysis.reports.sarif import to_sarif
 from flightlog.analysis.reports.text import print_verdict, render_text
 from flightlog.errors import StoreError, UnknownNameError
 
@@ -26,10 +27,11 @@ __all__ = [
     "to_json",
     "to_junit",
     "to_markdown",
+    "to_sarif",
     "write_report",
 ]
 
-FORMS: Final = ("text", "json", "md", "html", "junit")
+FORMS: Final = ("text", "json", "md", "html", "junit", "sarif")
 
 
 def render(verdict: Verdict, form: str, *, plot: Path | None = None) -> str:
@@ -45,7 +47,13 @@ def render(verdict: Verdict, form: str, *, plot: Path | None = None) -> str:
     """
     if form == "html":
         return to_html(verdict, plot=plot)
-    writers = {"text": render_text, "json": to_json, "md": to_markdown, "junit": to_junit}
+    writers = {
+        "text": render_text,
+        "json": to_json,
+        "md": to_markdown,
+        "junit": to_junit,
+        "sarif": to_sarif,
+    }
     if form not in writers:
         raise UnknownNameError.of("report form", form, FORMS)
     return writers[form](verdict)

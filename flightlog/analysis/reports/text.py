@@ -18,8 +18,12 @@ from flightlog.analysis.wording import (
     bounds_text,
     change_text,
     counted,
+    explained,
     method_text,
     p_text,
+    parts_text,
+    reliability_rows,
+    shown_metrics,
     tolerance_text,
     value_text,
     verified_text,
@@ -74,15 +78,22 @@ def _print(verdict: Verdict, out: Console, *, brief: bool) -> None:
     out.print(Text(verified_text(verdict), style="dim"))
     out.print()
     out.print(_metrics(verdict))
-    if any(not metric.is_gated for metric in verdict.metrics):
+    if any(not metric.is_gated for metric in shown_metrics(verdict)):
         out.print(Text("lower case: advisory, not gated", style="dim"))
     if brief:
         return
     out.print()
-    for metric in verdict.metrics:
+    for metric in shown_metrics(verdict):
         if metric.decision is not Decision.OK:
             out.print(Padding(_detail(metric), (0, 0, 0, 2)))
-    if verdict.tasks:
+            for text in explained(verdict, metric.name):
+                out.print(Padding(Text(escape_terminal(text)), (0, 0, 0, 4)))
+        if metric.name == "cost_usd" and metric.decision is not Decision.UNAVAILABLE:
+            _print_parts(verdict, metric, out)
+    if rows := reliability_rows(verdict):
+        out.print()
+        out.print(_reliability(rows))
+    if verdict.worse_tasks:
         out.print()
         out.print(_tasks(verdict))
     for title, lines in _lists(verdict):
@@ -94,6 +105,23 @@ def _print(verdict: Verdict, out: Console, *, brief: bool) -> None:
             out.print(Text(f"  and {len(lines) - SHOWN:,} more: write --json to see all"))
     out.print()
     out.print(Text(method_text(verdict), style="dim"))
+
+
+def _print_parts(verdict: Verdict, metric: MetricVerdict, out: Console) -> None:
+    text = parts_text(verdict)
+    if text:
+        indent = 2 if metric.decision is Decision.OK else 4
+        out.print(Padding(Text(text), (0, 0, 0, indent)))
+
+
+def _reliability(rows: list[tuple[str, str, str]]) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("over trials, 95 % intervals", no_wrap=True)
+    for name in ("baseline", "candidate"):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _headline(verdict: Verdict) -> Text:
@@ -117,7 +145,7 @@ def _metrics(verdict: Verdict) -> Table:
     for name in ("baseline", "candidate", "change", "bounds"):
         table.add_column(name, justify="right")
     table.add_column("verdict", no_wrap=True)
-    for m in verdict.metrics:
+    for m in shown_metrics(verdict):
         known = m.decision is not Decision.UNAVAILABLE
         numbers = (
             value_text(m, m.baseline),
@@ -164,7 +192,7 @@ def _tasks(verdict: Verdict) -> Table:
         table.add_column(
             name if worst.higher_is_worse else name.replace("rise", "fall"), justify="right"
         )
-    for task in verdict.tasks[:SHOWN]:
+    for task in verdict.worse_tasks[:SHOWN]:
         table.add_row(
             Text(escape_terminal(_named(task.suite, task.task_id))),
             f"{task.baseline_runs} / {task.candidate_runs}",
@@ -178,6 +206,7 @@ def _tasks(verdict: Verdict) -> Table:
 def _lists(verdict: Verdict) -> list[tuple[str, list[str]]]:
     """Everything that the reader must not miss, by title; empty lists left out."""
     lists = [
+        ("Loosened since the baseline", list(verdict.loosened)),
         ("Notes", list(verdict.notes)),
         (
             "Tasks not compared",

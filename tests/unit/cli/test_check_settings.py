@@ -107,7 +107,7 @@ def test_a_broken_settings_file_stops_the_check(
 def test_reports_name_the_file_too(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings(store.parent, "monitoring: {track: [stop_reason]}\n")
     out = store.parent / "verdict.json"
-    assert check(store, "--json", out) == 0
+    assert check(store, "-o", out) == 0
     verdict = json.loads(out.read_text(encoding="utf-8"))
     assert verdict["notes"][0].startswith("Gated by monitoring.track of flightlog.yaml:1")
     assert verdict["chosen_gates"] == ["stop_reason"]

@@ -67,10 +67,17 @@ def test_unknown_run_is_answered_with_ids_that_resemble_it_or_none(
 def test_two_reports_never_share_a_file(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "report"
-    text = fails(capsys, "check", "--store", store, "--html", out, "--md", out)
+    out = tmp_path / "report.md"
+    text = fails(capsys, "check", "--store", store, "-o", out, "-o", out)
     assert "overwrite" in text
     assert not out.exists()
+
+
+def test_a_report_has_an_ending_that_names_its_form(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = fails(capsys, "check", "--store", store, "-o", tmp_path / "report")
+    assert "One of: .html, .md, .json, .xml, .sarif, .txt" in text
 
 
 def test_misspelt_variant_names_the_nearest(
@@ -184,7 +191,7 @@ def test_hostile_names_reach_the_terminal_escaped(
         ["sql", "--file", "nowhere.sql"],
         ["sql", "--file", "."],
         ["sql", "--file", "binary.sql"],
-        ["check", "--json", "."],
+        ["check", "-o", "."],
         ["plot", "budgets", "--out", "nowhere/plot.png"],
     ],
 )

@@ -169,16 +169,27 @@ class _Tags(HTMLParser):
 
 
 def test_reports_escape_what_they_show(
-    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    names = {form: tmp_path / f"report.{form}" for form in ("html", "md", "json", "junit")}
-    paths = [part for form, path in names.items() for part in (f"--{form}", path)]
-    assert_harmless(output(capsys, "check", "--store", store, *paths))
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "summary.md"))
+    forms = ("html", "md", "json", "xml", "sarif", "txt")
+    names = {form: tmp_path / f"report.{form}" for form in forms}
+    paths = [part for path in names.values() for part in ("-o", path)]
+    printed = output(capsys, "check", "--store", store, "--github", *paths)
+    assert_harmless(printed)
+    commands = [line for line in printed.splitlines() if line.startswith("::")]
+    assert commands
+    assert all(re.match(r"::(error|warning|notice) title=[^:,]+::", line) for line in commands)
     texts = {form: path.read_text(encoding="utf-8") for form, path in names.items()}
     json.loads(texts["json"])
-    ElementTree.fromstring(texts["junit"])
-    for form in ("html", "md", "junit"):
+    json.loads(texts["sarif"])
+    ElementTree.fromstring(texts["xml"])
+    for form in ("html", "md", "xml", "txt"):
         assert_harmless(texts[form])
+    assert (tmp_path / "summary.md").read_text(encoding="utf-8").strip() == texts["md"].strip()
     page = _Tags()
     page.feed(texts["html"])
     tags = {tag for tag, _ in page.found}

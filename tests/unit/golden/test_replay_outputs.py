@@ -104,12 +104,12 @@ def test_command_writes_the_files_that_are_asked_for(
     )
     command = ["replay", str(goldens), "--agent", "outputs_agent:make", "--quiet"]
     command += ["--store", str(tmp_path / "s")]
-    files = {form: tmp_path / f"replay.{form}" for form in ("json", "md", "junit")}
-    options = [word for form, path in files.items() for word in (f"--{form}", str(path))]
+    files = {form: tmp_path / f"replay.{form}" for form in ("json", "md", "xml")}
+    options = [word for path in files.values() for word in ("-o", str(path))]
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(tmp_path))
         assert run([*command, *options]) == 0
         assert all(path.stat().st_size for path in files.values())
-        assert run([*command, "--json", str(tmp_path / "no" / "such.json")]) == 64
+        assert run([*command, "-o", str(tmp_path / "no" / "such.json")]) == 64
         assert run([*command, "--dry-run", *options]) == 64
     assert "cannot write" in capsys.readouterr().err

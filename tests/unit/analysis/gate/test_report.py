@@ -9,15 +9,20 @@ import math
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from flightlog.analysis.gate.drift import compare
+from flightlog.analysis.gate.metrics import METRIC_NAMES
 from flightlog.analysis.gate.verdict import Decision
 from flightlog.analysis.reports.html_page import interval
+from flightlog.analysis.reports.json_ import SCHEMA_VERSION
 from flightlog.analysis.reports.markdown import escape_markdown
 from flightlog.analysis.reports.render import FORMS, print_verdict, render, write_report
+from flightlog.analysis.reports.schema import verdict_schema
 from flightlog.errors import StoreError, UnknownNameError, UsageError
 
 PNG = base64.b64decode(
@@ -109,16 +114,28 @@ def test_brief_text_ends_with_the_metrics(drifted):
 
 def test_json_is_whole_and_versioned(drifted, hostile):
     found = json.loads(render(drifted, "json"))
-    assert found["schema_version"] == 2
+    assert found["schema_version"] == SCHEMA_VERSION
     assert found["decision"] == "DRIFT"
     assert found["exit_code"] == 1
     assert found["candidate"] == hostile
-    assert len(found["metrics"]) == 6
+    assert [m["name"] for m in found["metrics"]] == list(METRIC_NAMES)
     assert set(found["metrics"][0]) == {
         "name", "unit", "kind", "higher_is_worse", "tolerance", "is_gated", "decision", "strength",
         "reason", "baseline", "candidate", "change", "typical_change", "lower", "upper", "p_worse",
-        "p_better", "advice", "baseline_runs", "candidate_runs", "from_zero",
+        "p_better", "advice", "baseline_runs", "candidate_runs", "moved", "from_zero",
     }  # fmt: skip
+
+
+def test_json_is_as_its_published_schema_says(drifted, traces_of, pairs_of_runs):
+    published = json.loads(Path("docs/verdict.schema.json").read_text(encoding="utf-8"))
+    assert published == verdict_schema()
+    validator = Draft202012Validator(published)
+    validator.check_schema(published)
+    unchanged = compare(traces_of(pairs_of_runs(6, 2, cost_usd=None)))
+    for verdict in (drifted, unchanged):
+        validator.validate(json.loads(render(verdict, "json")))
+    wrong = {**json.loads(render(drifted, "json")), "decision": "MAYBE"}
+    assert not validator.is_valid(wrong)
 
 
 def test_json_has_no_infinity(drifted):
