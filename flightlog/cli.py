@@ -33,6 +33,7 @@ COMMANDS = {
     "sql": ("flightlog.commands.sql:sql", "Ask the store in SQL, read-only."),
     "ask": ("flightlog.commands.ask:ask", "Ask one of the ready questions."),
     "check": ("flightlog.commands.check:check", "Compare two sides; exit 1 on drift."),
+    "baseline": ("flightlog.commands.baseline:baseline", "Pin runs to compare with later."),
     "golden": ("flightlog.commands.golden:golden", "Pin and list golden tasks."),
     "replay": ("flightlog.commands.replay:replay", "Replay golden tasks on an agent."),
     "fork": ("flightlog.commands.forks:fork", "Rerun a run from a step on, otherwise."),

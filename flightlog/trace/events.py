@@ -294,6 +294,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     Gap,
 )
 
+_SUCCESS = str(Evaluation.__struct_defaults__[Evaluation.__struct_fields__.index("name")])
 _encoder = msgspec.json.Encoder()
 _decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(AnyEvent)
 
@@ -304,6 +305,9 @@ def encode_event(event: Event) -> bytes:
     Raises:
         UnicodeEncodeError: a string holds a lone surrogate.
     """
+    if type(event) is Evaluation and event.name == _SUCCESS and event.name is not _SUCCESS:
+        # A default that is text is left out only where it is the very same object.
+        event = msgspec.structs.replace(event, name=_SUCCESS)
     return _encoder.encode(event)
 
 

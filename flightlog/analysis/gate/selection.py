@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,8 +22,14 @@ FIELDS: Final = (
     "session_id",
     "origin",
     "golden",
+    "git",
+    "since",
+    "until",
 )
 LABEL: Final = "label:"
+GIT_LABEL: Final = "git_revision"
+"""Label of a run that names the commit it was made from; replay and gate set it."""
+_MOMENTS: Final = {"since": ">=", "until": "<"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +37,9 @@ class Term:
     """One condition on a run.
 
     Attributes:
-        field: column of the view `runs`; `label:KEY` for a label.
-        value: what the column must hold.
+        field: column of the view `runs`; `label:KEY` for a label; `git` for the commit;
+            `since` and `until` for the time of the start.
+        value: what the column must hold; of a commit the beginning is enough.
     """
 
     field: str
@@ -50,10 +58,12 @@ class Side:
     Attributes:
         text: as the user wrote it.
         terms: at least one condition, each on another field.
+        without_store: store whose runs are not meant; a pinned baseline keeps to itself.
     """
 
     text: str
     terms: tuple[Term, ...]
+    without_store: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> Side:
@@ -80,13 +90,23 @@ class Side:
         Args:
             prefix: of the parameters' names; two sides in one query need two.
         """
-        parts, values = [], {}
+        parts: list[str] = []
+        values: dict[str, Any] = {}
         for number, term in enumerate(self.terms):
             name = f"{prefix}_{number}"
             values[name] = term.value
-            if term.label is not None:
-                values[f"{name}_key"] = term.label
-            parts.append(f"coalesce({_column(term, f'{name}_key')} = ${name}, false)")
+            if term.field in _MOMENTS:
+                values[name] = moment(term.value)
+                parts.append(f"coalesce(started_at {_MOMENTS[term.field]} ${name}, false)")
+            elif term.field == "git":
+                parts.append(f"coalesce(starts_with(labels['{GIT_LABEL}'], ${name}), false)")
+            else:
+                if term.label is not None:
+                    values[f"{name}_key"] = term.label
+                parts.append(f"coalesce({_column(term, f'{name}_key')} = ${name}, false)")
+        if self.without_store is not None:
+            values[f"{prefix}_without"] = self.without_store
+            parts.append(f"store <> ${prefix}_without")
         if not any(term.field == "origin" for term in self.terms):
             parts.append("origin IS DISTINCT FROM 'fork'")
         return " AND ".join(parts), values
@@ -98,8 +118,13 @@ class Side:
             UnknownNameError: with the nearest values that runs do carry.
         """
         for term in self.terms:
+            if term.field in _MOMENTS:
+                continue
             known = _known(traces, term)
-            if term.value not in known:
+            is_known = term.value in known
+            if term.field == "git":
+                is_known = any(one.startswith(term.value) for one in known)
+            if not is_known:
                 raise UnknownNameError.of(
                     term.field,
                     term.value,
@@ -122,7 +147,24 @@ def _term(part: str, text: str) -> Term:
     if field not in FIELDS and not field.startswith(LABEL):
         known = (*FIELDS, f"{LABEL}KEY")
         raise UnknownNameError.of("field", field, known, where=f"side {text!r}")
+    if field in _MOMENTS:
+        moment(value)
     return Term(field, str(Path(value)) if field == "store" else value)
+
+
+def moment(text: str) -> datetime:
+    """A date or time, UTC unless it says otherwise, as the views hold it.
+
+    Raises:
+        UsageError: no such date.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+        return found.astimezone(UTC).replace(tzinfo=None) if found.tzinfo else found
+    except (ValueError, OverflowError) as error:
+        raise UsageError(
+            f"{text!r} is no date or time", hint="Write 2026-11-01, or 2026-11-01T08:30."
+        ) from error
 
 
 def _column(term: Term, key: str) -> str:
@@ -130,7 +172,7 @@ def _column(term: Term, key: str) -> str:
 
 
 def _known(traces: Traces, term: Term) -> list[str]:
-    column = _column(term, "key")
+    column = f"labels['{GIT_LABEL}']" if term.field == "git" else _column(term, "key")
     values = {} if term.label is None else {"key": term.label}
     query = f"SELECT DISTINCT {column} AS v FROM runs WHERE v IS NOT NULL ORDER BY v"  # noqa: S608
     return [str(row["v"]) for row in traces.rows(query, values)]

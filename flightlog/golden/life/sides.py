@@ -32,14 +32,10 @@ class JudgedBy:
     candidate: Mapping[str, Sequence[str]]
 
 
-def judged_by(traces: Traces, baseline: str, candidate: str) -> JudgedBy:
-    """Reads the contracts of both sides.
-
-    Raises:
-        UsageError: a side that means nothing.
-    """
-    base_text, base_values = Side.parse(baseline).condition("b")
-    cand_text, cand_values = Side.parse(candidate).condition("c")
+def judged_by(traces: Traces, baseline: Side, candidate: Side) -> JudgedBy:
+    """Reads the contracts of both sides."""
+    base_text, base_values = baseline.condition("b")
+    cand_text, cand_values = candidate.condition("c")
     query = sql_text("gate", "contracts.sql")
     body = query[query.index("WITH") :]
     body = body.replace("$BASELINE", f"({base_text})").replace("$CANDIDATE", f"({cand_text})")
@@ -53,28 +49,33 @@ def judged_by(traces: Traces, baseline: str, candidate: str) -> JudgedBy:
     return JudgedBy(found[False], found[True])
 
 
-def contract_notes(judged: JudgedBy, goldens: Path | None = None) -> list[str]:
+def contract_notes(judged: JudgedBy, goldens: Path | None = None) -> tuple[list[str], list[str]]:
     """What changed between the contracts, one sentence per golden task.
 
     Args:
         judged: of both sides.
         goldens: also holds the candidate's against this folder.
+
+    Returns:
+        Changes that are no weakening, and weakenings.
     """
-    return [*_between_sides(judged), *(_against_folder(judged, goldens) if goldens else ())]
+    found = [*_between_sides(judged), *(_against_folder(judged, goldens) if goldens else ())]
+    notes = [text for text, is_weaker in found if not is_weaker]
+    return notes, [text for text, is_weaker in found if is_weaker]
 
 
-def _between_sides(judged: JudgedBy) -> Iterator[str]:
+def _between_sides(judged: JudgedBy) -> Iterator[tuple[str, bool]]:
     for golden, candidate in judged.candidate.items():
         if len(candidate) > 1:
-            yield f"golden {golden}: the candidate's runs were judged by different contracts"
+            yield f"golden {golden}: the candidate's runs were judged by different contracts", False
         baseline = judged.baseline.get(golden, ())
         if candidate and baseline:
-            told = _told(baseline[-1], candidate[-1])
+            told, is_weaker = _told(baseline[-1], candidate[-1])
             if told:
-                yield f"golden {golden}: since the baseline its contract has {told}"
+                yield f"golden {golden}: since the baseline its contract has {told}", is_weaker
 
 
-def _against_folder(judged: JudgedBy, goldens: Path) -> Iterator[str]:
+def _against_folder(judged: JudgedBy, goldens: Path) -> Iterator[tuple[str, bool]]:
     now = {
         path.parent.name: contract_text(
             load_task(path), [load_recording(file) for file in recording_files(path.parent)]
@@ -84,17 +85,19 @@ def _against_folder(judged: JudgedBy, goldens: Path) -> Iterator[str]:
     }
     for golden, candidate in judged.candidate.items():
         if candidate and golden in now:
-            told = _told(candidate[-1], now[golden])
+            told, is_weaker = _told(candidate[-1], now[golden])
             if told:
-                yield f"golden {golden}: since the candidate's runs its contract has {told}"
+                what = f"golden {golden}: since the candidate's runs its contract has {told}"
+                yield what, is_weaker
 
 
-def _told(before: str, after: str) -> str:
+def _told(before: str, after: str) -> tuple[str, bool]:
+    """What changed in words, and whether it lets more pass; empty where nothing did."""
     changes = contract_changes(before, after)
     if not changes:
-        return ""
+        return "", False
     weaker = [one for one in changes if one.way.is_weaker]
     head = "become weaker" if weaker else "changed"
     named = "; ".join(map(str, changes[:MAX_NAMED]))
     more = len(changes) - MAX_NAMED
-    return f"{head}: {named}" + (f"; and {more} more" if more > 0 else "")
+    return f"{head}: {named}" + (f"; and {more} more" if more > 0 else ""), bool(weaker)

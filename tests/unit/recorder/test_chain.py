@@ -129,6 +129,20 @@ def test_an_erased_row_counts_by_its_commitment_alone() -> None:
     assert commitments_of(erased) == before
 
 
+@pytest.mark.parametrize("event_type", EVENT_TYPES)
+def test_a_default_that_is_given_anew_is_encoded_as_the_default(event_type) -> None:
+    plain = event_type(run_id="r", seq=0)
+    anew = {
+        name: "".join(list(getattr(plain, name)))
+        for name in plain.__struct_fields__
+        if type(getattr(plain, name)) is str
+    }
+    again = decode_event(encode_event(event_type(**{**anew, "seq": 0})))
+    assert encode_event(again) == encode_event(plain)
+    rows, _ = events_table([encode_event(again)])
+    assert encoded_events(rows) == [encode_event(plain)]
+
+
 def test_a_row_without_salt_and_commitment_is_refused() -> None:
     payloads = [encode_event(ToolCall(run_id="r", seq=0))]
     sealed = sealed_rows(events_table(payloads)[0], payloads, Chain("j"))

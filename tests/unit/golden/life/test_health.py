@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from flightlog.analysis.db import Traces
+from flightlog.analysis.gate.selection import Side
 from flightlog.cli import run as flightlog
 from flightlog.errors import GoldenError, NothingToCompareError
 from flightlog.golden.entries import load_suite
@@ -244,14 +245,16 @@ def test_the_contract_that_a_run_was_judged_by_is_kept_and_compared(
     change(goldens, "writes: accepted", "writes: ignore")
     replay(goldens, store, "candidate")
     with Traces(store) as traces:
-        judged = judged_by(traces, "baseline", "candidate")
-    (note,) = contract_notes(judged, goldens)
-    assert note == (
+        judged = judged_by(traces, Side.parse("baseline"), Side.parse("candidate"))
+    notes, (weaker,) = contract_notes(judged, goldens)
+    assert not notes
+    assert weaker == (
         "golden refund-17: since the baseline its contract has become weaker: "
         'deleted judge.writes: it was "accepted"'
     )
     change(goldens, "writes: ignore", "writes: accepted")
-    assert len(contract_notes(judged, goldens)) == 2
+    notes, weaker = contract_notes(judged, goldens)
+    assert (len(notes), len(weaker)) == (1, 1)
 
 
 def test_a_check_shows_a_weaker_contract_and_never_writes(
