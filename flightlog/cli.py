@@ -34,6 +34,7 @@ COMMANDS = {
     "ask": ("flightlog.commands.ask:ask", "Ask one of the ready questions."),
     "check": ("flightlog.commands.check:check", "Compare two sides; exit 1 on drift."),
     "baseline": ("flightlog.commands.baseline:baseline", "Pin runs to compare with later."),
+    "gate": ("flightlog.commands.gate:gate", "Replay two sides in turn until it is settled."),
     "golden": ("flightlog.commands.golden:golden", "Pin and list golden tasks."),
     "replay": ("flightlog.commands.replay:replay", "Replay golden tasks on an agent."),
     "fork": ("flightlog.commands.forks:fork", "Rerun a run from a step on, otherwise."),

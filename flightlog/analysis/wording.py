@@ -182,13 +182,34 @@ def p_text(p: float | None) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
+def sequential_text(verdict: Verdict) -> str:
+    """Where a gate of several rounds stands, and what it saved; empty for a check."""
+    told = verdict.sequential
+    if told is None:
+        return ""
+    done = told.planned_trials - told.saved_trials
+    text = (
+        f"{'spending cap reached' if told.is_capped else 'stopped'} in round {told.round} of "
+        f"{len(told.rounds)}, after {told.trials} of {told.rounds[-1]} trials per task and side: "
+        f"{done:,} of {told.planned_trials:,} replays"
+    )
+    if told.saved_trials:
+        share = 100 * told.saved_trials / told.planned_trials
+        usd = "" if not told.saved_usd else f", about {usd_text(told.saved_usd)}"
+        text += f", {told.saved_trials:,} saved ({share:.0f} %{usd})"
+    return f"{text}; session {told.session_id}"
+
+
 def method_text(verdict: Verdict) -> str:
     """How the numbers were made, so that they can be made again."""
-    method = verdict.method
+    method, told = verdict.method, verdict.sequential
+    rate = f"alpha {method.alpha:g}"
+    if told is not None:
+        rate = f"alpha {told.alpha:g} over {counted(len(told.rounds), 'round')}, here {rate}"
     kind = f"all {method.labellings:,}" if method.is_exact else f"{method.labellings:,} random"
     return (
         f"{kind} labellings within {method.strata}, min-P over the gated metrics, "
-        f"alpha {method.alpha:g}, one-sided bounds at {1 - method.alpha:.0%}, seed {method.seed}"
+        f"{rate}, one-sided bounds at {100 * (1 - method.alpha):g} %, seed {method.seed}"
     )
 
 

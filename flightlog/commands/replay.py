@@ -12,6 +12,10 @@ from flightlog.commands.outputs import json_option
 from flightlog.commands.serving import serving_of, serving_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from flightlog.golden.entries import GoldenEntry
+    from flightlog.golden.estimate import Estimate
     from flightlog.golden.factory import Factory
     from flightlog.golden.overrides import Overrides
     from flightlog.golden.suite import ReplayReport
@@ -154,6 +158,7 @@ def _replayed(
 
     from flightlog.commands.candidates import endpoint_of
     from flightlog.commands.progress import progress_bar
+    from flightlog.commands.revision import head_labels
     from flightlog.golden.suite import Replaying, replay_suite
     from flightlog.recorder.recorder import Recorder
     from flightlog.replay.guard import Endpoint
@@ -180,6 +185,7 @@ def _replayed(
                     resume=how["resume"],
                     overrides=overrides,
                     endpoints=endpoints,
+                    labels=head_labels(),
                     on_progress=on_progress,
                     **serving,
                 ),
@@ -193,7 +199,21 @@ def _replayed(
 def _estimate(
     goldens: Path, factory: Factory, variant: str, overrides: Overrides, how: dict[str, Any]
 ) -> list[str]:
-    from flightlog.golden.entries import GoldenEntry, chosen, load_suite
+    from flightlog.golden.entries import chosen, load_suite
+
+    entries = chosen(load_suite(goldens), how["tasks"] or None)
+    estimate = estimated(entries, factory, variant, overrides, how["trials"])
+    return [f"variant {variant!r}: nothing was replayed", *estimate.lines()]
+
+
+def estimated(
+    entries: Sequence[GoldenEntry],
+    factory: Factory,
+    variant: str,
+    overrides: Overrides,
+    trials: int,
+) -> Estimate:
+    """What a replay would take, priced on the candidate's model."""
     from flightlog.golden.estimate import Priced, estimate_replay
     from flightlog.golden.factory import Trial, make_agent
     from flightlog.runtime.model import Usage, provider_of
@@ -210,9 +230,7 @@ def _estimate(
 
         return cost_of
 
-    entries = chosen(load_suite(goldens), how["tasks"] or None)
-    estimate = estimate_replay(entries, how["trials"], priced)
-    return [f"variant {variant!r}: nothing was replayed", *estimate.lines()]
+    return estimate_replay(entries, trials, priced)
 
 
 def _worst(codes: list[int]) -> int:

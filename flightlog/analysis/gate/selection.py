@@ -59,11 +59,13 @@ class Side:
         text: as the user wrote it.
         terms: at least one condition, each on another field.
         without_store: store whose runs are not meant; a pinned baseline keeps to itself.
+        trials: only trials of a lower number; the first so many of each task.
     """
 
     text: str
     terms: tuple[Term, ...]
     without_store: str | None = None
+    trials: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> Side:
@@ -104,6 +106,9 @@ class Side:
                 if term.label is not None:
                     values[f"{name}_key"] = term.label
                 parts.append(f"coalesce({_column(term, f'{name}_key')} = ${name}, false)")
+        if self.trials is not None:
+            values[f"{prefix}_trials"] = self.trials
+            parts.append(f"coalesce(trial < ${prefix}_trials, false)")
         if self.without_store is not None:
             values[f"{prefix}_without"] = self.without_store
             parts.append(f"store <> ${prefix}_without")

@@ -197,6 +197,35 @@ class Method:
 
 
 @dataclass(frozen=True, slots=True)
+class Sequential:
+    """Where a gate of several rounds stands.
+
+    Attributes:
+        round: round that the verdict is of, from 1.
+        rounds: trials per task and side after each round.
+        trials: trials per task and side so far.
+        alpha: error rate over all rounds; that of the method is this round's part.
+        session_id: session of the replays; the gate goes on with it.
+        saved_trials: trials of the whole plan that were not needed, both sides.
+        planned_trials: trials of the whole plan, both sides.
+        saved_usd: what these would have cost at the mean so far; None where unknown.
+        spent_usd: what was spent so far; None where unknown.
+        is_capped: the spending cap ended it.
+    """
+
+    round: int
+    rounds: tuple[int, ...]
+    trials: int
+    alpha: float
+    session_id: str
+    saved_trials: int
+    planned_trials: int
+    saved_usd: float | None
+    spent_usd: float | None
+    is_capped: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """The result of a check.
 
@@ -222,6 +251,7 @@ class Verdict:
             not recorded.
         explanations: what explains the metrics that drifted.
         tails: upper quantiles of the latencies of both sides.
+        sequential: where a gate of several rounds stands; None for a check.
         loosened: checks that were loosened, removed or put in quarantine since the baseline.
         verified: what `flightlog verify` found before anything else; None where the traces
             came from memory.
@@ -250,6 +280,7 @@ class Verdict:
     reliability: tuple[Reliability, ...] = ()
     explanations: tuple[Explanation, ...] = ()
     tails: tuple[Tail, ...] = ()
+    sequential: Sequential | None = None
     loosened: tuple[str, ...] = ()
     verified: Verified | None = None
     chosen_gates: tuple[str, ...] | None = None

@@ -15,6 +15,7 @@ from flightlog.analysis.wording import (
     p_text,
     parts_text,
     reliability_rows,
+    sequential_text,
     shown_metrics,
     tolerance_text,
     value_text,
@@ -77,6 +78,7 @@ def to_markdown(verdict: Verdict) -> str:
         "",
         f"<sub>{escape_markdown(verified_text(verdict))}</sub>",
         "",
+        *([escape_markdown(told), ""] if (told := sequential_text(verdict)) else []),
         *_metrics(verdict),
     ]
     rest = (_parts(verdict), _reliability(verdict), _tasks(verdict), _lists(verdict))

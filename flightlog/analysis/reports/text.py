@@ -23,6 +23,7 @@ from flightlog.analysis.wording import (
     p_text,
     parts_text,
     reliability_rows,
+    sequential_text,
     shown_metrics,
     tolerance_text,
     value_text,
@@ -77,19 +78,16 @@ def _print(verdict: Verdict, out: Console, *, brief: bool) -> None:
     out.print(_sides(verdict))
     out.print(Text(verified_text(verdict), style="dim"))
     out.print()
+    if told := sequential_text(verdict):
+        out.print(Text(escape_terminal(told), style="dim"))
+        out.print()
     out.print(_metrics(verdict))
     if any(not metric.is_gated for metric in shown_metrics(verdict)):
         out.print(Text("lower case: advisory, not gated", style="dim"))
     if brief:
         return
     out.print()
-    for metric in shown_metrics(verdict):
-        if metric.decision is not Decision.OK:
-            out.print(Padding(_detail(metric), (0, 0, 0, 2)))
-            for text in explained(verdict, metric.name):
-                out.print(Padding(Text(escape_terminal(text)), (0, 0, 0, 4)))
-        if metric.name == "cost_usd" and metric.decision is not Decision.UNAVAILABLE:
-            _print_parts(verdict, metric, out)
+    _print_details(verdict, out)
     if rows := reliability_rows(verdict):
         out.print()
         out.print(_reliability(rows))
@@ -105,6 +103,17 @@ def _print(verdict: Verdict, out: Console, *, brief: bool) -> None:
             out.print(Text(f"  and {len(lines) - SHOWN:,} more: write --json to see all"))
     out.print()
     out.print(Text(method_text(verdict), style="dim"))
+
+
+def _print_details(verdict: Verdict, out: Console) -> None:
+    """Why each metric that is not OK is not, and what explains it."""
+    for metric in shown_metrics(verdict):
+        if metric.decision is not Decision.OK:
+            out.print(Padding(_detail(metric), (0, 0, 0, 2)))
+            for text in explained(verdict, metric.name):
+                out.print(Padding(Text(escape_terminal(text)), (0, 0, 0, 4)))
+        if metric.name == "cost_usd" and metric.decision is not Decision.UNAVAILABLE:
+            _print_parts(verdict, metric, out)
 
 
 def _print_parts(verdict: Verdict, metric: MetricVerdict, out: Console) -> None:
