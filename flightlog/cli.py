@@ -35,6 +35,8 @@ COMMANDS = {
     "check": ("flightlog.commands.check:check", "Compare two sides; exit 1 on drift."),
     "baseline": ("flightlog.commands.baseline:baseline", "Pin runs to compare with later."),
     "gate": ("flightlog.commands.gate:gate", "Replay two sides in turn until it is settled."),
+    "plan": ("flightlog.commands.plan:plan", "What a suite can detect, and at what cost."),
+    "explain": ("flightlog.commands.explain:explain", "Say a verdict in plain sentences."),
     "golden": ("flightlog.commands.golden:golden", "Pin and list golden tasks."),
     "replay": ("flightlog.commands.replay:replay", "Replay golden tasks on an agent."),
     "fork": ("flightlog.commands.forks:fork", "Rerun a run from a step on, otherwise."),

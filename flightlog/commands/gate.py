@@ -99,7 +99,7 @@ def gate(goldens: Path, **how: Any) -> int:
     demands = Demands(
         gating.metrics,
         gating.gated,
-        _rounds(how["rounds"]),
+        rounds_of(how["rounds"], "--rounds"),
         needs_confirmed=how["fail_on"] == "confirmed",
     )
     entries = _entries(goldens, how)
@@ -116,13 +116,18 @@ def gate(goldens: Path, **how: Any) -> int:
     return int(code)
 
 
-def _rounds(text: str) -> tuple[int, ...]:
+def rounds_of(text: str, option: str) -> tuple[int, ...]:
+    """Numbers of trials joined by commas.
+
+    Raises:
+        UsageError: something else.
+    """
     from flightlog.errors import UsageError
 
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdecimal() and len(part) < 6 for part in parts):
         raise UsageError(
-            f"--rounds {text!r} are no numbers", hint="Write trials such as 1,2,3,5,8."
+            f"{option} {text!r} are no numbers", hint="Write trials such as 1,2,3,5,8."
         )
     return tuple(map(int, parts))
 

@@ -111,10 +111,7 @@ def gating_of(how: Mapping[str, Any]) -> Gating:
 
     settings = settings_of(how["config_file"])
     defined = dict(_pairs(how["defined"], "--define", "NAME=SQL"))
-    tolerances = {
-        name: _share(name, text)
-        for name, text in _pairs(how["tolerances"], "--tolerance", "METRIC=SHARE")
-    }
+    tolerances = shares_of(how["tolerances"], "--tolerance")
     table = metric_table(settings, tolerances=tolerances, defined=defined)
     for metric in custom_of(table):
         check_expression(metric)
@@ -142,6 +139,16 @@ def settings_of(file: Path | None) -> Config | None:
     return load_config(file or DEFAULT_CONFIG_NAME)
 
 
+def shares_of(texts: Sequence[str], option: str) -> dict[str, float]:
+    """`METRIC=SHARE` options: 0.1, or 10%.
+
+    Raises:
+        UsageError: not of that form, or one metric twice.
+    """
+    pairs = _pairs(texts, option, "METRIC=SHARE")
+    return {name: _share(f"{option} of {name}", text) for name, text in pairs}
+
+
 def _pairs(texts: Sequence[str], option: str, form: str) -> list[tuple[str, str]]:
     pairs = []
     for text in texts:
@@ -161,9 +168,7 @@ def _share(name: str, text: str) -> float:
     try:
         return float(number) / (100 if is_percent else 1)
     except ValueError as error:
-        raise UsageError(
-            f"tolerance {text!r} of {name} is no number", hint="Write 0.1, or 10%."
-        ) from error
+        raise UsageError(f"{name}: {text!r} is no number", hint="Write 0.1, or 10%.") from error
 
 
 def _gates_text(settings: Config, verdict: Verdict) -> str:

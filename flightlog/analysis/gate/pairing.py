@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -94,23 +95,8 @@ def pair(
     compared, task = np.unique(keys.of_run[rows], return_inverse=True)
     run_ids = table.column("run_id").combine_chunks()
     chosen = Chosen(traces, table, rows)
-    stops = stop_counts(chosen)
-    is_bad, reasons = bad_stops(stops)
-    values, series = values_of(chosen) | {"stop_reason": is_bad}, series_of(chosen)
-    own_values, own_series = custom_facts(chosen, custom)
-    sample = Sample(
-        task=task.astype(np.int64),
-        is_candidate=arms[rows],
-        values=values | own_values,
-        session=_sessions(table, rows),
-        series=series | own_series,
-        counts={
-            "tool_mix": tool_counts(chosen),
-            "stop_reason": reasons,
-            "stop_mix": stops,
-        },
-        seed=_seed([keys.names[k] for k in compared], base[compared], cand[compared]),
-    )
+    seed = _seed([keys.names[k] for k in compared], base[compared], cand[compared])
+    sample = _sample(chosen, task.astype(np.int64), arms[rows], custom, seed=seed)
     return Pairs(
         sample=sample,
         chosen=chosen,
@@ -121,13 +107,73 @@ def pair(
     )
 
 
+def one_side(traces: Traces, side: Side, *, custom: Sequence[Metric] = ()) -> Sample:
+    """The finished, valid runs of one side, all as baseline.
+
+    Args:
+        traces: open stores.
+        side: which runs.
+        custom: metrics of your own, to be computed too.
+
+    Raises:
+        UnknownNameError: the side asks for a value that no run carries.
+        NothingToCompareError: no run of it has a task, is finished, and is no void replay.
+    """
+    text, values = side.condition("b")
+    table = _table(traces, text, "false", values)
+    if not len(table):
+        side.check_known(traces)
+    keys = _TaskKeys(table) if len(table) else None
+    eligible = np.zeros(len(table), np.bool_)
+    if keys is not None:
+        eligible = ~bools(table, "is_void") & ~equals(table, "status", RUNNING) & keys.is_clear
+    if keys is None or not eligible.any():
+        raise NothingToCompareError(
+            f"no finished run of a task is {side.text}",
+            hint="list what there is with: flightlog runs",
+        )
+    rows = np.flatnonzero(eligible)
+    compared, task = np.unique(keys.of_run[rows], return_inverse=True)
+    trials = np.bincount(task)
+    seed = _seed([keys.names[k] for k in compared], trials, 0 * trials)
+    arms = np.zeros(len(rows), np.bool_)
+    return _sample(Chosen(traces, table, rows), task.astype(np.int64), arms, custom, seed=seed)
+
+
+def _sample(
+    chosen: Chosen, task: Ints, is_candidate: Bools, custom: Sequence[Metric], *, seed: int
+) -> Sample:
+    stops = stop_counts(chosen)
+    is_bad, reasons = bad_stops(stops)
+    values, series = values_of(chosen) | {"stop_reason": is_bad}, series_of(chosen)
+    own_values, own_series = custom_facts(chosen, custom)
+    return Sample(
+        task=task,
+        is_candidate=is_candidate,
+        values=values | own_values,
+        session=_sessions(chosen.table, chosen.rows),
+        series=series | own_series,
+        counts={
+            "tool_mix": tool_counts(chosen),
+            "stop_reason": reasons,
+            "stop_mix": stops,
+        },
+        seed=seed,
+    )
+
+
+def _table(traces: Traces, baseline: str, candidate: str, values: Mapping[str, Any]) -> pa.Table:
+    """The runs that meet one of two conditions."""
+    query = sql_text("gate", "runs.sql")
+    body = query[query.index("WITH") :]
+    body = body.replace("$BASELINE", f"({baseline})").replace("$CANDIDATE", f"({candidate})")
+    return traces.table(body, values)
+
+
 def _selected(traces: Traces, baseline: Side, candidate: Side) -> pa.Table:
     base_text, base_values = baseline.condition("b")
     cand_text, cand_values = candidate.condition("c")
-    query = sql_text("gate", "runs.sql")
-    body = query[query.index("WITH") :]
-    body = body.replace("$BASELINE", f"({base_text})").replace("$CANDIDATE", f"({cand_text})")
-    table = traces.table(body, {**base_values, **cand_values})
+    table = _table(traces, base_text, cand_text, {**base_values, **cand_values})
     on_baseline, on_candidate = bools(table, "is_baseline"), bools(table, "is_candidate")
     for side, found in ((baseline, on_baseline), (candidate, on_candidate)):
         if not found.any():

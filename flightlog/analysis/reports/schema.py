@@ -50,9 +50,14 @@ def verdict_schema() -> dict[str, Any]:
     }
 
 
-def _object(kind: type) -> dict[str, Any]:
+def hints_of(kind: type) -> dict[str, Any]:
+    """The types of a dataclass's fields, those for the type checker alone too."""
     names = {**vars(sys.modules[kind.__module__]), **vars(verdicts), **_NAMES}
-    hints = typing.get_type_hints(kind, names)
+    return typing.get_type_hints(kind, names)
+
+
+def _object(kind: type) -> dict[str, Any]:
+    hints = hints_of(kind)
     properties = {field.name: _schema(hints[field.name]) for field in fields(kind)}
     return {
         "type": "object",
