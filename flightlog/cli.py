@@ -37,6 +37,7 @@ COMMANDS = {
     "gate": ("flightlog.commands.gate:gate", "Replay two sides in turn until it is settled."),
     "plan": ("flightlog.commands.plan:plan", "What a suite can detect, and at what cost."),
     "explain": ("flightlog.commands.explain:explain", "Say a verdict in plain sentences."),
+    "init": ("flightlog.commands.init:init", "Write settings, goldens/ and a CI job."),
     "golden": ("flightlog.commands.golden:golden", "Pin and list golden tasks."),
     "replay": ("flightlog.commands.replay:replay", "Replay golden tasks on an agent."),
     "fork": ("flightlog.commands.forks:fork", "Rerun a run from a step on, otherwise."),
