@@ -3,8 +3,8 @@
 Fixtures:
     traces_of: function(runs, problems=()) -> Traces. A run is a dict of columns of
         `run_started`, and of these: calls (tool calls), cost_usd, tokens, latency_ms (of each
-        model call; a list), passed, validity, stop_reason (None: still running). Every run
-        has a turn of a simulated user too, which no metric may count.
+        model call; a list), passed, validity, tool_name, stop_reason (None: still running). Every
+        run has a turn of a simulated user too, which no metric may count.
     pairs_of_runs: function(tasks, trials, **candidate) -> such runs: every run of the baseline
         makes 4 calls; `candidate` overrides the columns of the candidate's runs.
     drifted: verdict of a comparison that drifted, with hostile names throughout.
@@ -33,7 +33,10 @@ Run = dict[str, Any]
 def _events(number: int, run: Run) -> list[Run]:
     run = {"calls": 4, "cost_usd": 0.01, "tokens": 100, "latency_ms": [100.0], **run}
     run = {"passed": True, "stop_reason": "ok", "run_id": f"run-{number:04d}", **run}
-    apart = ("calls", "cost_usd", "tokens", "latency_ms", "passed", "stop_reason", "validity")
+    apart = (
+        "calls", "cost_usd", "tokens", "latency_ms", "passed", "stop_reason", "validity",
+        "tool_name",
+    )  # fmt: skip
     started = {key: value for key, value in run.items() if key not in apart}
     rows: list[Run] = [{"kind": "run_started", **started}]
     rows.append({"kind": "model_call", "actor": "user", "outcome": "ok", "latency_ms": 9e9})
@@ -45,9 +48,9 @@ def _events(number: int, run: Run) -> list[Run]:
                 "cost_usd": run["cost_usd"],
             }
         )  # fmt: skip
-    rows += [{"kind": "tool_call", "actor": "agent", "outcome": "ok", "tool_name": "search"}] * run[
-        "calls"
-    ]
+    name = run.get("tool_name", "search")
+    called = {"kind": "tool_call", "actor": "agent", "outcome": "ok", "tool_name": name}
+    rows += [called] * run["calls"]
     if run["stop_reason"] is not None:
         status = "completed" if run["stop_reason"] == "ok" else "stopped"
         rows.append({"kind": "run_stopped", "stop_reason": run["stop_reason"], "status": status})

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from flightlog.analysis.gate.metrics import METRICS, resolved, select_metrics
+from flightlog.analysis.gate.page import metrics_page
 from flightlog.config import TRACKABLE_METRICS
 from flightlog.errors import UnknownNameError, UsageError
 
@@ -33,3 +35,7 @@ def test_an_unknown_metric_names_the_nearest():
 def test_no_metric_at_all_is_an_error():
     with pytest.raises(UsageError, match="no metric"):
         select_metrics([])
+
+
+def test_the_page_of_metrics_is_made_from_their_table():
+    assert Path("docs/metrics.md").read_text(encoding="utf-8") == metrics_page()
