@@ -206,7 +206,11 @@ def method_text(verdict: Verdict) -> str:
     rate = f"alpha {method.alpha:g}"
     if told is not None:
         rate = f"alpha {told.alpha:g} over {counted(len(told.rounds), 'round')}, here {rate}"
-    kind = f"all {method.labellings:,}" if method.is_exact else f"{method.labellings:,} random"
+    count = f"{method.labellings:,}"
+    if method.is_normal:
+        kind = f"{count} draws of the normal limit of the"
+    else:
+        kind = f"all {count}" if method.is_exact else f"{count} random"
     return (
         f"{kind} labellings within {method.strata}, min-P over the gated metrics, "
         f"{rate}, one-sided bounds at {100 * (1 - method.alpha):g} %, seed {method.seed}"

@@ -56,7 +56,8 @@ def compare(
             advisory; success gates beside them where a run records it. None
             leaves it to the table of metrics.
         alpha: share of false alarms over all gated metrics together, 0.001 to 0.5.
-        shuffles: labellings drawn, at least 999.
+        shuffles: labellings drawn, at least 999; above some 12,000 runs draws of their normal
+            limit stand for them.
         interleaved: take it as given that both sides ran together, in turn.
             Without it, and without a session that holds both sides, latency
             and cost are advisory: they follow the day as much as the agent.

@@ -186,6 +186,8 @@ class Method:
         seed: seed of the shuffles; first 48 bits of a hash of tasks and sides.
         strata: `task` or `task and session`.
         min_p: smallest p-value that this comparison can give.
+        is_normal: True where the labellings were too many, and draws from their normal limit, with
+            their exact mean and covariance, stand for them.
     """
 
     alpha: float
@@ -194,6 +196,7 @@ class Method:
     seed: int
     strata: str
     min_p: float
+    is_normal: bool = False
 
 
 @dataclass(frozen=True, slots=True)

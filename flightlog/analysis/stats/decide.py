@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from flightlog.analysis.gate.metrics import Kind
 from flightlog.analysis.gate.verdict import Decision, MetricVerdict, Strength
+from flightlog.analysis.stats.labellings import MOST_LABELS
 from flightlog.analysis.stats.measures.base import Evidence, inverted
 from flightlog.analysis.stats.sample import Sample
 from flightlog.analysis.stats.storms import Storms
@@ -22,12 +23,14 @@ class Settings:
         shuffles: labellings drawn beside the observed one.
         min_tasks: tasks below which nothing is OK.
         min_runs: candidate runs below which nothing is OK.
+        most_labels: runs x shuffles above which the labellings' normal limit is taken.
     """
 
     alpha: float = 0.05
     shuffles: int = 4_999
     min_tasks: int = 6
     min_runs: int = 20
+    most_labels: int = MOST_LABELS
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from flightlog.analysis.stats.measures.mix import MixMeasure
 from flightlog.analysis.stats.measures.points import PointsMeasure
 from flightlog.analysis.stats.measures.quantile import QuantileMeasure
 from flightlog.analysis.stats.measures.ratio import RatioMeasure
+from flightlog.analysis.stats.normal import NormalLabellings, labellings_of
 from flightlog.analysis.stats.sample import Bools, Floats, Ints, Sample
 from flightlog.analysis.stats.sessions import FEWEST_SESSIONS, exceeds_sessions
 from flightlog.analysis.stats.storms import Storms, storms_of
@@ -73,9 +74,7 @@ def judge(
         settings: error rate and sizes.
     """
     sessions = sessions_of(sample)
-    labellings = Labellings(
-        sessions.strata, sample.is_candidate, shuffles=settings.shuffles, seed=sample.seed
-    )
+    labellings = _labellings(sample, sessions.strata, settings)
     missing = {m.name: _why_unavailable(m, sample) for m in metrics}
     measures = [_measure(m, sample, labellings) for m in metrics if not missing[m.name]]
     cost = CostParts(sample)
@@ -116,6 +115,7 @@ def judge(
             alpha=settings.alpha,
             labellings=labellings.row_count,
             is_exact=labellings.is_exact,
+            is_normal=labellings.is_normal,
             seed=sample.seed,
             strata="task and session" if sessions.are_strata else "task",
             min_p=labellings.min_p,
@@ -123,7 +123,17 @@ def judge(
     )
 
 
-def _measure(metric: Metric, sample: Sample, labellings: Labellings) -> Measure:
+def _labellings(sample: Sample, strata: Ints, settings: Settings) -> Labellings | NormalLabellings:
+    return labellings_of(
+        strata,
+        sample.is_candidate,
+        shuffles=settings.shuffles,
+        seed=sample.seed,
+        most_labels=settings.most_labels,
+    )
+
+
+def _measure(metric: Metric, sample: Sample, labellings: Labellings | NormalLabellings) -> Measure:
     if metric.kind is Kind.QUANTILE:
         return QuantileMeasure(metric, sample, labellings)
     if metric.kind is Kind.MIX:
@@ -132,16 +142,15 @@ def _measure(metric: Metric, sample: Sample, labellings: Labellings) -> Measure:
 
 
 def _evidence(
-    measures: Sequence[Measure], labellings: Labellings, alpha: float, others: Floats
+    measures: Sequence[Measure],
+    labellings: Labellings | NormalLabellings,
+    alpha: float,
+    others: Floats,
 ) -> tuple[list[Evidence], Floats]:
     """One pass over the labellings for all measures, and the sums of other columns."""
     columns = [*(measure.columns() for measure in measures), others]
-    together = np.ascontiguousarray(np.concatenate(columns, axis=1)[labellings.order])
-    sums = np.empty((labellings.row_count, together.shape[1]))
-    for rows, labels in labellings.blocks():
-        sums[rows] = labels.astype(np.float64) @ together
-        for measure in measures:
-            measure.see(rows, labels)
+    watchers = [measure for measure in measures if isinstance(measure, QuantileMeasure)]
+    sums = labellings.sums(np.concatenate(columns, axis=1), watchers)
     ends = np.cumsum([part.shape[1] for part in columns])
     *parts, rest = np.split(sums, ends[:-1], axis=1)
     found = [m.evidence(part, alpha) for m, part in zip(measures, parts, strict=True)]
@@ -156,9 +165,7 @@ def _with_known_bounds(
         return found
     rows = measure.column.known
     part = sample.part(rows)
-    labellings = Labellings(
-        strata[rows], part.is_candidate, shuffles=settings.shuffles, seed=sample.seed
-    )
+    labellings = _labellings(part, strata[rows], settings)
     alone = _measure(measure.metric, part, labellings)
     nothing = np.empty((int(rows.sum()), 0))
     [known], _ = _evidence([alone], labellings, settings.alpha, nothing)

@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from flightlog.analysis.stats.sample import UNKNOWN, Bools, Ints, Sample
+from flightlog.analysis.stats.sample import UNKNOWN, Bools, Floats, Ints, Sample
 
 LABELS_PER_BLOCK = 4_000_000
-LABELS_IN_ALL = 120_000_000
+MOST_LABELS = 60_000_000
+"""Runs x labellings above which their normal limit stands for them (`stats.normal`)."""
 FEWEST_SHUFFLES = 999
 MOST_PATTERNS = 5_000
 
@@ -67,6 +69,14 @@ def sessions_of(sample: Sample) -> Sessions:
     )
 
 
+class Watcher(Protocol):
+    """Something that needs the labels themselves, and no sum of scores."""
+
+    def see(self, rows: slice, labels: Bools) -> None:
+        """Looks at one block of labellings, columns in the order of `Labellings.order`."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class _Group:
     """Strata of one size: each row of `runs` holds the runs of one stratum."""
@@ -80,17 +90,20 @@ class Labellings:
     """The observed labelling (row 0) and its relabellings.
 
     All labellings are enumerated where there are at most `shuffles` + 1 of
-    them; otherwise `shuffles` are drawn. Where runs x shuffles would be above
-    120 million labels, fewer are drawn, never below 999. Rows come in blocks,
-    so memory does not grow with their number.
+    them; otherwise `shuffles` are drawn. Rows come in blocks, so memory does
+    not grow with their number.
 
     Attributes:
         order: rows of the sample in the order of a block's columns.
         row_count: labellings, the observed one included.
         is_exact: True when they are all there are.
-        min_p: smallest p-value they can give.
+        seen_rows: labellings that watchers see.
+        least_p: smallest p-value that all labellings there are could give.
+        min_p: smallest p-value these give.
         is_free: runs that change their arm in some of them.
     """
+
+    is_normal = False
 
     def __init__(self, strata: Ints, is_candidate: Bools, *, shuffles: int, seed: int) -> None:
         self._groups, fixed = _group(strata, is_candidate)
@@ -101,9 +114,26 @@ class Labellings:
         self.order = np.concatenate([fixed, *(group.runs.ravel() for group in self._groups)])
         total = _count(self._groups, limit=10**12)
         self.is_exact = total <= shuffles + 1
-        affordable = max(FEWEST_SHUFFLES, LABELS_IN_ALL // max(1, len(strata)))
-        self.row_count = total if self.is_exact else min(shuffles, affordable) + 1
-        self.min_p = max(1 / total, 1 / self.row_count)
+        self.row_count = total if self.is_exact else shuffles + 1
+        self.seen_rows = self.row_count
+        self.least_p = 1 / total
+        self.min_p = max(self.least_p, 1 / self.row_count)
+
+    def sums(self, columns: Floats, watchers: Sequence[Watcher]) -> Floats:
+        """Sums of the columns over each labelling's candidate runs; row 0 is the observed one.
+
+        Args:
+            columns: runs x columns, rows in the order of the sample.
+            watchers: see each block of labels too.
+        """
+        ordered = np.ascontiguousarray(columns[self.order])
+        sums: Floats = np.empty((self.row_count, columns.shape[1]))
+        for rows, labels in self.blocks():
+            if columns.shape[1]:
+                sums[rows] = labels.astype(np.float64) @ ordered
+            for watcher in watchers:
+                watcher.see(rows, labels)
+        return sums
 
     def blocks(self) -> Iterator[tuple[slice, Bools]]:
         """Blocks of labellings, in order: their rows, and True where a run is candidate."""

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from flightlog.analysis.gate.metrics import Metric
-from flightlog.analysis.stats.sample import Bools, Floats, Sample
+from flightlog.analysis.stats.sample import Floats, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,6 @@ class Measure(Protocol):
 
     def columns(self) -> Floats:
         """Weighted scores, runs x columns."""
-        ...
-
-    def see(self, rows: slice, labels: Bools) -> None:
-        """Looks at one block of labellings, columns in the order of `Labellings.order`."""
         ...
 
     def evidence(self, sums: Floats, alpha: float) -> Evidence:

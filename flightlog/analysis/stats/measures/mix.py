@@ -8,7 +8,7 @@ import numpy as np
 
 from flightlog.analysis.gate.metrics import Metric
 from flightlog.analysis.stats.measures.base import Evidence
-from flightlog.analysis.stats.sample import Bools, Column, Counts, Floats, Sample
+from flightlog.analysis.stats.sample import Column, Counts, Floats, Sample
 from flightlog.analysis.stats.scores import NO_SPREAD, T_DECIMALS, standardised
 
 MOST_NAMES = 40
@@ -51,9 +51,6 @@ class MixMeasure:
         scores = standardised(self._pooled) * sample.swing[:, None]
         columns: Floats = np.column_stack([scores, candidate, baseline])
         return columns
-
-    def see(self, rows: slice, labels: Bools) -> None:
-        return None
 
     def evidence(self, sums: Floats, alpha: float) -> Evidence:
         sample, arm = self._sample, self._sample.is_candidate

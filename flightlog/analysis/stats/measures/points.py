@@ -7,7 +7,7 @@ import numpy as np
 from flightlog.analysis.gate.metrics import Metric
 from flightlog.analysis.stats.bounds import order_bounds, points_crossings, widened_upper
 from flightlog.analysis.stats.measures.base import Evidence, known_values
-from flightlog.analysis.stats.sample import Bools, Column, Counts, Floats, Sample
+from flightlog.analysis.stats.sample import Column, Counts, Floats, Sample
 from flightlog.analysis.stats.scores import largest, standardised
 
 
@@ -34,9 +34,6 @@ class PointsMeasure:
         arm = (sample.is_candidate & column.in_use[sample.task]).astype(np.float64)
         columns: Floats = np.column_stack([standardised(scores), column.by_arm, arm])
         return columns * sample.swing[:, None]
-
-    def see(self, rows: slice, labels: Bools) -> None:
-        return None
 
     def evidence(self, sums: Floats, alpha: float) -> Evidence:
         column, arm = self.column, self._sample.is_candidate

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +15,9 @@ from flightlog.analysis.stats.measures.base import Evidence, inverted, ratio_of
 from flightlog.analysis.stats.quantile import LARGEST_SHARE, SHARE_ABOVE, QuantileTest, p95
 from flightlog.analysis.stats.sample import Bools, Floats, Sample
 from flightlog.analysis.stats.scores import largest
+
+if TYPE_CHECKING:
+    from flightlog.analysis.stats.normal import NormalLabellings
 
 BOUND_ROWS = 1_000
 MOST_INVERTED = 10_000
@@ -30,7 +35,9 @@ class QuantileMeasure:
     suites of 20 x 2 would cover 89 to 92 %.
     """
 
-    def __init__(self, metric: Metric, sample: Sample, labellings: Labellings) -> None:
+    def __init__(
+        self, metric: Metric, sample: Sample, labellings: Labellings | NormalLabellings
+    ) -> None:
         self.metric = metric
         self._sample = sample
         self._series = series = sample.series[metric.name]
@@ -43,7 +50,8 @@ class QuantileMeasure:
         self._columns = column_of_run[series.run]
         self._test = QuantileTest(self._columns, series.value, len(labellings.order))
         self._differences = np.empty(labellings.row_count)
-        rows = labellings.row_count
+        self._seen = rows = labellings.seen_rows
+        self._seed = sample.seed
         # Enumerated labellings come stratum by stratum: the first of them are no fair sample.
         self._bound_rows = rows if labellings.is_exact else min(rows, BOUND_ROWS + 1)
         self._has_bounds = 0 < self._ratio < math.inf
@@ -87,13 +95,27 @@ class QuantileMeasure:
                 lambda change: self._undone(change, share).differences(labels), estimate, alpha
             )
         else:
-            null = order_bounds(np.concatenate(self._null)[1:], alpha)
+            found = np.concatenate(self._null)[1:]
+            if self._seen < len(self._differences):  # too few for order statistics far out
+                z = NormalDist().inv_cdf(1 - alpha) * float(found.std())
+                null: tuple[float, float] | None = (-z, z)
+            else:
+                null = order_bounds(found, alpha)
             bounds = None if null is None else (estimate - null[1], estimate - null[0])
         return None if bounds is None else (math.exp(bounds[0]), math.exp(bounds[1]))
 
+    def _all_differences(self) -> Floats:
+        """Those of the labellings that were seen; the rest as normal as those."""
+        rest = len(self._differences) - self._seen
+        if rest:
+            rng = np.random.Generator(np.random.PCG64([self._seed, len(self.metric.name)]))
+            seen = self._differences[1 : self._seen]
+            self._differences[self._seen :] = rng.normal(seen.mean(), seen.std(), rest)
+        return self._differences[:, None]
+
     def evidence(self, sums: Floats, alpha: float) -> Evidence:
         sample = self._sample
-        differences = self._differences[:, None]
+        differences = self._all_differences()
         has_value = np.zeros(sample.task.size, np.bool_)
         has_value[self._series.run] = True
         base, cand = has_value & ~sample.is_candidate, has_value & sample.is_candidate

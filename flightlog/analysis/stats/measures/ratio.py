@@ -9,7 +9,7 @@ import numpy as np
 from flightlog.analysis.gate.metrics import Metric
 from flightlog.analysis.stats.bounds import order_bounds, ratio_crossings
 from flightlog.analysis.stats.measures.base import Evidence, inverted, known_values, ratio_of
-from flightlog.analysis.stats.sample import Bools, Column, Floats, Sample
+from flightlog.analysis.stats.sample import Column, Floats, Sample
 from flightlog.analysis.stats.scores import half_smallest, largest, ratio_scores, standardised
 
 
@@ -36,9 +36,6 @@ class RatioMeasure:
         baseline = np.where(arm, 0.0, column.by_arm)
         columns: Floats = np.column_stack([standardised(scores), candidate, baseline])
         return columns * sample.swing[:, None]
-
-    def see(self, rows: slice, labels: Bools) -> None:
-        return None
 
     def evidence(self, sums: Floats, alpha: float) -> Evidence:
         column, arm = self.column, self._sample.is_candidate
