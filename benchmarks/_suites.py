@@ -56,8 +56,9 @@ def make_sample(rng: np.random.Generator, tasks: int, trials: int, effect: Effec
     passed = rng.random(shape) < rate
     is_bad = rng.random(shape) < rng.beta(0.3, 6, (tasks, 1))
     call_run = np.repeat(np.arange(arm.size), np.minimum(calls, 60).astype(int).ravel())
-    tools = _tools(rng, calls, arm, effect.swap)
-    failed = rng.binomial(calls.astype(int), 0.03 + np.where(arm, effect.fails, 0.0)) / calls
+    apart = np.random.default_rng(int(calls.sum()))  # so that other draws stay as they are
+    tools = _tools(apart, calls, arm, effect.swap)
+    failed = apart.binomial(calls.astype(int), 0.03 + np.where(arm, effect.fails, 0.0)) / calls
     bad = is_bad.ravel().astype(float)
     return Sample(
         task=np.repeat(np.arange(tasks), 2 * trials),

@@ -14,7 +14,6 @@ from flightlog.commands.outputs import report_options
 from flightlog.commands.serving import serving_of, serving_options
 
 if TYPE_CHECKING:
-    from flightlog.analysis.gate.verdict import Verdict
     from flightlog.golden.entries import GoldenEntry
     from flightlog.golden.factory import Factory
     from flightlog.golden.overrides import Overrides
@@ -73,6 +72,9 @@ def _side_options(command: Any) -> Any:
     show_default=True,
     help="Trials at the same time.",
 )
+@click.option(
+    "--guard", metavar="COMMIT", help="Name what was loosened since: settings and golden tasks."
+)
 @click.option("--dry-run", is_flag=True, help="Only estimate calls, tokens and cost.")
 @click.option(
     "--allow-host", "hosts", multiple=True, help="HOST[:PORT] to reach besides the models'."
@@ -90,7 +92,10 @@ def gate(goldens: Path, **how: Any) -> int:
     the error rate is kept over all rounds. An interrupted gate goes on with --session and
     --resume. Exit codes as of flightlog check; 2 also where the spending cap came first.
     """
+    from dataclasses import replace
+
     from flightlog.commands.gating import gating_of
+    from flightlog.commands.guarding import loosened_since_commit
     from flightlog.commands.outputs import forms_of, report
     from flightlog.golden.rounds import Demands
 
@@ -106,10 +111,13 @@ def gate(goldens: Path, **how: Any) -> int:
     if how["dry_run"]:
         _estimate(entries, demands, how)
         return 0
+    weaker: tuple[str, ...] = ()
+    if how["guard"] is not None:
+        weaker = loosened_since_commit(how["guard"], gating, {**how, "goldens": goldens})
     last = _last_of(entries, demands, how)
-    verdict = _with_notes(last.verdict, gating.notes(last.verdict))
-    report(verdict, how)
-    code = verdict.exit_code(
+    notes = (*gating.notes(last.verdict), *last.verdict.notes)
+    report(replace(last.verdict, notes=notes, loosened=weaker), how)
+    code = last.verdict.exit_code(
         strict=how["inconclusive"] == "fail" or last.is_capped,
         confirmed_only=how["fail_on"] == "confirmed",
     )
@@ -232,12 +240,6 @@ def _tell(looked: Looked, how: dict[str, Any]) -> None:
         f"{spent}: {looked.verdict.headline}"
     )
     click.echo(escape_terminal(text), err=True)
-
-
-def _with_notes(verdict: Verdict, notes: list[str]) -> Verdict:
-    from dataclasses import replace
-
-    return replace(verdict, notes=(*notes, *verdict.notes))
 
 
 def _estimate(entries: list[GoldenEntry], demands: Demands, how: dict[str, Any]) -> None:

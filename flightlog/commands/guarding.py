@@ -34,15 +34,25 @@ def loosened_since(
     from flightlog.commands.revision import commit_of
     from flightlog.golden.guard import loosened, state_of
 
-    commit = how["guard"]
-    if commit is None and kept is None:
-        commit = _commit_of_runs(traces, baseline)
-        if commit is None or commit_of(commit) is None:
-            return ()
+    if how["guard"] is not None:
+        return loosened_since_commit(how["guard"], gating, how)
+    if kept is not None:
+        return loosened(kept.state, state_of(gating.metrics, gating.gated, how["goldens"]))
+    commit = _commit_of_runs(traces, baseline)
+    if commit is None or commit_of(commit) is None:
+        return ()
+    return loosened_since_commit(commit, gating, how)
+
+
+def loosened_since_commit(commit: str, gating: Gating, how: Mapping[str, Any]) -> tuple[str, ...]:
+    """What lets more pass than the settings and golden tasks of a commit did.
+
+    Raises:
+        UsageError: there is no such commit.
+    """
+    from flightlog.golden.guard import loosened, state_of
+
     now = state_of(gating.metrics, gating.gated, how["goldens"])
-    if commit is None:
-        assert kept is not None
-        return loosened(kept.state, now)
     return loosened(_state_at(commit, how), now)
 
 

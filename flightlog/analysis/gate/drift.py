@@ -82,7 +82,8 @@ def compare(
     verified = traces.verified()
     pairs = pair(traces, *sides, custom=custom_of(table))
     sample = pairs.sample
-    if gates is not None and not np.isnan(sample.values[ALWAYS_GATED]).all():
+    is_there = ALWAYS_GATED in {metric.name for metric in table}
+    if gates is not None and is_there and not np.isnan(sample.values[ALWAYS_GATED]).all():
         gates |= {ALWAYS_GATED}
     chosen = select_metrics(None, gated=gates, table=table)
     if interleaved:

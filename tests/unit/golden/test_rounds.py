@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from flightlog.analysis.db import Traces
+from flightlog.analysis.gate.drift import compare
 from flightlog.analysis.gate.metrics import METRICS
 from flightlog.cli import run
 from flightlog.commands import demo
@@ -159,11 +160,16 @@ def test_a_killed_gate_goes_on_where_it_was(goldens, tmp_path) -> None:
     assert done.returncode == 0, done.stderr
     with Traces(store) as traces:
         rows = traces.rows(
-            "SELECT variant, golden, trial, count(*) AS n FROM runs "
-            "WHERE status <> 'running' AND stop_reason <> 'crashed' GROUP BY ALL"
+            "SELECT variant, golden, trial, count(*) AS n FROM runs WHERE run_id IN "
+            "(SELECT run_id FROM events WHERE kind = 'evaluation' AND name = 'validity') "
+            "GROUP BY ALL"
         )
+        verdict = compare(traces, "baseline", "candidate")
     assert len(rows) == 240
     assert {row["n"] for row in rows} == {1}
+    # What was killed before its judgement counts for nothing.
+    assert (verdict.baseline_runs, verdict.candidate_runs) == (120, 120)
+    assert not verdict.skipped_runs
 
 
 # What it needs.

@@ -13,8 +13,8 @@
 --   retried_share [share of calls]: model and tool calls that were a later attempt
 --   success: 1 passed, 0 failed; null unknown
 --
--- A trial of a replay that was cut off and then replayed to its end in the same session is
--- left out: the later run stands for it.
+-- A trial of a replay that was cut off, at the latest before it was judged, and then replayed to
+-- its end in the same session is left out: the later run stands for it.
 WITH trusted AS (
     SELECT store, run_id, arg_max(detail, seq) AS validity
     FROM events
@@ -27,6 +27,7 @@ standing AS (
         coalesce(origin = 'replay', false)
             AND coalesce(status = 'running' OR stop_reason IN ('crashed', 'cancelled'), false)
             AS is_cut,
+        coalesce(origin = 'replay', false) AND trusted.validity IS NULL AS is_unjudged,
         coalesce(trusted.validity LIKE 'void%', false) AS is_judged_void
     FROM runs
     LEFT JOIN trusted ON trusted.store = runs.store AND trusted.run_id = runs.run_id
@@ -34,16 +35,19 @@ standing AS (
 sided AS (
     SELECT
         *,
-        is_cut AND session_id IS NOT NULL AND golden IS NOT NULL AND trial IS NOT NULL
+        session_id IS NOT NULL AND golden IS NOT NULL AND trial IS NOT NULL
             AND coalesce(
-                max(started_at) FILTER (NOT is_cut) OVER (
-                    PARTITION BY store, session_id, variant, golden, trial
-                ) >= started_at,
+                (is_cut AND max(started_at) FILTER (NOT is_cut) OVER trials >= started_at)
+                OR (
+                    is_unjudged
+                    AND max(started_at) FILTER (NOT is_unjudged) OVER trials >= started_at
+                ),
                 false
             ) AS is_superseded,
         $BASELINE AS is_baseline,
         $CANDIDATE AS is_candidate
     FROM standing
+    WINDOW trials AS (PARTITION BY store, session_id, variant, golden, trial)
 )
 SELECT
     store,
