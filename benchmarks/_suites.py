@@ -44,9 +44,20 @@ class Effect:
         return cls(p95=float(text.removeprefix("p95x")))
 
 
-def make_sample(rng: np.random.Generator, tasks: int, trials: int, effect: Effect) -> Sample:
-    """One suite: `tasks` x `trials` runs per arm, all in one session."""
-    shape = (tasks, 2 * trials)
+def make_sample(
+    rng: np.random.Generator, tasks: int, trials: int, effect: Effect, candidate: int | None = None
+) -> Sample:
+    """One suite: `tasks` x `trials` runs per arm, all in one session.
+
+    Args:
+        rng: of all draws.
+        tasks: number of tasks.
+        trials: runs of each task on the baseline.
+        effect: what is done to the candidate's runs.
+        candidate: runs of each task on the candidate; None is as on the baseline.
+    """
+    each = trials + (trials if candidate is None else candidate)
+    shape = (tasks, each)
     arm = np.zeros(shape, bool)
     arm[:, trials:] = True
     calls = _calls(rng, shape, arm, effect)
@@ -61,7 +72,7 @@ def make_sample(rng: np.random.Generator, tasks: int, trials: int, effect: Effec
     failed = apart.binomial(calls.astype(int), 0.03 + np.where(arm, effect.fails, 0.0)) / calls
     bad = is_bad.ravel().astype(float)
     return Sample(
-        task=np.repeat(np.arange(tasks), 2 * trials),
+        task=np.repeat(np.arange(tasks), each),
         is_candidate=arm.ravel(),
         values={
             "tool_calls_per_run": calls.ravel(),
@@ -129,3 +140,28 @@ def _latencies(
     rank = times[mine].argsort().argsort() / max(1, mine.size - 1)
     times[mine] *= factor ** np.clip((rank - 0.8) / 0.15, 0, 1)
     return times
+
+
+def first_trials(sample: Sample, trials: int) -> Sample:
+    """The first so many runs of each task on each side."""
+    order = np.lexsort((sample.is_candidate, sample.task))
+    group = sample.task[order] * 2 + sample.is_candidate[order]
+    starts = np.concatenate([[True], group[1:] != group[:-1]])
+    place = np.arange(len(group))
+    place -= np.maximum.accumulate(np.where(starts, place, 0))
+    kept = np.zeros(len(group), bool)
+    kept[order] = place < trials
+    number = np.cumsum(kept) - 1
+    series = {}
+    for name, one in sample.series.items():
+        inside = kept[one.run]
+        series[name] = Series(number[one.run[inside]], one.value[inside])
+    return Sample(
+        task=sample.task[kept],
+        is_candidate=sample.is_candidate[kept],
+        values={name: values[kept] for name, values in sample.values.items()},
+        session=None if sample.session is None else sample.session[kept],
+        series=series,
+        counts={name: Counts(c.names, c.table[kept]) for name, c in sample.counts.items()},
+        seed=sample.seed,
+    )

@@ -8,7 +8,7 @@ bootstrap, all but the first with the same tolerances and Bonferroni over the me
 
     python benchmarks/gate_power.py                    50 tasks, 2 and 5 trials, 600 / 200 suites
     python benchmarks/gate_power.py --suites 50 20     fewer: 50 unchanged, 20 per effect
-    python benchmarks/gate_power.py --tasks 20 --trials 2 --markdown
+    python benchmarks/gate_power.py --tasks 100 --trials 2 5v2 --effects none calls+20 --markdown
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ SAME = ("success", "tool_calls_per_run", "cost_usd", "latency_p95", "stop_reason
 """What the other gates compare, too; tool_mix and tool_failures gate besides."""
 
 
-def cell(tasks: int, trials: int, effect: str, suites: int) -> tuple[str, ...]:
+def cell(tasks: int, trials: int, effect: str, suites: int, candidate: int) -> tuple[str, ...]:
     """One row of the table: shares in % over `suites` suites."""
     drift = of_all = fine = confirmed = 0
     others = dict.fromkeys(RIVALS, 0)
     seconds = 0.0
     for number in range(suites):
         rng = np.random.default_rng([number, tasks, trials, EFFECTS.index(effect)])
-        sample = make_sample(rng, tasks, trials, Effect.parse(effect))
+        sample = make_sample(rng, tasks, trials, Effect.parse(effect), candidate)
         start = time.perf_counter()
         metrics = judge(sample, METRICS, Settings(shuffles=499)).metrics
         seconds += time.perf_counter() - start
@@ -61,11 +61,12 @@ def cell(tasks: int, trials: int, effect: str, suites: int) -> tuple[str, ...]:
             m.name == "tool_calls_per_run" and m.strength is Strength.CONFIRMED for m in gated
         )
         for name, alarms in RIVALS.items():
-            others[name] += alarms(sample)
-    goal = GOALS.get((trials, effect), "") if tasks == 50 else ""
+            others[name] += alarms(sample) if candidate == trials else 0
+    goal = GOALS.get((trials, effect), "") if (tasks, candidate) == (50, trials) else ""
+    goal = goal or ("<= 6.8" if effect == "none" else "")
     counts = (drift, *others.values(), of_all, confirmed, fine)
     first, *shares = (f"{100 * count / suites:.1f}" for count in counts)
-    row = (f"{tasks} x {trials}v{trials} {effect}", first, goal, *shares)
+    row = (f"{tasks} x {trials}v{candidate} {effect}", first, goal, *shares)
     return (*row, f"{seconds / suites * 1000:.0f}")
 
 
@@ -73,14 +74,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--suites", type=int, nargs=2, default=(600, 200), metavar=("AA", "B"))
     parser.add_argument("--tasks", type=int, default=50)
-    parser.add_argument("--trials", type=int, nargs="+", default=(2, 5))
+    parser.add_argument("--trials", nargs="+", default=("2", "5"), help="such as 2, or 5v2")
+    parser.add_argument("--effects", nargs="+", choices=EFFECTS, default=EFFECTS)
     parser.add_argument("--markdown", action="store_true", help="the table of the docs")
     chosen = parser.parse_args()
-    rows = [
-        cell(chosen.tasks, trials, effect, chosen.suites[effect != "none"])
-        for trials in chosen.trials
-        for effect in EFFECTS
-    ]
+    rows = []
+    for text in chosen.trials:
+        base, _, cand = text.partition("v")
+        for effect in chosen.effects:
+            suites = chosen.suites[effect != "none"]
+            rows.append(cell(chosen.tasks, int(base), effect, suites, int(cand or base)))
     if chosen.markdown:
         lines = [HEADER[:-1], ("---", *["--:"] * (len(HEADER) - 2)), *(row[:-1] for row in rows)]
         print("\n".join(f"| {' | '.join(line)} |" for line in lines))

@@ -15,7 +15,7 @@ import jinja2
 from flightlog._version import __version__
 from flightlog.analysis import wording
 from flightlog.analysis.gate.metrics import METRICS
-from flightlog.analysis.gate.verdict import MetricVerdict, Verdict
+from flightlog.analysis.gate.verdict import Decision, MetricVerdict, Verdict
 from flightlog.analysis.reports import svg
 from flightlog.analysis.reports.svg import slopes, tail_lines
 from flightlog.analysis.terminal import escape_terminal, number_text
@@ -63,7 +63,11 @@ def to_html(verdict: Verdict, *, plot: Path | None = None) -> str:
         verdict=verdict,
         metrics=wording.shown_metrics(verdict),
         slopes=slopes(verdict.tasks, worst),
-        tails=[(tail.metric, lines) for tail in verdict.tails if (lines := tail_lines(tail))],
+        tails=[
+            (tail.metric, lines)
+            for tail in verdict.tails
+            if _is_drawn(verdict, tail.metric) and (lines := tail_lines(tail))
+        ],
         canvas=(svg.WIDTH, svg.HEIGHT, svg.LEFT, svg.RIGHT, svg.TOP, svg.BOTTOM),
         number=number_text,
         worst=worst,
@@ -75,6 +79,14 @@ def to_html(verdict: Verdict, *, plot: Path | None = None) -> str:
         limit=LIST_LIMIT,
         task_limit=TASKS_SHOWN,
     )
+
+
+def _is_drawn(verdict: Verdict, name: str) -> bool:
+    """The tail of a metric that gates, or is not fine."""
+    metric = next((one for one in verdict.metrics if one.name == name), None)
+    if metric is None or metric.decision is Decision.UNAVAILABLE:
+        return False
+    return metric.is_gated or metric.decision is Decision.DRIFT
 
 
 def interval(metric: MetricVerdict) -> Interval | None:
