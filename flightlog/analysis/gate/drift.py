@@ -27,6 +27,7 @@ from flightlog.errors import UsageError
 _RANK = {Decision.DRIFT: 0, Decision.INCONCLUSIVE: 1, Decision.OK: 2, Decision.IMPROVED: 3}
 STORM_METRIC = "tool_calls_per_run"
 LEAST_ALPHA, MOST_ALPHA = 0.001, 0.5
+NAMED = 3
 
 
 def compare(
@@ -109,7 +110,7 @@ def compare(
         skipped_runs=pairs.skipped_runs,
         spikes=_spikes(judged, pairs),
         is_confounded=judged.sessions.is_confounded,
-        notes=_notes(judged, sample, traces),
+        notes=_notes(judged, pairs, traces),
         method=judged.method,
         cost_parts=judged.cost_parts,
         tails=tails_of(sample),
@@ -172,8 +173,9 @@ def _spikes(judged: Judgement, pairs: Pairs) -> tuple[Spike, ...]:
     )
 
 
-def _notes(judged: Judgement, sample: Sample, traces: Traces) -> tuple[str, ...]:
+def _notes(judged: Judgement, pairs: Pairs, traces: Traces) -> tuple[str, ...]:
     notes = []
+    sample = pairs.sample
     if judged.sessions.is_confounded:
         notes.append(
             "CONFOUNDED: no session holds runs of both sides, so a difference may be the day's "
@@ -187,6 +189,12 @@ def _notes(judged: Judgement, sample: Sample, traces: Traces) -> tuple[str, ...]
                 f"{alone} runs are in sessions that hold only one side; they enter the "
                 "estimates, not the tests."
             )
+    if pairs.degraded:
+        named = "; ".join(f"{run} ({side}): {why}" for run, side, why in pairs.degraded[:NAMED])
+        more = len(pairs.degraded) - NAMED
+        rest = f"; and {more} more" if more > 0 else ""
+        are = "replay is" if len(pairs.degraded) == 1 else "replays are"
+        notes.append(f"{len(pairs.degraded)} compared {are} degraded: {named}{rest}")
     for store, problem in traces.problems:
         notes.append(f"Store {store}: {problem.path}: {problem.what}")
     return tuple(notes)

@@ -53,6 +53,7 @@ class Pairs:
         tasks: suite and task id by task number of the sample.
         lost_tasks: tasks (or versions of one) without runs on both sides.
         skipped_runs: void replays and runs that still go on.
+        degraded: compared replays that are to be trusted less: run, side, and why.
     """
 
     sample: Sample
@@ -61,6 +62,7 @@ class Pairs:
     tasks: tuple[tuple[str, str], ...]
     lost_tasks: tuple[LostTask, ...]
     skipped_runs: tuple[SkippedRun, ...]
+    degraded: tuple[tuple[str, str, str], ...] = ()
 
 
 def pair(
@@ -104,6 +106,7 @@ def pair(
         tasks=tuple(keys.names[k][:2] for k in compared),
         lost_tasks=_lost(keys, arms, paired),
         skipped_runs=_skipped(keys, arms, run_ids, is_void, is_running),
+        degraded=_degraded(table, rows, arms),
     )
 
 
@@ -258,6 +261,16 @@ def _lost(keys: _TaskKeys, arms: Bools, paired: Bools) -> tuple[LostTask, ...]:
             why = "only in the candidate" if here[1] else "only in the baseline"
         lost.append(LostTask(name[0], name[1], why, int(base[key] + cand[key])))
     return tuple(sorted(lost, key=lambda t: (t.why, t.suite, t.task_id)))
+
+
+def _degraded(table: pa.Table, rows: Ints, arms: Bools) -> tuple[tuple[str, str, str], ...]:
+    chosen = table.select(["run_id", "degraded"]).take(pa.array(rows))
+    found = zip(*(chosen.column(name).to_pylist() for name in chosen.column_names), strict=True)
+    return tuple(
+        (run_id, "candidate" if arm else "baseline", why)
+        for (run_id, why), arm in zip(found, arms[rows].tolist(), strict=True)
+        if why is not None
+    )
 
 
 def _skipped(

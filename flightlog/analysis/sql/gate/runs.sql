@@ -8,6 +8,7 @@
 --   is_candidate: the run is on the candidate's side
 --   is_void: a replay that says nothing of the agent: it missed a call, was cut off, or was
 --     found void when it was judged
+--   degraded: why a replay is to be trusted less; null for others
 --   usd_per_mtok [USD]: cost per million tokens of the run
 --   failed_share [share of tool calls]: that ran and failed; 0 for a run without tool calls
 --   retried_share [share of calls]: model and tool calls that were a later attempt
@@ -28,7 +29,8 @@ standing AS (
             AND coalesce(status = 'running' OR stop_reason IN ('crashed', 'cancelled'), false)
             AS is_cut,
         coalesce(origin = 'replay', false) AND trusted.validity IS NULL AS is_unjudged,
-        coalesce(trusted.validity LIKE 'void%', false) AS is_judged_void
+        coalesce(trusted.validity LIKE 'void%', false) AS is_judged_void,
+        CASE WHEN trusted.validity LIKE 'degraded%' THEN trusted.validity END AS degraded
     FROM runs
     LEFT JOIN trusted ON trusted.store = runs.store AND trusted.run_id = runs.run_id
 ),
@@ -62,6 +64,7 @@ SELECT
     stop_reason,
     is_judged_void OR coalesce(stop_reason = 'replay_miss', false)
         OR (is_cut AND status <> 'running') AS is_void,
+    degraded,
     tool_calls::DOUBLE AS tool_calls,
     tokens_per_request::DOUBLE AS tokens_per_request,
     cost_usd::DOUBLE AS cost_usd,

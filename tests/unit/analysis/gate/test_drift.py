@@ -95,6 +95,16 @@ def test_a_void_replay_is_listed_and_forbids_ok(traces_of, pairs_of_runs):
     assert verdict.exit_code() == 2  # nobody has judged that change
 
 
+def test_a_degraded_replay_counts_and_is_named(traces_of, pairs_of_runs):
+    runs = pairs_of_runs(30, 3)
+    runs[1].update(origin="replay", validity="degraded: 2 calls by a weaker matcher")
+    verdict = compare(traces_of(runs))
+    assert verdict.decision is Decision.OK
+    assert verdict.candidate_runs == 90
+    [note] = verdict.notes
+    assert note.startswith("1 compared replay is degraded: run-0001 (candidate): degraded: 2 calls")
+
+
 def test_an_unrecorded_metric_forbids_ok(traces_of, pairs_of_runs):
     runs = [{**run, "cost_usd": None} for run in pairs_of_runs(30, 2)]
     verdict = compare(traces_of(runs))
