@@ -81,7 +81,7 @@ def set_(
 @baselines_option
 @_json
 def show(name: str, baselines: Path, *, as_json: bool) -> None:
-    """Show what a pinned baseline is made of, and what a check demanded then."""
+    """Show what a pinned baseline holds and demanded."""
     from flightlog.golden.baselines import load_baseline
 
     found = load_baseline(_folder(baselines, name))

@@ -69,10 +69,12 @@ def _fresh(folder: Path) -> None:
 
 
 def _record_baseline(store: Path) -> list[str]:
+    import asyncio
+
     from flightlog.commands.demo_agent import live_agent, tasks
     from flightlog.commands.progress import progress_bar
     from flightlog.recorder.recorder import Recorder
-    from flightlog.runtime.loop import RunContext, run
+    from flightlog.runtime.loop import RunContext, run_async
     from flightlog.trace.clock import SystemClock, VirtualClock
 
     run_ids = []
@@ -82,7 +84,9 @@ def _record_baseline(store: Path) -> list[str]:
             clock = VirtualClock(SystemClock().wall_us())
             context = RunContext(variant="baseline", trial=trial, session_id=SESSION)
             agent = live_agent(task, trial, clock)
-            result = run(agent, task, sink=recorder, clock=clock, context=context)
+            result = asyncio.run(
+                run_async(agent, task, sink=recorder, clock=clock, context=context)
+            )
             result.writer.evaluation(passed=result.status == "completed")
             run_ids.append(result.run_id)
             on_progress(done, len(todo))

@@ -212,7 +212,10 @@ def _order(order_id: str) -> dict[str, Any]:
 
 
 class _World:
-    """The shop: orders that remember refunds. Tools take virtual time."""
+    """The shop: orders that remember refunds. Tools take virtual time.
+
+    They are async, so that calls at the same time take turns on one thread, alike in every run.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -230,15 +233,15 @@ class _World:
             for declaration in _DECLARATIONS
         )
 
-    def _get(self, order_id: str) -> dict[str, Any]:
+    async def _get(self, order_id: str) -> dict[str, Any]:
         self._clock.advance_ms(35)
         return self._orders.setdefault(order_id, _order(order_id))
 
-    def _search(self, query: str) -> str:
+    async def _search(self, query: str) -> str:
         self._clock.advance_ms(80)
         return KNOWLEDGE.get(query, "Nothing found.")
 
-    def _issue(self, order_id: str, amount_usd: float) -> dict[str, Any]:
+    async def _issue(self, order_id: str, amount_usd: float) -> dict[str, Any]:
         self._clock.advance_ms(140)
         order = self._orders.setdefault(order_id, _order(order_id))
         order["refunded_usd"] += amount_usd
