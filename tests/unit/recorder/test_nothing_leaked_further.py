@@ -107,10 +107,12 @@ def test_no_exported_file_holds_a_secret(
 def test_no_report_holds_a_secret(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    names = [tmp_path / f"report.{form}" for form in ("html", "md", "json", "junit")]
-    options = [part for path in names for part in (f"--{path.suffix[1:]}", str(path))]
+    endings = ("html", "md", "json", "xml", "sarif", "txt")
+    names = [tmp_path / f"report.{ending}" for ending in endings]
+    options = [part for path in names for part in ("-o", str(path))]
     run(["check", "--store", str(store), *options])
-    capsys.readouterr()
+    printed = capsys.readouterr()
+    assert found_in((printed.out + printed.err).encode()) == []
     for path in names:
         assert found_in(path.read_bytes()) == []
 
