@@ -12,8 +12,8 @@ from flightlog.errors import UnknownNameError
 from flightlog.recorder.recorder import Recorder
 from flightlog.redact.policy import Redaction
 from flightlog.trace.clock import SystemClock
-from flightlog.trace.events import Label, RunStarted
-from flightlog.trace.fitting import fitted_text
+from flightlog.trace.events import RunStarted
+from flightlog.trace.fitting import fitted_labels, fitted_text
 from flightlog.trace.ids import new_id
 from flightlog.trace.messages import Message
 from flightlog.trace.run_writer import RunWriter
@@ -63,10 +63,8 @@ def record(
         StoreError: the store cannot be written to.
     """
     fields = _checked(run_started_fields)
-    if labels:
-        fields["labels"] = tuple(
-            Label(fitted_text(key), fitted_text(value)) for key, value in labels.items()
-        )
+    if labels is not None:
+        fields["labels"] = fitted_labels(labels)
     owned = (
         None if isinstance(store, Recorder) else Recorder(store, redaction=redaction or Redaction())
     )

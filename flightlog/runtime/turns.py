@@ -40,7 +40,7 @@ from flightlog.runtime.tenant import TenantBudget
 from flightlog.runtime.tool_turn import Stop, ToolTurn
 from flightlog.trace.canonical import canonical_json
 from flightlog.trace.clock import Clock
-from flightlog.trace.events import Label
+from flightlog.trace.fitting import fitted_labels
 from flightlog.trace.messages import Message
 from flightlog.trace.run_writer import RunWriter
 from flightlog.trace.vocab import Actor, Outcome, StopReason
@@ -149,7 +149,7 @@ class Turns:
             conversation_id=context.conversation_id,
             tenant=context.tenant,
             data_subject=context.data_subject,
-            labels=tuple(Label(str(key), str(value)) for key, value in context.labels.items()),
+            labels=fitted_labels(context.labels),
             config_digest=self._policy.digest,
             system_digest=system[0].digest if system else None,
             toolset_digest=toolset.digest,

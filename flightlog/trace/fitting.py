@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from functools import lru_cache
+from itertools import islice
 from typing import Annotated, Any, Final, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -25,6 +26,8 @@ from flightlog.trace.slices import cut_to_bytes, is_valid_utf8, utf8_size
 
 MAX_TEXT_BYTES: Final = 1 << 19
 """Longest text, in UTF-8, of a column that has no blob: arguments, an answer, an error, a label."""
+MAX_LABELS: Final = 1_000
+"""Most labels from a mapping that is no dict, and may have no end."""
 FLAG_SURROGATES: Final = f"{LOSSY}lone surrogates as U+FFFD"
 
 _SHORT_BYTES: Final = 4_096  # of what stands in a column of numbers until it is put aside
@@ -110,9 +113,10 @@ def _fitted_texts(value: Any) -> Any:
     return fitted_text(value)
 
 
-def _fitted_labels(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        value = [Label(key, item) for key, item in value.items()]
+def fitted_labels(value: Any) -> tuple[Label, ...]:
+    """Labels from a mapping, or from a list of them; all else becomes one label of its text."""
+    if issubclass(type(value), Mapping):
+        value = _labels_of(value)
     if type(value) not in (tuple, list):
         return (Label("labels", fitted_text(value)),)
     return tuple(
@@ -121,6 +125,21 @@ def _fitted_labels(value: Any) -> Any:
         else Label("label", fitted_text(one))
         for one in value
     )
+
+
+def _labels_of(mapping: Any) -> Any:
+    """The mapping as labels; itself where its own code fails. A foreign one may be endless."""
+    if issubclass(type(mapping), dict):
+        pairs: Iterable[tuple[Any, Any]] = dict.items(mapping)
+        return [Label(key, item) for key, item in pairs]
+    try:
+        keys = list(islice(iter(mapping), MAX_LABELS + 1))
+        labels = [Label(key, mapping[key]) for key in keys[:MAX_LABELS]]
+    except Exception:  # the mapping's own code
+        return mapping
+    if len(keys) > MAX_LABELS:
+        labels.append(Label("labels", f"… [cut: {MAX_LABELS} labels kept]"))
+    return labels
 
 
 @lru_cache(maxsize=32)
@@ -135,7 +154,7 @@ def _fit_of(hint: Any) -> Callable[[Any], Any]:
     if get_origin(hint) in (Union, types.UnionType):
         hint = next(arm for arm in get_args(hint) if arm is not type(None))
     if get_origin(hint) is tuple:
-        return _fitted_labels if get_args(hint)[0] is Label else _fitted_texts
+        return fitted_labels if get_args(hint)[0] is Label else _fitted_texts
     if hint is bool:
         return _fitted_bool
     if hint in (int, float):

@@ -210,7 +210,7 @@ def _generator() -> Any:
     yield 1
 
 
-_MAKERS: list[Any] = [
+MAKERS: list[Any] = [
         Raising, Lying, HugeRepr, Nameless, Model, object, _generator,
         lambda: LyingDict(a=1), lambda: LyingText("text"), lambda: Colour.RED, lambda: Colour.ODD,
         lambda: Level.HIGH, lambda: Decimal("NaN"), lambda: Decimal("1E+5000"),
@@ -236,7 +236,7 @@ _MAKERS: list[Any] = [
         lambda: {"'; DROP TABLE runs; --": 1, "<script>alert(1)</script>": 2, "\x1b[2J": 3},
 ]  # fmt: skip
 # By number, since hypothesis itself looks at what it picks from.
-_SPECIAL = st.integers(0, len(_MAKERS) - 1).map(lambda number: _MAKERS[number]())
+_SPECIAL = st.integers(0, len(MAKERS) - 1).map(lambda number: MAKERS[number]())
 
 TEXTS = st.text(st.characters(exclude_categories=()), max_size=30)
 """Any characters, lone surrogates and NUL among them."""

@@ -21,6 +21,7 @@ from flightlog.redact.policy import Capture, Redaction
 from flightlog.trace.canonical import clean_text
 from flightlog.trace.events import (
     Evaluation,
+    Label,
     ModelCall,
     RunStarted,
     RunStopped,
@@ -28,10 +29,11 @@ from flightlog.trace.events import (
     ToolCall,
     ToolIntent,
 )
+from flightlog.trace.fitting import MAX_LABELS, fitted_labels
 from flightlog.trace.messages import Message, ToolRequest
 from flightlog.trace.run_writer import RunWriter
 from tests.torture.size import sized
-from tests.unit.recorder.hostile import BOXES, CASES, JSON_VALUES, Box, same
+from tests.unit.recorder.hostile import BOXES, CASES, JSON_VALUES, MAKERS, Box, EndlessMapping, same
 
 PER_STORE = 50
 _QUERY = """
@@ -185,6 +187,26 @@ def test_message_of_any_values_is_kept(boxes: list[Box]) -> None:
         with flightlog.open(store) as traces:
             [row] = traces.rows("SELECT count(*) AS n FROM messages WHERE role IS NULL")
         assert row == {"n": 0}
+
+
+def test_labels_of_any_value_are_kept(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "s", seal_on_close=False) as recorder:
+        for number, maker in enumerate(MAKERS):
+            with flightlog.record(recorder, labels=maker(), agent="a") as run:
+                assert run.tool_call(tool_name="t")
+            assert RunWriter(recorder, f"one-{number}").started(labels=maker())
+            assert RunWriter(recorder, f"two-{number}").started(labels=[maker()])
+        assert recorder.dropped_events == 0
+    seal_store(Store.open(tmp_path / "s"))
+    with flightlog.open(tmp_path / "s") as traces:
+        [row] = traces.rows("SELECT count(*) AS n FROM events WHERE kind = 'run_started'")
+    assert row == {"n": 3 * len(MAKERS)}
+
+
+def test_labels_without_end_are_cut() -> None:
+    labels = fitted_labels(EndlessMapping())
+    assert len(labels) == MAX_LABELS + 1
+    assert labels[-1] == Label("labels", f"… [cut: {MAX_LABELS} labels kept]")
 
 
 @pytest.mark.parametrize(
