@@ -384,7 +384,7 @@ def test_judge_can_add_an_evaluation_through_the_writer(play, rows, done):
 
 def test_labels_are_written_as_text_whatever_they_are(play, rows, done):
     play([done], context=RunContext(labels={1: None, "a": "b"}))
-    assert rows("run_started")[0].labels == (Label("1", "None"), Label("a", "b"))
+    assert rows("run_started")[0].labels == (Label("1", "null"), Label("a", "b"))
 
 
 def test_run_started_says_whose_data_the_run_holds(play, rows, done):
