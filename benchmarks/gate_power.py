@@ -4,7 +4,8 @@ Each cell makes suites of tasks x trials with one known effect, runs the gate on
 counts: DRIFT, OK, and `confirmed` on tool calls, over five metrics; and DRIFT over the seven that
 gate by default. Beside it stand gates that one might write instead, on the same five metrics: a
 mean that moved by more than 10 %, Welch's t, paired t and Wilcoxon on task means, a two-level
-bootstrap, all but the first with the same tolerances and Bonferroni over the metrics.
+bootstrap, all but the first with the same tolerances and Bonferroni over the metrics. These stand
+only where both sides have the same number of trials.
 
     python benchmarks/gate_power.py                    50 tasks, 2 and 5 trials, 600 / 200 suites
     python benchmarks/gate_power.py --suites 50 20     fewer: 50 unchanged, 20 per effect
@@ -60,13 +61,14 @@ def cell(tasks: int, trials: int, effect: str, suites: int, candidate: int) -> t
         confirmed += any(
             m.name == "tool_calls_per_run" and m.strength is Strength.CONFIRMED for m in gated
         )
-        for name, alarms in RIVALS.items():
-            others[name] += alarms(sample) if candidate == trials else 0
+        if candidate == trials:
+            for name, alarms in RIVALS.items():
+                others[name] += alarms(sample)
     goal = GOALS.get((trials, effect), "") if (tasks, candidate) == (50, trials) else ""
     goal = goal or ("<= 6.8" if effect == "none" else "")
-    counts = (drift, *others.values(), of_all, confirmed, fine)
-    first, *shares = (f"{100 * count / suites:.1f}" for count in counts)
-    row = (f"{tasks} x {trials}v{candidate} {effect}", first, goal, *shares)
+    ours = [f"{100 * count / suites:.1f}" for count in (drift, of_all, confirmed, fine)]
+    theirs = [f"{100 * n / suites:.1f}" if candidate == trials else "-" for n in others.values()]
+    row = (f"{tasks} x {trials}v{candidate} {effect}", ours[0], goal, *theirs, *ours[1:])
     return (*row, f"{seconds / suites * 1000:.0f}")
 
 
