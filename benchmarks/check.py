@@ -1,15 +1,17 @@
 """How long a drift check takes, from open stores to the verdict and its HTML report.
 
-Stores are made as one sealed Parquet segment: tasks x 5 trials x 2 variants, and per run 1 start,
-5 model calls, 5 tool calls, 1 end and 1 evaluation. Opening and checking are timed apart.
+Stores are made as one sealed Parquet segment, by a process of its own: tasks x 5 trials x 2
+variants, and per run 1 start, 5 model calls, 5 tool calls, 1 end and 1 evaluation. Opening and
+checking are timed apart.
 
     python benchmarks/check.py                     2,000 and 20,000 runs, 5 rounds
-    python benchmarks/check.py --runs 100000 --repeat 3
+    python benchmarks/check.py --runs 100000 --calls 10 --repeat 3    2.2 M events
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import resource
 import tempfile
 from pathlib import Path
@@ -26,16 +28,15 @@ from flightlog.recorder.store import Snapshot
 from flightlog.trace.schema import events_schema, messages_schema
 
 TRIALS = 5
-CALLS = 5
-KINDS = ("run_started", *["model_call", "tool_call"] * CALLS, "run_stopped", "evaluation")
 
 
-def write_segment(path: Path, runs: int) -> None:
+def write_segment(path: Path, runs: int, calls: int) -> None:
     """A segment of `runs` unchanged runs; every column that the check reads is filled."""
+    kinds = ("run_started", *["model_call", "tool_call"] * calls, "run_stopped", "evaluation")
     rng = np.random.default_rng(runs)
     tasks = max(1, runs // (2 * TRIALS))
-    run = np.repeat(np.arange(runs), len(KINDS))
-    kind = np.tile(np.array(KINDS), runs)
+    run = np.repeat(np.arange(runs), len(kinds))
+    kind = np.tile(np.array(kinds), runs)
     task, arm = run % tasks, (run // tasks) % 2
     is_model = kind == "model_call"
     is_tool = (kind == "tool_call") & (rng.random(run.size) < 0.8)
@@ -43,7 +44,7 @@ def write_segment(path: Path, runs: int) -> None:
     columns = {
         "kind": kind,
         "run_id": np.char.add("run-", np.char.zfill(run.astype(str), 7)),
-        "seq": np.tile(np.arange(len(KINDS)), runs),
+        "seq": np.tile(np.arange(len(kinds)), runs),
         "suite": masked("bench", kind == "run_started"),
         "task_id": masked(np.char.add("task-", task.astype(str)), kind == "run_started"),
         "variant": masked(np.where(arm, "candidate", "baseline"), kind == "run_started"),
@@ -85,13 +86,18 @@ def open_segment(path: Path) -> Traces:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, nargs="+", default=(2_000, 20_000))
+    parser.add_argument("--calls", type=int, default=5, help="model calls, and tool calls, per run")
     parser.add_argument("--repeat", type=int, default=5)
     chosen = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for runs in chosen.runs:
             path = Path(folder) / f"{runs}.parquet"
-            write_segment(path, runs)
+            writer = multiprocessing.get_context("spawn").Process(
+                target=write_segment, args=(path, runs, chosen.calls)
+            )
+            writer.start()
+            writer.join()
             with open_segment(path) as traces:
                 verdict = compare(traces)
                 seconds = rounds(

@@ -7,6 +7,7 @@ one by one would take 10 correlated calls for 10 facts.
 from __future__ import annotations
 
 import math
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,9 @@ from flightlog.analysis.stats.sample import Bools, Floats, Ints
 
 SHARE_ABOVE = 0.05
 LARGEST_SHARE = 0.25
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+Ints32: TypeAlias = npt.NDArray[np.int32]
+_ONES = np.array([number.bit_count() for number in range(256)], np.uint8)
 
 
 def p95(values: Floats) -> float:
@@ -58,14 +62,32 @@ class QuantileTest:
         """log p95 of the candidate minus log p95 of the baseline, per labelling (row)."""
         candidate_values = labels @ self._counts
         baseline_values = self._counts.sum() - candidate_values
-        among_largest = np.cumsum(labels[:, self._columns], axis=1, dtype=np.int32)
-        places = np.arange(1, self._last + 2, dtype=np.int32)
-        candidate = self._log_p95(among_largest, candidate_values)
-        baseline = self._log_p95(places - among_largest, baseline_values)
+        among_largest = np.ascontiguousarray(labels.T)[self._columns]
+        eights = np.packbits(among_largest, axis=0)
+        set_until = np.cumsum(_ONES[eights], axis=0, dtype=np.int32)
+        all_until = np.arange(8, 8 * len(eights) + 8, 8, dtype=np.int32)[:, None]
+        candidate = self._log_p95(eights, set_until, candidate_values)
+        baseline = self._log_p95(~eights, all_until - set_until, baseline_values)
         return candidate - baseline
 
-    def _log_p95(self, among_largest: npt.NDArray[np.int32], counts: Floats) -> Floats:
+    def _log_p95(self, eights: Bytes, until: Ints32, counts: Floats) -> Floats:
         rank = np.floor(SHARE_ABOVE * counts).astype(np.int32) + 1
-        place = np.sum(among_largest < rank[:, None], axis=1)
-        logs: Floats = self._logs[np.minimum(place, self._last)]
+        logs: Floats = self._logs[np.minimum(_places(eights, until, rank), self._last)]
         return logs
+
+
+def _places(eights: Bytes, until: Ints32, rank: Ints32) -> Ints:
+    """Place of the rank-th flag that is set, per column; beyond the end where there are fewer.
+
+    Args:
+        eights: flags, eight in a byte, x columns.
+        until: flags set so far, after each of these bytes.
+        rank: from 1, per column.
+    """
+    full: Ints = np.sum(until < rank, axis=0)
+    columns, found = np.arange(len(rank)), np.minimum(full, len(eights) - 1)
+    byte = eights[found, columns]
+    before = until[found, columns] - _ONES[byte]
+    bits = np.cumsum(np.unpackbits(byte[None], axis=0), axis=0, dtype=np.int32)
+    places: Ints = 8 * full + np.sum(before + bits < rank, axis=0)
+    return places

@@ -58,6 +58,7 @@ class QuantileMeasure:
         self._is_inverted = self._columns.size <= MOST_INVERTED
         self._labels: list[Bools] = []
         self._null: list[Floats] = []
+        self._unchanged: QuantileTest | None = None
 
     def columns(self) -> Floats:
         return np.empty((self._sample.task.size, 0))
@@ -70,8 +71,9 @@ class QuantileMeasure:
         if self._is_inverted:
             self._labels.append(part)
         else:
-            undone = self._undone(math.log(self._ratio), LARGEST_SHARE)
-            self._null.append(undone.differences(part))
+            if self._unchanged is None:
+                self._unchanged = self._undone(math.log(self._ratio), LARGEST_SHARE)
+            self._null.append(self._unchanged.differences(part))
 
     def _undone(self, change: float, largest_share: float) -> QuantileTest:
         """The test once a logarithmic change is taken out of the candidate's values."""
