@@ -12,7 +12,7 @@ from flightlog.analysis.gate.metrics import Metric
 from flightlog.analysis.stats.bounds import order_bounds, scale_bounds
 from flightlog.analysis.stats.labellings import Labellings
 from flightlog.analysis.stats.measures.base import Evidence, inverted, ratio_of
-from flightlog.analysis.stats.quantile import LARGEST_SHARE, SHARE_ABOVE, QuantileTest, p95
+from flightlog.analysis.stats.quantile import SHARE_ABOVE, QuantileTest, p95
 from flightlog.analysis.stats.sample import Bools, Floats, Sample
 from flightlog.analysis.stats.scores import largest
 
@@ -72,10 +72,10 @@ class QuantileMeasure:
             self._labels.append(part)
         else:
             if self._unchanged is None:
-                self._unchanged = self._undone(math.log(self._ratio), LARGEST_SHARE)
+                self._unchanged = self._undone(math.log(self._ratio))
             self._null.append(self._unchanged.differences(part))
 
-    def _undone(self, change: float, largest_share: float) -> QuantileTest:
+    def _undone(self, change: float, largest_share: float | None = None) -> QuantileTest:
         """The test once a logarithmic change is taken out of the candidate's values."""
         factor = np.where(self._is_candidate, math.exp(-change), 1.0)
         values = self._series.value * factor
