@@ -17,11 +17,9 @@ import pyarrow as pa
 
 from flightlog.analysis.blob_text import blob_damage
 from flightlog.analysis.db import VIEW_NAMES, connect, damage_named
-from flightlog.analysis.export import QueryResult, write_result
+from flightlog.analysis.export import QueryResult
 from flightlog.errors import UsageError, nearest
 from flightlog.recorder.store import Problem, Snapshot, Store
-
-__all__ = ["QueryResult", "user_sql", "user_sql_on", "write_result"]
 
 _BATCH_ROWS = 10_000
 _UNKNOWN_COLUMN = re.compile(r'(?:Referenced column|column named) "([^"]+)"')
