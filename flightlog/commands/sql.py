@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flightlog.commands.options import format_option, stores_option, strict_option, tell_damage
+from flightlog.commands.amounts import SIZE, SPAN
+from flightlog.commands.options import (
+    format_option,
+    key_values,
+    stores_option,
+    strict_option,
+    tell_damage,
+)
 from flightlog.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,25 +29,55 @@ MAX_QUERY_BYTES = 1 << 20
 @stores_option
 @strict_option
 @click.option(
+    "-p",
+    "--param",
+    "params",
+    multiple=True,
+    callback=key_values,
+    help="KEY=VALUE for $KEY in the query, as text; repeat for more.",
+)
+@click.option(
     "-f", "--file", "file", type=click.Path(path_type=Path), help="Read the query from a file."
 )
 @format_option
 @click.option("--out", type=click.Path(path_type=Path), help="Write to a new file instead.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many rows.")
+@click.option("--explain", is_flag=True, help="Show the plan of the query; run nothing.")
+@click.option(
+    "--timeout",
+    type=SPAN,
+    default="60s",
+    show_default=True,
+    help="Stop the query after this long.",
+)
+@click.option(
+    "--max-memory",
+    type=SIZE,
+    default="4GiB",
+    show_default=True,
+    help="Memory for the query and its result.",
+)
 def sql(
     query: str | None,
     stores: tuple[Path, ...],
     strict: bool,
+    params: dict[str, str],
     file: Path | None,
     form: str,
     out: Path | None,
     limit: int | None,
+    explain: bool,
+    timeout: float,
+    max_memory: float,
 ) -> None:
     """Ask the store in SQL: one statement, read-only.
 
+    It runs in a process of its own, which can read the stores and nothing else.
+
     Views: runs, steps, model_calls, tool_calls, messages, budgets, writes, events.
     """
-    from flightlog.analysis.sandbox import user_sql, write_result
+    from flightlog.analysis.sandbox import Bounds, user_sql, write_result
+    from flightlog.analysis.terminal import escape_terminal
 
     if (query is None) == (file is None):
         raise UsageError(
@@ -49,8 +86,21 @@ def sql(
         )
     text = _text_of(file) if file else query or ""
     damage: list[Problem] = []
-    result = user_sql(stores, text, limit=limit, strict=strict, on_problem=damage.append)
+    result = user_sql(
+        stores,
+        text,
+        params=params,
+        limit=limit,
+        strict=strict,
+        explain=explain,
+        bounds=Bounds(timeout, int(max_memory)),
+        on_problem=damage.append,
+    )
     tell_damage(damage)
+    if explain and form == "table" and out is None:
+        for plan in result.table["plan"].to_pylist():
+            click.echo(escape_terminal(plan, keep_newlines=True))
+        return
     write_result(result, form=form, out=out)
 
 

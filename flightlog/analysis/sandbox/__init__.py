@@ -6,6 +6,7 @@ that its own user configured.
 """
 
 from flightlog.analysis.export import QueryResult, write_result
-from flightlog.analysis.sandbox.inside import user_sql, user_sql_on
+from flightlog.analysis.sandbox.bounded import Bounds, user_sql
+from flightlog.analysis.sandbox.inside import user_sql_on
 
-__all__ = ["QueryResult", "user_sql", "user_sql_on", "write_result"]
+__all__ = ["Bounds", "QueryResult", "user_sql", "user_sql_on", "write_result"]

@@ -1,64 +1,31 @@
 """An analyst's own SQL, run where it can read the views and nothing else.
 
 A fresh connection per query: the views are made, then file access is limited to
-the segments of the stores, the configuration is locked, and one SELECT is run.
+the segments of the stores, the configuration is locked, and one SELECT is run. Its time
+and memory are bounded by the process that `bounded` runs this in.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from flightlog.analysis.blob_text import blob_damage
-from flightlog.analysis.db import VIEW_NAMES, connect, damage_named
+from flightlog.analysis.db import VIEW_NAMES, connect
 from flightlog.analysis.export import QueryResult
 from flightlog.errors import UsageError, nearest
-from flightlog.recorder.store import Problem, Snapshot, Store
+from flightlog.recorder.store import Snapshot
 
 _BATCH_ROWS = 10_000
+_DUCKDB_SHARE = 0.6
 _UNKNOWN_COLUMN = re.compile(r'(?:Referenced column|column named) "([^"]+)"')
 _BARE_AT = re.compile(r'(?<!")\bat\b(?!")', re.IGNORECASE)
 _UNKNOWN_TABLE = re.compile(r"Table with name (\S+) does not exist")
-
-
-def user_sql(
-    stores: Sequence[str | Path],
-    query: str,
-    *,
-    params: Mapping[str, Any] | None = None,
-    limit: int | None = None,
-    strict: bool = False,
-    on_problem: Callable[[Problem], object] = lambda _: None,
-) -> QueryResult:
-    """Runs one SELECT of an analyst on the views of the stores.
-
-    Args:
-        stores: folders; column `store` tells them apart.
-        query: a single SELECT (also FROM, VALUES, WITH, DESCRIBE, SUMMARIZE, SHOW).
-        params: values for `$name` in the query.
-        limit: stop after this many rows; None for all.
-        strict: any damage of a store is an error.
-        on_problem: is told what is not as it was written, and left out.
-
-    Raises:
-        UsageError: another kind of statement, more than one, an error in the SQL
-            (with the nearest names for an unknown table or column), or an attempt to
-            reach files or settings.
-        DamagedError: a segment or a blob of a store has changed or is missing.
-    """
-    opened = {str(Path(path)): Store.open(path) for path in stores}
-    with damage_named(opened.values()):
-        snapshots = {name: store.snapshot(strict=strict) for name, store in opened.items()}
-        for one in snapshots.values():
-            for problem in one.problems:
-                on_problem(problem)
-        return user_sql_on(snapshots, query, params=params, limit=limit)
 
 
 def user_sql_on(
@@ -67,15 +34,36 @@ def user_sql_on(
     *,
     params: Mapping[str, Any] | None = None,
     limit: int | None = None,
+    explain: bool = False,
+    memory_bytes: int | None = None,
 ) -> QueryResult:
-    """The same as `user_sql`, on snapshots that are already taken."""
+    """Runs one SELECT on the views over snapshots that are already taken, in this process.
+
+    Args:
+        snapshots: by the name that column `store` shows.
+        query: a single SELECT.
+        params: values for `$name` in the query.
+        limit: stop after this many rows; None for all.
+        explain: give the plan of the query in place of its rows.
+        memory_bytes: what DuckDB may use; None for its own default.
+
+    Raises:
+        UsageError: as `flightlog.analysis.sandbox.user_sql`.
+        DamagedError: a blob has changed or is missing.
+    """
     with connect(snapshots) as connection:
+        if memory_bytes is not None:
+            # The rest is for what DuckDB does not count: results, threads, libraries.
+            share = int(memory_bytes * _DUCKDB_SHARE)
+            connection.execute("SET memory_limit = $limit", {"limit": f"{share}B"})
         _lock(connection, snapshots)
         try:
             _require_one_select(connection, query)
+            if explain:
+                return _plan(connection, query, params)
             relation = connection.sql(query, params=params)
             return _fetched(relation.to_arrow_reader(_BATCH_ROWS), limit)
-        except (duckdb.Error, pa.ArrowException) as error:
+        except (duckdb.Error, pa.ArrowException, MemoryError) as error:
             raise blob_damage(error) or _usage_error(connection, query, error) from error
 
 
@@ -110,6 +98,14 @@ def _require_one_select(connection: duckdb.DuckDBPyConnection, query: str) -> No
         )
 
 
+def _plan(
+    connection: duckdb.DuckDBPyConnection, query: str, params: Mapping[str, Any] | None
+) -> QueryResult:
+    # One SELECT has been seen to: EXPLAIN alone executes nothing.
+    found = connection.execute(f"EXPLAIN {query}", params)
+    return QueryResult(pa.table({"plan": [text for _, text in found.fetchall()]}), is_cut=False)
+
+
 def _fetched(reader: pa.RecordBatchReader, limit: int | None) -> QueryResult:
     batches: list[pa.RecordBatch] = []
     rows = 0
@@ -134,6 +130,11 @@ def _usage_error(connection: duckdb.DuckDBPyConnection, query: str, error: Excep
         )
     if found := _UNKNOWN_COLUMN.search(text):
         return _unknown_column(connection, query, found[1])
+    if isinstance(error, (duckdb.OutOfMemoryException, MemoryError)):
+        return UsageError(
+            f"the query needs more memory than it was given: {text.splitlines()[0]}",
+            hint="Ask for less, or give it more: --max-memory SIZE.",
+        )
     if isinstance(error, duckdb.PermissionException):
         return UsageError(
             f"files and settings are out of reach here: {text.splitlines()[0]}",

@@ -522,7 +522,7 @@ def test_without_cryptography_the_error_names_the_extra(
         run = "from flightlog.cli import run; sys.exit(run"
         commands += [
             f"{run}({[*argv, '--store', str(store_path)]!r}))"
-            for argv in (["runs"], ["seal"], ["sql", "select 1"], ["rekey"])
+            for argv in (["runs"], ["seal"], ["ask", "stop_reasons"], ["rekey"])
         ]
     for command in commands:
         done = subprocess.run(
