@@ -6,19 +6,15 @@ import base64
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 
-import jinja2
-
-from flightlog._version import __version__
 from flightlog.analysis import wording
 from flightlog.analysis.gate.metrics import METRICS
 from flightlog.analysis.gate.verdict import Decision, MetricVerdict, Verdict
 from flightlog.analysis.reports import svg
+from flightlog.analysis.reports.page import render_page
 from flightlog.analysis.reports.svg import slopes, tail_lines
-from flightlog.analysis.terminal import escape_terminal, number_text
+from flightlog.analysis.terminal import number_text
 from flightlog.errors import UsageError
 
 REACH = 3.0
@@ -59,7 +55,8 @@ def to_html(verdict: Verdict, *, plot: Path | None = None) -> str:
         UsageError: `plot` is not a PNG file.
     """
     worst = next(m for m in verdict.metrics if m.name == verdict.worst_metric)
-    return _template().render(
+    return render_page(
+        "check",
         verdict=verdict,
         metrics=wording.shown_metrics(verdict),
         slopes=slopes(verdict.tasks, worst),
@@ -75,7 +72,6 @@ def to_html(verdict: Verdict, *, plot: Path | None = None) -> str:
         interval=interval,
         descriptions=defaultdict(str, {one.name: one.description for one in METRICS}),
         plot=None if plot is None else _data_uri(plot),
-        version=__version__,
         limit=LIST_LIMIT,
         task_limit=TASKS_SHOWN,
     )
@@ -124,19 +120,6 @@ def _in_tolerances(metric: MetricVerdict, change: float) -> float:
 def _place(tolerances: float) -> float:
     inside = min(REACH, max(-REACH, tolerances))
     return round(_EDGE + (inside + REACH) / (2 * REACH) * (_WIDTH - 2 * _EDGE), 1)
-
-
-@lru_cache(maxsize=1)
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: escape_terminal(value) if type(value) is str else value,
-    )
-    folder = resources.files("flightlog.analysis.reports").joinpath("templates")
-    return environment.from_string(folder.joinpath("report.html.j2").read_text(encoding="utf-8"))
 
 
 def _data_uri(path: Path) -> str:
