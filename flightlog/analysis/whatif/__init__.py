@@ -1,0 +1,13 @@
+"""History rerun under other limits: what they would have saved, and what they would have cost.
+
+A limit that ends a run cuts a recorded run at a call that is known, so what it saves is exact.
+What refuses single calls (a breaker, deduplication) is told as a bound: the model would have
+been told something else, and what it would have done then is not in the recording.
+"""
+
+from flightlog.analysis.whatif.breaker import Breaker
+from flightlog.analysis.whatif.history import History, history_of
+from flightlog.analysis.whatif.limits import Limits, Saved, rerun
+from flightlog.analysis.whatif.quota import Quota
+
+__all__ = ["Breaker", "History", "Limits", "Quota", "Saved", "history_of", "rerun"]
