@@ -105,6 +105,25 @@ SUBJECTS: dict[str, tuple[str, ...]] = {
     "tight_budget": tuple(AGENTS),
 }
 INCIDENTS = tuple(SUBJECTS)
+CAUSES = {
+    "flaky_tool": {"tool_failing"},
+    "slow_tool": {"tool_slow"},
+    "tool_schema": {"tool_invalid"},
+    "model_outage": {"model_failing"},
+    "slow_model": {"model_slow"},
+    "runaway": {"runaway"},
+    "loop": {"loops"},
+    "prompt_growth": {"prompt_growth"},
+    "tenant_surge": {"surge"},
+    "unusable_ends": {"stops"},
+    "model_swap": {"model_changed"},
+    "cache_lost": {"cache_lost"},
+    "denied_tool": {"refused"},
+    "duplicate_writes": {"duplicate_writes"},
+    "chatty": {"calls"},
+    "tight_budget": {"stops"},
+}
+"""Kinds of a postmortem's finding that name the cause."""
 _ENDS_WITH_WINDOW = {
     "loop", "prompt_growth", "model_swap", "cache_lost", "denied_tool", "duplicate_writes",
     "chatty", "tight_budget",

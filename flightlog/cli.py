@@ -36,6 +36,10 @@ COMMANDS = {
     "baseline": ("flightlog.commands.baseline:baseline", "Pin runs to compare with later."),
     "gate": ("flightlog.commands.gate:gate", "Replay two sides in turn until it is settled."),
     "plan": ("flightlog.commands.plan:plan", "What a suite can detect, and at what cost."),
+    "postmortem": (
+        "flightlog.commands.postmortem:postmortem",
+        "What went wrong, since when, and what stops it.",
+    ),
     "explain": ("flightlog.commands.explain:explain", "Say a verdict in plain sentences."),
     "init": ("flightlog.commands.init:init", "Write settings, goldens/ and a CI job."),
     "golden": ("flightlog.commands.golden:golden", "Pin and list golden tasks."),

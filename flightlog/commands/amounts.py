@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
@@ -50,6 +52,30 @@ SPAN: Final = Amount("span", _SECONDS, "30d", most=1000 * 366 * 86_400.0)
 
 SIZE: Final = Amount("size", _BYTES, "10GB", most=1e24)
 """A size in bytes; kB is 1000, KiB is 1024."""
+
+
+class Moment(click.ParamType[datetime]):
+    """A date or time, UTC unless it says otherwise; or how long ago."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        if isinstance(value, datetime):
+            return value
+        try:
+            found = datetime.fromisoformat(value)
+        except ValueError:
+            return datetime.fromtimestamp(time.time() - SPAN.convert(value, param, ctx), UTC)
+        try:
+            return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        except OverflowError:
+            self.fail(f"{value!r} is beyond the calendar", param, ctx)
+
+
+MOMENT: Final = Moment()
+"""A date or time in UTC, or how long ago."""
 
 
 def size_text(size: float) -> str:

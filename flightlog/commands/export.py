@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
-from flightlog.commands.amounts import SPAN
+from flightlog.commands.amounts import MOMENT
 from flightlog.commands.options import stores_option, strict_option
 from flightlog.errors import UsageError
 
@@ -19,26 +18,6 @@ TABLES: Final = (
 )
 FORMS: Final = ("parquet", "jsonl", "csv")
 _NEXT_PAIR: Final = re.compile(r",(?=[A-Za-z_][\w:.-]*=)")
-
-
-class _Moment(click.ParamType[datetime]):
-    """A date or time, UTC unless it says otherwise; or how long ago."""
-
-    name = "time"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        try:
-            found = datetime.fromisoformat(value)
-        except ValueError:
-            return datetime.fromtimestamp(time.time() - SPAN.convert(value, param, ctx), UTC)
-        try:
-            return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
-        except OverflowError:
-            self.fail(f"{value!r} is beyond the calendar", param, ctx)
 
 
 def _pairs(
@@ -88,8 +67,8 @@ def _form(form: str | None, out: Path) -> str:
     callback=_pairs,
     help="Only runs with COLUMN=VALUE; join several by commas. label:KEY=VALUE works.",
 )
-@click.option("--since", type=_Moment(), help="Only runs that started then or later; UTC, or 7d.")
-@click.option("--until", type=_Moment(), help="Only runs that started before.")
+@click.option("--since", type=MOMENT, help="Only runs that started then or later; UTC, or 7d.")
+@click.option("--until", type=MOMENT, help="Only runs that started before.")
 @click.option(
     "--blobs",
     type=click.Choice(["inline", "digest"]),

@@ -11,6 +11,7 @@ import pytest
 
 import flightlog
 from flightlog.analysis.db import Traces
+from flightlog.analysis.postmortem import Scope, postmortem
 from flightlog.runtime.from_config import policy_from
 
 SETTINGS = Path(__file__).resolve().parents[2] / "examples" / "incident" / "flightlog.yaml"
@@ -235,3 +236,25 @@ def test_the_page_shows_what_the_day_costs_under_other_assumptions(
     """Set FLIGHTLOG_UPDATE_README=1 to write it anew."""
     printed = run_example("assumptions.py", folder=tmp_path).stdout
     check_published("docs/incident.md", "assumptions", printed)
+
+
+def test_a_postmortem_of_the_incident_names_the_agent_as_load_generator(traces: Traces) -> None:
+    worst = one(traces, "SELECT run_id FROM runs ORDER BY tool_calls DESC LIMIT 1")
+    found = postmortem(traces, Scope(run_ids=[str(worst["run_id"])]))
+    whole = postmortem(traces)
+    first = found.findings[0]
+    assert first.title == "browse failed in 1,800 of 1,801 calls"
+    assert {finding.kind for finding in found.findings} >= {
+        "runaway",
+        "cost",
+        "prompt_growth",
+        "truncated",
+    }
+    for told in (found, whole):
+        assert told.load is not None
+        generator = told.load.generators[0]
+        assert (generator.of, generator.name) == ("agent", "market-brief")
+    guard = next(each for each in first.remedies if each.setting.startswith("guard no_progress"))
+    assert guard.first_call == 6
+    assert guard.usd > 1_300
+    assert whole.findings[0].kind == "runaway"

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from flightlog.analysis.postmortem.kinds import EXPLAINED_BY, NEEDS_EARLIER, ONLY_AS_CAUSE, Kind
+from flightlog.analysis.postmortem.kinds import (
+    EXPLAINED_BY,
+    NEAREST_FIRST,
+    NEEDS_EARLIER,
+    ONLY_AS_CAUSE,
+    Kind,
+)
 from flightlog.analysis.postmortem.signals import Shift
 
 _SLACK_PIECES: Final = 2
@@ -43,7 +49,8 @@ def chains_of(shifts: Sequence[Shift]) -> list[Link]:
     """The causes with their effects, the weightiest first.
 
     A change is explained by another that can cause such a one (`EXPLAINED_BY`), concerns the
-    same agent, tool, model or tenant, and does not begin later. Of several, the strongest.
+    same agent, tool, model or tenant, and does not begin later. Of several, the nearest link of
+    the chain of the prompt, else the strongest.
     A cause that is gone without the pieces of time of a weightier one on the same agents is a
     shadow of that one, and left out.
     """
@@ -52,14 +59,14 @@ def chains_of(shifts: Sequence[Shift]) -> list[Link]:
     parent: dict[int, int] = {}
     for at, shift in enumerate(ordered):
         found = [
-            (ordered[other].change.strength, -other)
+            (_nearness(ordered[other], shift), ordered[other].change.strength, -other)
             for other in range(len(ordered))
             if other != at
             and can_explain(ordered[other], shift)
             and not _is_above(parent, other, at)
         ]
         if found:
-            parent[at] = -max(found)[1]
+            parent[at] = -max(found)[2]
     for at, above in parent.items():
         links[above].effects.append(links[at])
     for link in links:
@@ -84,6 +91,13 @@ def can_explain(cause: Shift, effect: Shift) -> bool:
     end = min(cause.change.end, effect.change.end)
     length = effect.change.end - effect.change.first
     return end - first >= _LEAST_OVERLAP * length
+
+
+def _nearness(cause: Shift, effect: Shift) -> int:
+    """How near a cause stands to its effect, where the kinds are a chain of several links."""
+    if effect.kind not in NEAREST_FIRST:
+        return 0
+    return -EXPLAINED_BY[effect.kind].index(cause.kind)
 
 
 def _is_related(cause: Shift, effect: Shift) -> bool:

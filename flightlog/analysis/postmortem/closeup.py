@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from flightlog.analysis.postmortem.found import Evidence, Number
-from flightlog.analysis.postmortem.kinds import EXPLAINED_BY, Kind
+from flightlog.analysis.postmortem.kinds import EXPLAINED_BY, NEAREST_FIRST, NEEDS_EARLIER, Kind
 from flightlog.analysis.window import Window
 
 _FEWEST_FAILING: Final = 5
@@ -82,7 +82,8 @@ def facts_of(window: Window, run: int) -> list[Fact]:
 
 
 def cause_of(fact: Fact, facts: list[Fact]) -> Fact | None:
-    """The fact of the same run that explains this one; of several the most upstream."""
+    """The fact of the same run that explains this one; of several the most upstream, or
+    along the chain of the prompt the nearest."""
     order = list(Kind)
     above = [
         one
@@ -90,8 +91,11 @@ def cause_of(fact: Fact, facts: list[Fact]) -> Fact | None:
         if one is not fact
         and one.kind in EXPLAINED_BY.get(fact.kind, ())
         and one.begin <= fact.end
-        and not (fact.kind in EXPLAINED_BY.get(one.kind, ()) and one.begin >= fact.begin)
+        # That the calls of one run made a tool fail is nothing that the run can show.
+        and not (one.kind is Kind.RUNAWAY and fact.kind in NEEDS_EARLIER)
     ]
+    if fact.kind in NEAREST_FIRST:
+        order = list(EXPLAINED_BY[fact.kind])
     return min(above, key=lambda one: (order.index(one.kind), one.begin), default=None)
 
 

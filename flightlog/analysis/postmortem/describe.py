@@ -59,9 +59,9 @@ def checked_of(window: Window) -> tuple[str, ...]:
     )
     pieces = f"{window.pieces} pieces of {_length(window.width)}"
     return (
-        f"{tools['tools']} tools and {tools['models']} models {of_tools}",
-        f"{agents} agents {of_agents}",
-        f"{tenants} tenants and {agents} agents for the load that they make",
+        f"{_count(tools['tools'], 'tool')} and {_count(tools['models'], 'model')} {of_tools}",
+        f"{_count(agents, 'agent')} {of_agents}",
+        f"{_count(tenants, 'tenant')} and {_count(agents, 'agent')} for the load that they make",
         f"each over {pieces}, and single runs with far more calls than the others",
     )
 
@@ -77,6 +77,10 @@ def unseen_of(window: Window) -> tuple[str, ...]:
     if undated:
         found.append(f"{undated:,} runs do not say when they began, and were left out")
     return tuple(found)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _length(seconds: float) -> str:

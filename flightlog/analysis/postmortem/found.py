@@ -114,7 +114,7 @@ class Share:
     """Part of the load of one subject.
 
     Attributes:
-        of: agent, tenant or tool.
+        of: agent, run, tenant or tool.
         name: which.
         calls: tool calls in the time of the incident.
         share: of all tool calls of that time.

@@ -144,5 +144,11 @@ NEEDS_EARLIER: Final = frozenset(
 )
 """Kinds that are causes themselves, unless the load came clearly before them."""
 
+NEAREST_FIRST: Final = frozenset({Kind.TRUNCATED, Kind.POLICY_LOST, Kind.REFUSED})
+"""Kinds whose causes are listed from the nearest link of the chain on."""
+
+LOAD_KINDS: Final = frozenset({Kind.RUNAWAY, Kind.SURGE, Kind.LOOPS, Kind.CALLS, Kind.RETRIES})
+"""Kinds that say that more calls were made than usual."""
+
 ONLY_AS_CAUSE: Final = frozenset({Kind.MODEL_CHANGED})
 """Told only where it explains something: a release that changes nothing is no incident."""

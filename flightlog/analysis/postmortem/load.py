@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from flightlog.analysis.postmortem.found import Load, Money, Share, Spent
@@ -11,13 +12,21 @@ _GENERATES: Final = 0.4
 _TIMES_USUAL: Final = 1.5
 _LISTED: Final = 5
 _SUBJECTS: Final = ("agent", "tenant", "tool")
+_ORDER: Final = ("agent", "run", "tenant", "tool")
 
 
-def load_of(window: Window, since: float, until: float) -> Load:
-    """Shares of the tool calls in a piece of time, by agent, tenant and tool.
+def load_of(window: Window, since: float, until: float, *, is_load: bool) -> Load:
+    """Shares of the tool calls in a piece of time, by agent, tenant, tool and run.
 
-    A load generator made at least 40 % of them, and one and a half times its usual share;
-    where the window has no rest to compare with, it made at least 40 %.
+    A load generator made at least 40 % of them, and one and a half times its usual share. An
+    agent, tenant or tool that is alone in its window has no usual share to compare with; it is
+    one where the findings are about load.
+
+    Args:
+        window: all runs.
+        since: begin of the time, seconds since the epoch.
+        until: its end.
+        is_load: the findings are about load.
     """
     rows = window.ask("postmortem", "load", since=since, until=until).to_pylist()
     inside = sum(row["inside"] for row in rows)
@@ -42,9 +51,17 @@ def load_of(window: Window, since: float, until: float) -> Load:
             if then
         ]
         found.sort(key=lambda share: (-share.calls, share.name))
+        if len(calls) == 1 and found and is_load:
+            found = [replace(found[0], usual_share=None)]
         shares += found[:_LISTED]
+    of_runs = window.ask("postmortem", "load_of_runs", since=since, until=until).to_pylist()
+    shares += [
+        Share("run", row["run_id"], row["calls"], row["calls"] / inside, None)
+        for row in of_runs
+        if is_load and row["calls"] >= _GENERATES * inside
+    ]
     generators = [share for share in shares if share.name != "None" and _generates(share)]
-    generators.sort(key=lambda share: (_SUBJECTS.index(share.of), -share.calls, share.name))
+    generators.sort(key=lambda share: (_ORDER.index(share.of), -share.calls, share.name))
     return Load(
         since=window.at(since),
         until=window.at(until),

@@ -13,7 +13,7 @@ import numpy as np
 from flightlog.analysis.postmortem.found import Remedy
 from flightlog.analysis.postmortem.kinds import Kind
 from flightlog.analysis.stats.sample import Bools, Ints
-from flightlog.analysis.whatif import Breaker, History, Limits, Quota, history_of, rerun
+from flightlog.analysis.whatif import Breaker, History, Limits, Quota, history_of, rerun, succeeded
 from flightlog.analysis.window import Window
 
 _MOST_RUNS: Final = 20_000
@@ -38,6 +38,8 @@ class Trouble:
         subject: whose trouble it is.
         runs: numbers of the runs concerned.
         begin: when it began, seconds since the epoch.
+        is_of_runs: True when it is about single runs that are told of by name; a limit that
+            ends one of them is then told with the success that is lost.
     """
 
     kinds: frozenset[Kind]
@@ -45,13 +47,14 @@ class Trouble:
     subject: str
     runs: Ints
     begin: float
+    is_of_runs: bool = False
 
 
 def remedies_for(window: Window, trouble: Trouble, references: Bools) -> tuple[Remedy, ...]:
     """The limits that would have saved most, tried one by one on the runs concerned.
 
     Kept are those that save at least 5 % of the calls or of the money of these runs and
-    end at most 2 % of the runs with a success.
+    end at most 2 % of the runs with a success, where it is not about single runs.
 
     Args:
         window: all runs.
@@ -70,7 +73,8 @@ def remedies_for(window: Window, trouble: Trouble, references: Bools) -> tuple[R
         is_worth = saved.tool_calls >= _LEAST_SHARE * max(went, 1) or (
             saved.usd_total > 0 and saved.usd_share >= _LEAST_SHARE
         )
-        if saved.first_cut is None or not is_worth or saved.lost_share > _MOST_LOST:
+        is_dear = saved.lost_share > _MOST_LOST and not trouble.is_of_runs
+        if saved.first_cut is None or not is_worth or is_dear:
             continue
         at = saved.first_cut
         found.append(
@@ -96,6 +100,7 @@ def remedies_for(window: Window, trouble: Trouble, references: Bools) -> tuple[R
 def _candidates(
     window: Window, trouble: Trouble, references: Bools
 ) -> Iterator[tuple[str, str, Limits]]:
+    references = references & succeeded(window)
     calls = _above_usual(window, "tool_calls", references)
     calls = _WITHOUT_REFERENCE if calls is None else max(int(calls), 2)
     yield (

@@ -24,7 +24,7 @@ from flightlog.analysis.postmortem.evidence import (
     witnesses_of,
 )
 from flightlog.analysis.postmortem.found import Evidence, Finding, Postmortem, Remedy
-from flightlog.analysis.postmortem.kinds import Kind
+from flightlog.analysis.postmortem.kinds import LOAD_KINDS, Kind
 from flightlog.analysis.postmortem.load import load_of, money_of
 from flightlog.analysis.postmortem.queries import query_of
 from flightlog.analysis.postmortem.remedies import Trouble, remedies_for
@@ -115,7 +115,11 @@ def _one_by_one(window: Window, runs: Ints, scope: Scope) -> Postmortem:
         max(finding.begins for finding in findings).timestamp(),
     )
     of_runs = (float(began[runs].min()), float(began[runs].max()) + 1e-3)
-    return replace(report, load=load_of(window, since, until + 1), money=money_of(window, *of_runs))
+    return replace(
+        report,
+        load=load_of(window, since, until + 1, is_load=_is_load(findings)),
+        money=money_of(window, *of_runs),
+    )
 
 
 def _of_window(window: Window, scope: Scope) -> Postmortem:
@@ -142,7 +146,15 @@ def _of_window(window: Window, scope: Scope) -> Postmortem:
     if not findings:
         return report
     since, until = _time_of(window, findings[0])
-    return replace(report, load=load_of(window, since, until), money=money_of(window, since, until))
+    return replace(
+        report,
+        load=load_of(window, since, until, is_load=_is_load(findings)),
+        money=money_of(window, since, until),
+    )
+
+
+def _is_load(findings: list[Finding]) -> bool:
+    return any(finding.kind in LOAD_KINDS for finding in findings)
 
 
 def _of_chain(
@@ -180,7 +192,7 @@ def _of_chain(
             caused_by=cause,
             numbers=numbers_of(shift),
             evidence=tuple(examples),
-            changes=changes_before(window, shift, begin),
+            changes=changes_before(window, shift, begin) if cause is None else (),
             sql=sql,
             params=params,
             remedies=remedies,

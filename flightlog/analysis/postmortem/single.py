@@ -50,6 +50,7 @@ def of_run(window: Window, run: int, numbered: int) -> list[Finding]:
             fact.tool,
             np.array([run]),
             fact.begin,
+            is_of_runs=True,
         )
         found.append(
             Finding(
@@ -88,7 +89,14 @@ def of_runaways(window: Window, runaways: Ints, numbered: int) -> list[Finding]:
         worst = mine[np.argsort(-calls[mine], kind="stable")]
         ids = [window.table.column("run_id")[int(run)].as_py() for run in worst]
         sql, params = query_of(Kind.RUNAWAY, agent, "agent")
-        trouble = Trouble(frozenset({Kind.RUNAWAY}), "agent", agent, mine, float(began[mine].min()))
+        trouble = Trouble(
+            frozenset({Kind.RUNAWAY}),
+            "agent",
+            agent,
+            mine,
+            float(began[mine].min()),
+            is_of_runs=True,
+        )
         number = numbered + len(found) + 1
         spent = usd[mine][~np.isnan(usd[mine])].sum()
         what = f"{mine.size} runs of {agent}" if mine.size > 1 else f"one run of {agent}"

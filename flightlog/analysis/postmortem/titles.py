@@ -26,14 +26,14 @@ def numbers_of(shift: Shift) -> tuple[Number, ...]:
             Number("then", scale(change.inside), unit),
             Number("usually", scale(change.outside), unit),
             Number("factor", shift.factor, "x"),
-            Number("runs then", change.n_inside, "runs"),
-            Number("log likelihood ratio", change.strength, ""),
+            Number("seen in", change.n_inside, "runs"),
+            Number("log likelihood ratio", round(change.strength, 1), ""),
         )
     return (
         Number("then", 100 * change.inside, "%"),
         Number("usually", 100 * change.outside, "%"),
-        Number("runs then", change.n_inside, "runs"),
-        Number("log likelihood ratio", change.strength, ""),
+        Number("seen in", change.n_inside, "runs"),
+        Number("log likelihood ratio", round(change.strength, 1), ""),
     )
 
 

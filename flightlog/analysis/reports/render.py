@@ -16,7 +16,8 @@ from flightlog.analysis.reports.junit import to_junit
 from flightlog.analysis.reports.markdown import to_markdown
 from flightlog.analysis.reports.sarif import to_sarif
 from flightlog.analysis.reports.text import print_verdict, render_text
-from flightlog.errors import StoreError, UnknownNameError
+from flightlog.analysis.reports.writing import write_text
+from flightlog.errors import UnknownNameError
 
 __all__ = [
     "FORMS",
@@ -70,9 +71,5 @@ def write_report(
     """
     path = Path(path)
     text = render(verdict, form, plot=plot)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise StoreError(f"cannot write the report: {error.strerror}", where=str(path)) from error
+    write_text(path, text)
     return path

@@ -7,7 +7,7 @@ been told something else, and what it would have done then is not in the recordi
 
 from flightlog.analysis.whatif.breaker import Breaker
 from flightlog.analysis.whatif.history import History, history_of
-from flightlog.analysis.whatif.limits import Limits, Saved, rerun
+from flightlog.analysis.whatif.limits import Limits, Saved, rerun, succeeded
 from flightlog.analysis.whatif.quota import Quota
 
-__all__ = ["Breaker", "History", "Limits", "Quota", "Saved", "history_of", "rerun"]
+__all__ = ["Breaker", "History", "Limits", "Quota", "Saved", "history_of", "rerun", "succeeded"]

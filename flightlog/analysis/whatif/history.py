@@ -67,6 +67,8 @@ class History:
 
     def is_first_of(self, *parts: Ints | Bools) -> Bools:
         """True of a call that is the first in its run with these values, shape (calls,)."""
+        if not len(self.run):
+            return np.zeros(0, dtype=np.bool_)
         order = np.lexsort((np.arange(len(self.run)), *reversed(parts), self.run))
         is_new = np.ones(len(self.run), dtype=np.bool_)
         is_equal = np.ones(len(self.run) - 1, dtype=np.bool_)

@@ -12,6 +12,7 @@ from flightlog.analysis.stats.sample import Bools, Floats, Ints
 from flightlog.analysis.whatif.breaker import Breaker, refused_by
 from flightlog.analysis.whatif.history import History
 from flightlog.analysis.whatif.quota import Quota, beyond
+from flightlog.analysis.window import Window
 
 _CONFIDENT: Final = 1.959963984540054
 
@@ -124,7 +125,7 @@ def rerun(history: History, limits: Limits) -> Saved:
     usd = np.where(is_saved, history.usd, 0.0)
     runs_cut = cut < ends
     numbers = history.run[history.first]
-    succeeded = _succeeded(history)[numbers]
+    is_success = succeeded(history.window)[numbers]
     saved_places = np.flatnonzero(is_saved)
     spent_of, saved_of = _per_run(history, history.usd), _per_run(history, usd)
     first = saved_places[np.argmin(history.s[saved_places])] if saved_places.size else None
@@ -136,8 +137,8 @@ def rerun(history: History, limits: Limits) -> Saved:
         usd=float(usd.sum()),
         usd_total=float(history.usd.sum()),
         usd_error=_error_of_total(saved_of, spent_of),
-        successes=int(succeeded.sum()),
-        successes_lost=int((succeeded & runs_cut).sum()),
+        successes=int(is_success.sum()),
+        successes_lost=int((is_success & runs_cut).sum()),
         is_exact=limits.is_exact,
         first_cut=None if first is None else int(first),
         cut=cut,
@@ -152,7 +153,8 @@ def wilson(hits: int, of: int) -> tuple[float, float]:
     share = hits / of
     middle = (share + z2 / (2 * of)) / (1 + z2 / of)
     half = _CONFIDENT * np.sqrt(share * (1 - share) / of + z2 / (4 * of * of)) / (1 + z2 / of)
-    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+    low = 0.0 if hits == 0 else max(0.0, float(middle - half))
+    return low, 1.0 if hits == of else min(1.0, float(middle + half))
 
 
 def _is_over(history: History, limits: Limits) -> Bools:
@@ -236,10 +238,10 @@ def _of_tool(history: History, pattern: str) -> Bools:
     return history.is_tool & np.isin(history.name, wanted)
 
 
-def _succeeded(history: History) -> Bools:
-    """Of each run of the window: judged a success, else completed and not judged."""
-    judged = history.window.floats("success")
-    reasons, which = history.window.texts("stop_reason")
+def succeeded(window: Window) -> Bools:
+    """Of each run of the window: judged a success, else completed and not judged, shape (runs,)."""
+    judged = window.floats("success")
+    reasons, which = window.texts("stop_reason")
     is_ok = which == reasons.index("ok") if "ok" in reasons else np.zeros(len(which), np.bool_)
     found: Bools = np.where(np.isnan(judged), is_ok, judged == 1)
     return found

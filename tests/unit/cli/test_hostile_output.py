@@ -102,6 +102,8 @@ def assert_harmless(text: str) -> None:
         ["doctor"],
         ["seal"],
         ["check"],
+        ["postmortem"],
+        ["postmortem", "last"],
         ["compact", "--dry-run"],
         ["retain", "--older-than", "1d", "--dry-run"],
         ["erase", "--tenant", TEXT, "--why", "x", "--dry-run"],
@@ -199,6 +201,38 @@ def test_reports_escape_what_they_show(
     assert not [found for _, found in page.found if "javascript:" in str(found.get("href"))]
     assert "<script" not in texts["md"]
     assert "<img" not in texts["md"]
+    assert not re.search(r"(?<!\\)\]\(", texts["md"])  # a link or an image
+
+
+def test_a_postmortem_escapes_what_it_shows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Forty runs of hostile names: in the last ten a hostile tool fails."""
+    for number in range(40):
+        with record(
+            tmp_path / "store", agent=TEXT, tenant=EVIL[1], model=TEXT, task_id=str(number),
+            agent_version=EVIL[number % len(EVIL)],
+        ) as one:  # fmt: skip
+            for step in range(1, 5):
+                one.model_call(step=step, request_model=TEXT, outcome="ok", cost_usd=0.1)
+                one.tool_call(
+                    step=step, tool_name=TEXT, effect="read", args={"n": step}, error=TEXT,
+                    outcome="failed" if number >= 30 else "ok", error_type=HTML,
+                )  # fmt: skip
+                one.tool_call(step=step, tool_name=HTML, outcome="denied", error_type=MARKDOWN)
+    paths = {form: tmp_path / f"found.{form}" for form in ("html", "md", "json", "txt")}
+    options = [part for path in paths.values() for part in ("-o", path)]
+    printed = output(capsys, "postmortem", "--store", tmp_path / "store", *options)
+    assert "tool failing" in printed
+    assert_harmless(printed)
+    texts = {form: path.read_text(encoding="utf-8") for form, path in paths.items()}
+    json.loads(texts["json"])
+    for form in ("html", "md", "txt"):
+        assert_harmless(texts[form])
+    tags = _Tags()
+    tags.feed(texts["html"])
+    assert {tag for tag, _ in tags.found}.isdisjoint({"script", "img", "iframe", "a", "link"})
+    assert "<script" not in texts["md"]
     assert not re.search(r"(?<!\\)\]\(", texts["md"])  # a link or an image
 
 
