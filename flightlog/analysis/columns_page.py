@@ -31,8 +31,9 @@ _QUESTIONS = """\
 ## Questions
 
 `flightlog ask <question> -p model=... -p by=variant`. All of them take the parameters
-`source`, `suite`, `model` and `variant` (only such runs; all when left out) and `by`, a
-comma-separated list of these four to group by, which are then the first columns.
+`source`, `suite`, `model`, `variant`, `agent` and `tenant` (only such runs; all when left out),
+`since` and `until`, and `by`, a comma-separated list of the first six to group by,
+which are then the first columns.
 """
 
 

@@ -13,6 +13,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,7 +199,7 @@ class Traces:
             raise DamagedError(f"no blob {digest[:80]!r}", where=store)
         return read(digest)
 
-    def ask(self, name: str, *, by: str | None = None, **values: str | None) -> pa.Table:
+    def ask(self, name: str, *, by: str | None = None, **values: str | datetime | None) -> pa.Table:
         """The answer to a question of `flightlog.analysis.questions`, by its name."""
         return question(name).ask(self, by=by, **values)
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from flightlog.analysis.sql_files import QUESTIONS_FOLDER, SqlFile, sql_file, sql_names
-from flightlog.errors import UnknownNameError
+from flightlog.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from flightlog.analysis.db import Traces
 
-GROUPINGS = ("source", "suite", "model", "variant")
+GROUPINGS = ("source", "suite", "model", "variant", "agent", "tenant")
+PERIODS = ("minute", "hour", "day", "week", "month")
 
 
 class Question:
@@ -29,17 +31,20 @@ class Question:
         self.title = file.title.partition("?")[0] + "?"
         self.file = file
 
-    def ask(self, traces: Traces, *, by: str | None = None, **values: str | None) -> pa.Table:
+    def ask(
+        self, traces: Traces, *, by: str | None = None, **values: str | datetime | None
+    ) -> pa.Table:
         """The answer, ordered; columns as the header of the SQL file lists them.
 
         Args:
             traces: the stores to ask.
-            by: comma-separated list of source, suite, model, variant to group by;
+            by: comma-separated list of source, suite, model, variant, agent, tenant to group by;
                 None for one group.
             values: the other parameters; those left out are null, which means all.
 
         Raises:
-            UnknownNameError: a parameter or a grouping that the question does not have.
+            UnknownNameError: a parameter, grouping or period that there is not.
+            UsageError: a time that is none.
         """
         known = [entry.name for entry in self.file.parameters]
         for name in values:
@@ -49,10 +54,30 @@ class Question:
         for group in groups:
             if group not in GROUPINGS:
                 raise UnknownNameError.of("grouping", group, GROUPINGS)
-        filled: dict[str, str | None] = dict.fromkeys(known) | values
+        if (every := values.get("every")) is not None and every not in PERIODS:
+            raise UnknownNameError.of("period", str(every), PERIODS)
+        filled: dict[str, str | datetime | None] = {
+            **dict.fromkeys(known),
+            **{name: _moment(name, value) for name, value in values.items()},
+        }
         if "by" in known:
             filled["by"] = ",".join(groups) or None
         return traces.table(self.file.sql, filled)
+
+
+def _moment(name: str, value: str | datetime | None) -> str | datetime | None:
+    """A moment in UTC without a zone, as the views have them; other values as they are."""
+    if name not in ("since", "until") or value is None:
+        return value
+    if isinstance(value, str):
+        text = value
+        try:
+            value = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise UsageError(
+                f"{name} is {text[:40]!r}, which is no time", hint="Such as 2026-11-23T08:00."
+            ) from error
+    return value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
 
 
 def question_names() -> tuple[str, ...]:

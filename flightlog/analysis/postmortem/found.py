@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +86,7 @@ class Finding:
         numbers: what was measured.
         evidence: runs and events that show it.
         changes: what the agents concerned had changed just before.
-        sql: a query that shows it.
-        params: values for the query.
+        shown_by: arguments of `flightlog` that show it.
         remedies: what would have stopped it, the most effective first.
     """
 
@@ -104,8 +102,7 @@ class Finding:
     numbers: tuple[Number, ...]
     evidence: tuple[Evidence, ...]
     changes: tuple[str, ...]
-    sql: str
-    params: dict[str, Any]
+    shown_by: tuple[str, ...]
     remedies: tuple[Remedy, ...] = ()
 
 

@@ -26,7 +26,7 @@ from flightlog.analysis.postmortem.evidence import (
 from flightlog.analysis.postmortem.found import Evidence, Finding, Postmortem, Remedy
 from flightlog.analysis.postmortem.kinds import LOAD_KINDS, Kind
 from flightlog.analysis.postmortem.load import load_of, money_of
-from flightlog.analysis.postmortem.queries import query_of
+from flightlog.analysis.postmortem.queries import shown_by
 from flightlog.analysis.postmortem.remedies import Trouble, remedies_for
 from flightlog.analysis.postmortem.runaways import runaways_of
 from flightlog.analysis.postmortem.signals import Shift, shifts_of
@@ -168,7 +168,6 @@ def _of_chain(
     examples = examples_of(window, shift, seen, begin)
     if shift.kind is Kind.POLICY_LOST:
         examples += _bad_action(window, shift)
-    sql, params = query_of(shift.kind, shift.subject, shift.of)
     remedies: tuple[Remedy, ...] = ()
     if cause is None:
         kinds = frozenset(one.shift.kind for one in link.walked())
@@ -193,8 +192,7 @@ def _of_chain(
             numbers=numbers_of(shift),
             evidence=tuple(examples),
             changes=changes_before(window, shift, begin) if cause is None else (),
-            sql=sql,
-            params=params,
+            shown_by=shown_by(shift.kind, shift.subject, shift.of),
             remedies=remedies,
         )
     ]

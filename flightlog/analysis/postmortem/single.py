@@ -11,7 +11,7 @@ import numpy as np
 from flightlog.analysis.postmortem.closeup import Fact, cause_of, facts_of
 from flightlog.analysis.postmortem.found import Evidence, Finding, Number
 from flightlog.analysis.postmortem.kinds import EXPLAINED_BY, Kind
-from flightlog.analysis.postmortem.queries import query_of
+from flightlog.analysis.postmortem.queries import shown_by
 from flightlog.analysis.postmortem.remedies import Trouble, remedies_for
 from flightlog.analysis.stats.sample import Bools, Ints
 from flightlog.analysis.window import Window
@@ -43,7 +43,6 @@ def of_run(window: Window, run: int, numbered: int) -> list[Finding]:
     found = []
     for fact in order:
         cause = parents[id(fact)]
-        sql, params = query_of(fact.kind, run_id, "run")
         trouble = Trouble(
             frozenset(one.kind for one in facts),
             "tool" if fact.kind in (Kind.TOOL_FAILING, Kind.TOOL_INVALID) else "run",
@@ -66,8 +65,7 @@ def of_run(window: Window, run: int, numbered: int) -> list[Finding]:
                 numbers=fact.numbers,
                 evidence=fact.evidence,
                 changes=(),
-                sql=sql,
-                params=params,
+                shown_by=shown_by(fact.kind, run_id, "run"),
                 remedies=remedies_for(window, trouble, references) if cause is None else (),
             )
         )
@@ -88,7 +86,6 @@ def of_runaways(window: Window, runaways: Ints, numbered: int) -> list[Finding]:
         median = float(np.median(calls[usual]))
         worst = mine[np.argsort(-calls[mine], kind="stable")]
         ids = [window.table.column("run_id")[int(run)].as_py() for run in worst]
-        sql, params = query_of(Kind.RUNAWAY, agent, "agent")
         trouble = Trouble(
             frozenset({Kind.RUNAWAY}),
             "agent",
@@ -120,8 +117,7 @@ def of_runaways(window: Window, runaways: Ints, numbered: int) -> list[Finding]:
                 ),
                 evidence=tuple(Evidence(one, None, "") for one in ids[:_RUNS_OF_RUNAWAYS]),
                 changes=(),
-                sql=sql,
-                params=params,
+                shown_by=shown_by(Kind.RUNAWAY, agent, "agent"),
                 remedies=remedies_for(window, trouble, usual),
             )
         )

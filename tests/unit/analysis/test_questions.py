@@ -16,7 +16,8 @@ from flightlog.trace.clock import VIRTUAL_EPOCH_US, VirtualClock
 from flightlog.trace.run_writer import RunWriter
 from flightlog.trace.sink import Sink
 
-GROUPS = ("source", "suite", "model", "variant")
+GROUPS = ("source", "suite", "model", "variant", "agent", "tenant")
+FURTHER = {"every", "tool", "most"}
 
 
 def _ask(traces: Traces, name: str, **params: str) -> list[dict[str, Any]]:
@@ -37,7 +38,9 @@ def test_an_answer_has_the_columns_of_its_header(tiny: Traces, name: str) -> Non
     assert tiny.ask(name).column_names == [entry.name for entry in asked.file.columns]
     assert asked.title.count("?") == 1
     assert asked.title.endswith("?")
-    assert [entry.name for entry in asked.file.parameters] == [*GROUPS, "by"]
+    parameters = [entry.name for entry in asked.file.parameters]
+    assert parameters[:9] == [*GROUPS, "since", "until", "by"]
+    assert set(parameters[9:]) <= FURTHER
 
 
 def test_tool_calls_per_run(tiny: Traces) -> None:
@@ -212,7 +215,7 @@ def test_unknown_names_are_refused_with_the_nearest(tiny: Traces) -> None:
 
 def test_questions_are_listed_by_name() -> None:
     assert [one.name for one in questions()] == list(question_names())
-    assert len(question_names()) == 17
+    assert len(question_names()) == 34
 
 
 def test_grouping_that_was_not_asked_for_is_not_shown(tiny: Traces) -> None:

@@ -11,7 +11,7 @@ from flightlog.analysis.reports.markdown import MOST_CHARS, escape_markdown
 from flightlog.analysis.reports.postmortem import words
 from flightlog.analysis.terminal import escape_terminal
 
-_PLAIN: Final = re.compile(r"[\w .:/+-]*")
+_PLAIN: Final = re.compile(r"[\w .:/=+-]*")
 """Values that mean the same in a code block whatever shows it; of others JSON has the query."""
 _CUT: Final = "\n\n_Cut here; `flightlog postmortem` shows the rest._\n"
 
@@ -52,10 +52,9 @@ def _finding(found: Postmortem, finding: Finding) -> Iterator[str]:
         yield f"{inner}- {escape_markdown(text, starts_line=True)}"
     for one in finding.remedies:
         yield f"{inner}- would have helped: {escape_markdown(words.remedy(one))}"
-    if finding.caused_by is None and all(_PLAIN.fullmatch(str(v)) for v in finding.params.values()):
+    if finding.caused_by is None and all(_PLAIN.fullmatch(part) for part in finding.shown_by):
         yield ""
         yield f"{inner}```sh"
-        for line in words.command(finding).splitlines():
-            yield f"{inner}{escape_terminal(line)}"
+        yield f"{inner}{escape_terminal(words.command(finding))}"
         yield f"{inner}```"
         yield ""

@@ -55,7 +55,7 @@ def _finding(found: Postmortem, finding: Finding, width: int) -> Iterator[str]:
         for line in one.config.splitlines():
             yield f"{inner}      {escape_terminal(line, max_chars=_MOST_CHARS)}"
     if finding.caused_by is None:
-        yield f"{inner}show it: {escape_terminal(' '.join(words.command(finding).split()))}"
+        yield f"{inner}show it: {escape_terminal(words.command(finding))}"
 
 
 def _folded(text: str, indent: str, width: int, *, hang: int = 0) -> list[str]:

@@ -88,14 +88,7 @@ def number(one: Number) -> str:
 
 def command(finding: Finding) -> str:
     """The command that shows it."""
-    params = "".join(
-        f" -p {shlex.quote(f'{name}={_param(value)}')}" for name, value in finding.params.items()
-    )
-    return f"flightlog sql{params} {shlex.quote(finding.sql)}"
-
-
-def _param(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return shlex.join(("flightlog", *finding.shown_by))
 
 
 def remedy(one: Remedy) -> str:

@@ -8,12 +8,19 @@
 --   suite: only runs of this suite; null for all
 --   model: only runs of this model; null for all
 --   variant: only runs of this variant; null for all
---   by: comma-separated list of source, suite, model, variant to group by; null for one group
+--   agent: only runs of this agent; null for all
+--   tenant: only runs for this tenant; null for all
+--   since: only runs that began then or later; null for all
+--   until: only runs that began before; null for all
+--   by: comma-separated list of source, suite, model, variant, agent, tenant to group by; null
+--     for one group
 -- Columns:
 --   source: group; null unless grouped by
 --   suite: group; null unless grouped by
 --   model: group; null unless grouped by
 --   variant: group; null unless grouped by
+--   agent: group; null unless grouped by
+--   tenant: group; null unless grouped by
 --   k [trials]: trials drawn without replacement
 --   pass_at_k: mean over tasks of the chance that one of k trials succeeds
 --   tasks [tasks]: tasks with at least k judged trials, the mean is over these
@@ -24,12 +31,15 @@ WITH tasks AS (
         by_suite,
         by_model,
         by_variant,
+        by_agent,
+        by_tenant,
         suite,
         task_id,
         count(*) AS trials,
         count(*) FILTER (success) AS successes
     FROM chosen_runs(
-        $source::VARCHAR, $suite::VARCHAR, $model::VARCHAR, $variant::VARCHAR, $by::VARCHAR
+        $source::VARCHAR, $suite::VARCHAR, $model::VARCHAR, $variant::VARCHAR, $agent::VARCHAR,
+        $tenant::VARCHAR, $since::TIMESTAMP, $until::TIMESTAMP, $by::VARCHAR
     )
     WHERE task_id IS NOT NULL AND success IS NOT NULL
     GROUP BY ALL
@@ -53,6 +63,8 @@ SELECT
     by_suite AS suite,
     by_model AS model,
     by_variant AS variant,
+    by_agent AS agent,
+    by_tenant AS tenant,
     k,
     favg(chance) FILTER (trials >= k) AS pass_at_k,
     count(*) FILTER (trials >= k) AS tasks,

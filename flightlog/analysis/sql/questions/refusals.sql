@@ -5,12 +5,19 @@
 --   suite: only runs of this suite; null for all
 --   model: only runs of this model; null for all
 --   variant: only runs of this variant; null for all
---   by: comma-separated list of source, suite, model, variant to group by; null for one group
+--   agent: only runs of this agent; null for all
+--   tenant: only runs for this tenant; null for all
+--   since: only runs that began then or later; null for all
+--   until: only runs that began before; null for all
+--   by: comma-separated list of source, suite, model, variant, agent, tenant to group by; null
+--     for one group
 -- Columns:
 --   source: group; null unless grouped by
 --   suite: group; null unless grouped by
 --   model: group; null unless grouped by
 --   variant: group; null unless grouped by
+--   agent: group; null unless grouped by
+--   tenant: group; null unless grouped by
 --   outcome: denied, invalid_input, circuit_open, deduplicated, approval_denied, kill_switch,
 --     budget or replay_miss
 --   error_type: the reason in one word, such as tool_not_allowed or max_tool_calls
@@ -24,9 +31,12 @@
 WITH chosen AS (
     SELECT
         *,
-        count(*) OVER (PARTITION BY by_source, by_suite, by_model, by_variant) AS all_runs
+        count(*) OVER (
+            PARTITION BY by_source, by_suite, by_model, by_variant, by_agent, by_tenant
+        ) AS all_runs
     FROM chosen_runs(
-        $source::VARCHAR, $suite::VARCHAR, $model::VARCHAR, $variant::VARCHAR, $by::VARCHAR
+        $source::VARCHAR, $suite::VARCHAR, $model::VARCHAR, $variant::VARCHAR, $agent::VARCHAR,
+        $tenant::VARCHAR, $since::TIMESTAMP, $until::TIMESTAMP, $by::VARCHAR
     )
 ),
 
@@ -36,6 +46,8 @@ counted AS (
         by_suite,
         by_model,
         by_variant,
+        by_agent,
+        by_tenant,
         all_runs,
         calls.outcome,
         calls.error_type,
@@ -57,6 +69,8 @@ SELECT
     by_suite AS suite,
     by_model AS model,
     by_variant AS variant,
+    by_agent AS agent,
+    by_tenant AS tenant,
     outcome,
     error_type,
     tool_name,
@@ -67,4 +81,4 @@ SELECT
     last_at,
     first_error
 FROM counted
-ORDER BY 1, 2, 3, 4, calls DESC, outcome, error_type, tool_name
+ORDER BY 1, 2, 3, 4, 5, 6, calls DESC, outcome, error_type, tool_name

@@ -5,12 +5,19 @@
 --   suite: only runs of this suite; null for all
 --   model: only runs of this model; null for all
 --   variant: only runs of this variant; null for all
---   by: comma-separated list of source, suite, model, variant to group by; null for one group
+--   agent: only runs of this agent; null for all
+--   tenant: only runs for this tenant; null for all
+--   since: only runs that began then or later; null for all
+--   until: only runs that began before; null for all
+--   by: comma-separated list of source, suite, model, variant, agent, tenant to group by; null
+--     for one group
 -- Columns:
 --   source: group; null unless grouped by
 --   suite: group; null unless grouped by
 --   model: group; null unless grouped by
 --   variant: group; null unless grouped by
+--   agent: group; null unless grouped by
+--   tenant: group; null unless grouped by
 --   measure: input_tokens, output_tokens, cache_read_tokens or reasoning_tokens
 --   n [calls]: calls with a known value
 --   unknown [calls]: calls whose value is unknown; not counted as zero
@@ -25,13 +32,16 @@ WITH measured AS (
         by_suite,
         by_model,
         by_variant,
+        by_agent,
+        by_tenant,
         unnest(['input_tokens', 'output_tokens', 'cache_read_tokens', 'reasoning_tokens'])
             AS measure,
         unnest([
             calls.input_tokens, calls.output_tokens, cache_read_tokens, reasoning_tokens
         ]) AS value
     FROM chosen_runs(
-        $source::VARCHAR, $suite::VARCHAR, $model::VARCHAR, $variant::VARCHAR, $by::VARCHAR
+        $source::VARCHAR, $suite::VARCHAR, $model::VARCHAR, $variant::VARCHAR, $agent::VARCHAR,
+        $tenant::VARCHAR, $since::TIMESTAMP, $until::TIMESTAMP, $by::VARCHAR
     ) AS chosen
     JOIN base.model_calls AS calls USING (store, run_id)
     WHERE calls.actor = 'agent'
@@ -41,6 +51,8 @@ SELECT
     by_suite AS suite,
     by_model AS model,
     by_variant AS variant,
+    by_agent AS agent,
+    by_tenant AS tenant,
     measure,
     count(value) AS n,
     count(*) - count(value) AS unknown,

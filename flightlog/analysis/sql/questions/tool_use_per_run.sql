@@ -5,12 +5,19 @@
 --   suite: only runs of this suite; null for all
 --   model: only runs of this model; null for all
 --   variant: only runs of this variant; null for all
---   by: comma-separated list of source, suite, model, variant to group by; null for one group
+--   agent: only runs of this agent; null for all
+--   tenant: only runs for this tenant; null for all
+--   since: only runs that began then or later; null for all
+--   until: only runs that began before; null for all
+--   by: comma-separated list of source, suite, model, variant, agent, tenant to group by; null
+--     for one group
 -- Columns:
 --   source: group; null unless grouped by
 --   suite: group; null unless grouped by
 --   model: group; null unless grouped by
 --   variant: group; null unless grouped by
+--   agent: group; null unless grouped by
+--   tenant: group; null unless grouped by
 --   tool_name: tool, as the model named it
 --   runs [runs]: runs that called it, or were refused it
 --   p50_calls [attempts]: median attempts per such run, refused ones too
@@ -28,6 +35,8 @@ WITH by_run AS (
         by_suite,
         by_model,
         by_variant,
+        by_agent,
+        by_tenant,
         calls.tool_name,
         store,
         run_id,
@@ -40,7 +49,8 @@ WITH by_run AS (
         coalesce(sum(calls.latency_ms), 0) / 1000 AS known_seconds,
         sum(calls.cost_usd) AS usd
     FROM chosen_runs(
-        $source::VARCHAR, $suite::VARCHAR, $model::VARCHAR, $variant::VARCHAR, $by::VARCHAR
+        $source::VARCHAR, $suite::VARCHAR, $model::VARCHAR, $variant::VARCHAR, $agent::VARCHAR,
+        $tenant::VARCHAR, $since::TIMESTAMP, $until::TIMESTAMP, $by::VARCHAR
     ) AS chosen
     JOIN base.tool_calls AS calls USING (store, run_id)
     WHERE calls.actor = 'agent'
@@ -56,6 +66,8 @@ SELECT
     by_suite AS suite,
     by_model AS model,
     by_variant AS variant,
+    by_agent AS agent,
+    by_tenant AS tenant,
     tool_name,
     count(*) AS runs,
     quantile_cont(attempts, 0.5) AS p50_calls,
@@ -68,4 +80,4 @@ SELECT
     sum(refused)::BIGINT AS refused
 FROM measured
 GROUP BY ALL
-ORDER BY 1, 2, 3, 4, max_calls DESC, tool_name
+ORDER BY 1, 2, 3, 4, 5, 6, max_calls DESC, tool_name
