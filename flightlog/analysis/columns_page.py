@@ -75,6 +75,11 @@ def _questions() -> Iterator[str]:
         yield "\n".join(lines) + "\n"
 
 
+def view_columns() -> dict[str, tuple[str, ...]]:
+    """Names of the views -> their columns, in order."""
+    return {view: tuple(name for name, _, _ in rows) for view, rows in _described().items()}
+
+
 def _described() -> dict[str, list[tuple[str, str, Entry | None]]]:
     """For each view its columns: name, SQL type, description."""
     empty = Snapshot((), (), events_schema().empty_table(), messages_schema().empty_table(), ())

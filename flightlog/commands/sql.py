@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,11 @@ MAX_QUERY_BYTES = 1 << 20
     help="KEY=VALUE for $KEY in the query, as text; repeat for more.",
 )
 @click.option(
-    "-f", "--file", "file", type=click.Path(path_type=Path), help="Read the query from a file."
+    "-f",
+    "--file",
+    "file",
+    type=click.Path(path_type=Path),
+    help="Read the query from a file; - for stdin.",
 )
 @format_option
 @click.option("--out", type=click.Path(path_type=Path), help="Write to a new file instead.")
@@ -72,13 +77,22 @@ def sql(
 ) -> None:
     """Ask the store in SQL: one statement, read-only.
 
-    It runs in a process of its own, which can read the stores and nothing else.
+    It runs in a process of its own, which can read the stores and nothing else. Without a query,
+    in a terminal, a shell begins: completion by Tab, history, .help for the rest.
 
     Views: runs, steps, model_calls, tool_calls, messages, budgets, writes, events.
     """
     from flightlog.analysis.sandbox import Bounds, user_sql, write_result
     from flightlog.analysis.terminal import escape_terminal
 
+    bounds = Bounds(timeout, int(max_memory))
+    if query is None and file is None and sys.stdin.isatty() and sys.stdout.isatty():
+        from flightlog.analysis.columns_page import view_columns
+        from flightlog.commands.shell.prompt import talk
+        from flightlog.commands.shell.shell import Shell
+
+        talk(Shell(stores, view_columns(), bounds))
+        return
     if (query is None) == (file is None):
         raise UsageError(
             "give one query, as an argument or with --file",
@@ -93,7 +107,7 @@ def sql(
         limit=limit,
         strict=strict,
         explain=explain,
-        bounds=Bounds(timeout, int(max_memory)),
+        bounds=bounds,
         on_problem=damage.append,
     )
     tell_damage(damage)
@@ -106,7 +120,7 @@ def sql(
 
 def _text_of(file: Path) -> str:
     try:
-        with file.open("rb") as opened:
+        with sys.stdin.buffer if str(file) == "-" else file.open("rb") as opened:
             raw = opened.read(MAX_QUERY_BYTES + 1)
         if len(raw) > MAX_QUERY_BYTES:
             raise UsageError(
