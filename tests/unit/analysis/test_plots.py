@@ -10,9 +10,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from flightlog.analysis.budget_use import NO_VARIANT, budget_use
 from flightlog.analysis.db import Traces
-from flightlog.analysis.plots import COLOURS, _figure, plot_budgets
+from flightlog.analysis.plots import plot_budgets
+from flightlog.analysis.plots.budget_use import NO_VARIANT, budget_use
+from flightlog.analysis.plots.budgets import _figure
+from flightlog.analysis.plots.canvas import COLOURS
 from flightlog.errors import UnknownNameError, UsageError
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.store import Snapshot

@@ -1,70 +1,48 @@
-"""Plots, drawn without a display and without matplotlib's global figures.
-
-Labels are trace content: mathtext is off, control characters are escaped. The
-same runs give the same bytes, in PNG and in SVG.
-"""
+"""The use of budgets as shares of their limits, run by run."""
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from flightlog.analysis.budget_use import BudgetPanel, BudgetUse, Series, budget_use
-from flightlog.analysis.terminal import escape_terminal, number_text
-from flightlog.errors import UsageError
+from flightlog.analysis.plots.budget_use import BudgetPanel, BudgetUse, Series, budget_use
+from flightlog.analysis.plots.canvas import (
+    COLOURS,
+    FAINT,
+    HALO,
+    HIT,
+    drawing,
+    label_text,
+    require_writable,
+    save,
+    time_axis,
+    title_text,
+)
+from flightlog.analysis.terminal import number_text
 
 if TYPE_CHECKING:
     from flightlog.analysis.db import Traces
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-"""Okabe and Ito's palette: told apart under every common colour vision deficiency."""
-
-FORMATS = (".png", ".svg")
-_HIT = "#B00020"
-_INK = "#222222"
-_FAINT = "#8A8A8A"
 _MAX_DOTS = 1500
 _MAX_LARGE_MARKS = 40
 _MAX_BANDS = 3
 _RUNS_PER_BIN = 12
 _MAX_BINS = 36
 _CEILING = 1.6
-_LABEL_CHARS = 32
 _WIDTH = 10.5
 _LEGEND_ROW = 0.22
 _LEGEND_MARK = 0.45
-_HALO = [withStroke(linewidth=2.5, foreground="white")]
-_STYLE: Any = {
-    "text.parse_math": False,
-    "svg.hashsalt": "flightlog",
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "text.color": _INK,
-    "axes.edgecolor": "#C8C8C8",
-    "axes.labelcolor": _INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.unicode_minus": False,
-    "xtick.color": "#5A5A5A",
-    "ytick.color": "#5A5A5A",
-    "xtick.labelcolor": _INK,
-    "ytick.labelcolor": _INK,
-}
 
 
 def plot_budgets(
@@ -94,18 +72,10 @@ def plot_budgets(
         UsageError: no run has a limit, or `out` has another ending or no folder.
     """
     out = Path(out)
-    if out.suffix.lower() not in FORMATS:
-        raise UsageError(f"cannot plot to {out.name!r}", hint="name a .png or a .svg file")
-    if not out.parent.is_dir():
-        raise UsageError(f"folder {out.parent} does not exist", hint="create it first")
+    require_writable(out)
     use = budget_use(traces, variants=variants)
-    with mpl.rc_context(_STYLE), warnings.catch_warnings():
-        # A label may hold characters that the font lacks; they are drawn as boxes.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure = _figure(use, title)
-        is_svg = out.suffix.lower() == ".svg"
-        metadata = {"Date": None} if is_svg else {"Software": None}
-        figure.savefig(out, format=out.suffix[1:].lower(), dpi=150, metadata=metadata)
+    with drawing():
+        save(_figure(use, title), out)
     return out
 
 
@@ -140,8 +110,8 @@ def _draw_limit(over_runs: Axes, summary: Axes, panel: BudgetPanel) -> None:
     largest = max(float(series.share.max()) for series in panel.series)
     top = max(1.18, min(largest, _CEILING) + 0.1)
     for axes in (over_runs, summary):
-        axes.axhspan(1.0, top, color=_HIT, alpha=0.05, linewidth=0)
-        axes.axhline(1.0, color=_HIT, linewidth=1.0)
+        axes.axhspan(1.0, top, color=HIT, alpha=0.05, linewidth=0)
+        axes.axhline(1.0, color=HIT, linewidth=1.0)
         axes.set_ylim(0, top)
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1.0])
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0%}"))
@@ -193,12 +163,12 @@ def _draw_summary(
         if len(variants) <= _MAX_BANDS:
             axes.text(
                 at + 0.16, median, f"{spread.median:.0%}",
-                va="center", fontsize=8, fontweight="bold", color=colour, path_effects=_HALO,
+                va="center", fontsize=8, fontweight="bold", color=colour, path_effects=HALO,
             )  # fmt: skip
             if p95 - median > 0.12:
                 axes.text(
                     at + 0.16, p95, f"{spread.p95:.0%}",
-                    va="center", fontsize=7.5, path_effects=_HALO,
+                    va="center", fontsize=7.5, path_effects=HALO,
                 )  # fmt: skip
     axes.set_xlim(-0.6, len(variants) - 0.2)
     axes.set_xticks([])
@@ -224,7 +194,7 @@ def _label_panel(over_runs: Axes, summary: Axes, panel: BudgetPanel) -> None:
         note += f"; use unknown in {panel.unknown:,}"
     summary.text(
         1, 1.045, note, transform=summary.transAxes, ha="right",
-        color=_HIT if hits else "#5A5A5A",
+        color=HIT if hits else "#5A5A5A",
     )  # fmt: skip
 
 
@@ -233,13 +203,7 @@ def _set_x_axis(axes: Axes, use: BudgetUse, *, is_last: bool) -> None:
     low = min(float(x.min()) for x in every)
     high = max(float(x.max()) for x in every)
     if use.is_timed:
-        locator = AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
-        axes.xaxis.set_major_locator(locator)
-        formatter = ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
-        # Seconds alone would read as plain numbers.
-        formatter.formats[5], formatter.zero_formats[5] = "%H:%M:%S.%f", "%H:%M:%S"
-        formatter.offset_formats[5] = "%Y-%b-%d"
-        axes.xaxis.set_major_formatter(formatter)
+        time_axis(axes)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     margin = (high - low) * 0.015 or 0.5
@@ -258,15 +222,11 @@ def _legend_columns(canvas: FigureCanvasAgg, use: BudgetUse, title: str) -> int:
         width, _, _ = renderer.get_text_width_height_descent(text, font, ismath=False)
         return float(width) / canvas.figure.dpi
 
-    widths = [inches(_label(name), 10) + _LEGEND_MARK for name in use.variants]
+    widths = [inches(label_text(name), 10) + _LEGEND_MARK for name in use.variants]
     room = _WIDTH - 2 * _LEGEND_MARK
-    if inches(_title(title), 15) + sum(widths) <= room:
+    if inches(title_text(title), 15) + sum(widths) <= room:
         return 0
     return max(1, int(room // max(widths)))
-
-
-def _title(text: str) -> str:
-    return escape_terminal(text, max_chars=60)
 
 
 def _subtitle(use: BudgetUse) -> str:
@@ -285,7 +245,7 @@ def _draw_head(
 ) -> None:
     height = figure.get_figheight()
     figure.text(
-        0.016, 1 - 0.13 / height, _title(title),
+        0.016, 1 - 0.13 / height, title_text(title),
         va="top", fontsize=15, fontweight="bold",
     )  # fmt: skip
     figure.text(0.016, 1 - 0.46 / height, _subtitle(use), va="top", color="#5A5A5A")
@@ -293,13 +253,13 @@ def _draw_head(
         Line2D([], [], marker="o", linestyle="", color=colours[name], markersize=7)
         for name in use.variants
     ]
-    labels = [_label(name) for name in use.variants]
+    labels = [label_text(name) for name in use.variants]
     keys = [
-        (Line2D([], [], color=_FAINT, linewidth=2), "median"),
-        (Line2D([], [], color=_FAINT, linewidth=0.9, linestyle=(0, (4, 2))), "95th percentile"),
-        (Line2D([], [], marker="_", linestyle="", color=_FAINT, markersize=9), "largest"),
-        (Line2D([], [], color=_HIT, linewidth=1), "limit"),
-        (Line2D([], [], marker="X", linestyle="", color=_FAINT, markersize=6), "stopped the run"),
+        (Line2D([], [], color=FAINT, linewidth=2), "median"),
+        (Line2D([], [], color=FAINT, linewidth=0.9, linestyle=(0, (4, 2))), "95th percentile"),
+        (Line2D([], [], marker="_", linestyle="", color=FAINT, markersize=9), "largest"),
+        (Line2D([], [], color=HIT, linewidth=1), "limit"),
+        (Line2D([], [], marker="X", linestyle="", color=FAINT, markersize=6), "stopped the run"),
     ]
     common = {"frameon": False, "handletextpad": 0.5, "columnspacing": 1.4, "borderaxespad": 0}
     place = (0.016, 1 - 0.72 / height) if columns else (0.985, 1 - 0.12 / height)
@@ -329,9 +289,3 @@ def _binned(
 
 def _runs(number: int) -> str:
     return "1 run" if number == 1 else f"{number:,} runs"
-
-
-def _label(variant: str) -> str:
-    text = escape_terminal(variant, max_chars=_LABEL_CHARS)
-    # Matplotlib hides legend entries that start with an underscore.
-    return f" {text}" if text.startswith("_") else text
