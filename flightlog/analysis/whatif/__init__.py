@@ -5,9 +5,25 @@ What refuses single calls (a breaker, deduplication) is told as a bound: the mod
 been told something else, and what it would have done then is not in the recording.
 """
 
+from flightlog.analysis.whatif.advice import Advice, Proposal, advise
 from flightlog.analysis.whatif.breaker import Breaker
+from flightlog.analysis.whatif.curve import Point, curve_of
 from flightlog.analysis.whatif.history import History, history_of
 from flightlog.analysis.whatif.limits import Limits, Saved, rerun, succeeded
 from flightlog.analysis.whatif.quota import Quota
 
-__all__ = ["Breaker", "History", "Limits", "Quota", "Saved", "history_of", "rerun", "succeeded"]
+__all__ = [
+    "Advice",
+    "Breaker",
+    "History",
+    "Limits",
+    "Point",
+    "Proposal",
+    "Quota",
+    "Saved",
+    "advise",
+    "curve_of",
+    "history_of",
+    "rerun",
+    "succeeded",
+]
