@@ -50,6 +50,15 @@ class Scope:
             "run_ids": list(self.run_ids) or None,
         }
 
+    def narrowing(self) -> dict[str, Any]:
+        """Values for the parameters of `chosen_runs` in the SQL files of figures."""
+        params = self.params()
+        del params["run_ids"]
+        return params
+
+
+EVERYTHING: Final = Scope()
+
 
 @dataclass(frozen=True, eq=False)
 class Window:

@@ -214,9 +214,10 @@ def budgets() -> None:
 )
 @json_option
 def advise(stores: tuple[Path, ...], strict: bool, lose: float, as_json: bool, **how: Any) -> None:
-    """Propose budgets from what runs with a success needed, with the lines for flightlog.yaml.
+    """Propose budgets from what successes needed.
 
-    All limits together end no more than --lose percent of the runs with a success.
+    It ends in the lines for flightlog.yaml. All limits together end no more than --lose percent
+    of the runs with a success.
     """
     from flightlog.analysis.export import write_result
     from flightlog.analysis.whatif import advise as advised

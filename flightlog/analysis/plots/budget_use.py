@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from flightlog.analysis.window import EVERYTHING, Scope
 from flightlog.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -17,21 +18,40 @@ if TYPE_CHECKING:
 BUDGETS = ("max_steps", "max_tool_calls", "max_seconds", "max_tokens", "max_usd")
 NO_VARIANT = "(no variant)"
 MAX_VARIANTS = 6
+GROUPS = ("variant", "agent", "model", "tenant")
 _DAY_US = 86_400_000_000
 
 _USE = """
 SELECT
     budget, unit, allowed, share, coalesce(is_hit, FALSE) AS is_hit,
-    coalesce(variant, $no_variant) AS variant,
-    epoch_us(started_at) AS started_us,
-    dense_rank() OVER (ORDER BY started_at NULLS LAST, run_id, store) AS run_number
+    coalesce(
+        CASE $by
+            WHEN 'variant' THEN runs.variant WHEN 'agent' THEN runs.agent
+            WHEN 'model' THEN runs.model WHEN 'tenant' THEN runs.tenant END, $no_name
+    ) AS variant,
+    epoch_us(runs.started_at) AS started_us,
+    dense_rank() OVER (ORDER BY runs.started_at NULLS LAST, run_id, store) AS run_number
 FROM budgets
+JOIN chosen_runs(
+    NULL, NULL, NULL, NULL, $agent::VARCHAR, $tenant::VARCHAR, $since::TIMESTAMP,
+    $until::TIMESTAMP, NULL
+) AS runs USING (store, run_id)
 WHERE scope = 'run'
 ORDER BY run_number
 """
 _TENANT_STOPS = """
-SELECT coalesce(variant, $no_variant) AS variant, count(DISTINCT (store, run_id)) AS runs
+SELECT
+    coalesce(
+        CASE $by
+            WHEN 'variant' THEN runs.variant WHEN 'agent' THEN runs.agent
+            WHEN 'model' THEN runs.model WHEN 'tenant' THEN runs.tenant END, $no_name
+    ) AS variant,
+    count(DISTINCT (store, run_id)) AS runs
 FROM budgets
+JOIN chosen_runs(
+    NULL, NULL, NULL, NULL, $agent::VARCHAR, $tenant::VARCHAR, $since::TIMESTAMP,
+    $until::TIMESTAMP, NULL
+) AS runs USING (store, run_id)
 WHERE scope <> 'run' AND is_hit
 GROUP BY ALL
 """
@@ -125,25 +145,37 @@ class BudgetUse:
     tenant_stops: int
 
 
-def budget_use(traces: Traces, *, variants: Sequence[str] = ()) -> BudgetUse:
+def budget_use(
+    traces: Traces,
+    *,
+    variants: Sequence[str] = (),
+    by: str = "variant",
+    scope: Scope = EVERYTHING,
+) -> BudgetUse:
     """Share of each limit that each run used.
 
     Args:
         traces: the stores.
         variants: only these, in this order; empty for all (the MAX_VARIANTS with the
             most runs).
+        by: what tells series apart: variant, agent, model or tenant.
+        scope: which runs.
 
     Raises:
-        UnknownNameError: no run with a limit has a variant that was asked for.
+        UnknownNameError: no run with a limit has a variant that was asked for, or another group.
         UsageError: no run has a limit, or none has a known use.
     """
-    rows = traces.rows(_USE, {"no_variant": NO_VARIANT})
+    if by not in GROUPS:
+        raise UnknownNameError.of("group", by, GROUPS)
+    no_name = NO_VARIANT if by == "variant" else f"(no {by})"
+    params = {"no_name": no_name, "by": by, **scope.narrowing()}
+    rows = traces.rows(_USE, params)
     if not rows:
         raise UsageError(
             "no run of the store has a budget limit, so there is nothing to plot",
             hint="Give the agent a budget, or set budgets: in flightlog.yaml",
         )
-    shown, left_out = _chosen(rows, variants)
+    shown, left_out = _chosen(rows, variants, by)
     rows = [row for row in rows if row["variant"] in shown]
     starts = {row["started_us"] for row in rows}
     is_timed = None not in starts and len(starts) > 1
@@ -152,23 +184,23 @@ def budget_use(traces: Traces, *, variants: Sequence[str] = ()) -> BudgetUse:
     if not known:
         raise UsageError("no run with a limit has a known use", hint="Did any run end?")
     runs = len({row["run_number"] for row in rows})
-    by_tenant = traces.rows(_TENANT_STOPS, {"no_variant": NO_VARIANT})
+    by_tenant = traces.rows(_TENANT_STOPS, params)
     tenant_stops = sum(row["runs"] for row in by_tenant if row["variant"] in shown)
     return BudgetUse(known, shown, left_out, runs, is_timed, tenant_stops)
 
 
 def _chosen(
-    rows: list[dict[str, Any]], wanted: Sequence[str]
+    rows: list[dict[str, Any]], wanted: Sequence[str], by: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     runs: dict[str, set[int]] = {}
     for row in rows:
         runs.setdefault(row["variant"], set()).add(row["run_number"])
     for name in wanted:
         if name not in runs:
-            raise UnknownNameError.of("variant", name, runs)
+            raise UnknownNameError.of(by, name, runs)
     if wanted:
         if len(wanted) > MAX_VARIANTS:
-            raise UsageError(f"at most {MAX_VARIANTS} variants in one plot, not {len(wanted)}")
+            raise UsageError(f"at most {MAX_VARIANTS} {by}s in one plot, not {len(wanted)}")
         return tuple(dict.fromkeys(wanted)), ()
     by_size = sorted(runs, key=lambda name: (-len(runs[name]), name))
     return tuple(sorted(by_size[:MAX_VARIANTS])), tuple(by_size[MAX_VARIANTS:])

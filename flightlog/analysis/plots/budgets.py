@@ -30,6 +30,7 @@ from flightlog.analysis.plots.canvas import (
     title_text,
 )
 from flightlog.analysis.terminal import number_text
+from flightlog.analysis.window import EVERYTHING, Scope
 
 if TYPE_CHECKING:
     from flightlog.analysis.db import Traces
@@ -50,6 +51,8 @@ def plot_budgets(
     out: str | Path,
     *,
     variants: Sequence[str] = (),
+    by: str = "variant",
+    scope: Scope = EVERYTHING,
     title: str = "Budget use per run",
 ) -> Path:
     """Plots the use of each budget as a share of its limit, over time and per variant.
@@ -62,6 +65,8 @@ def plot_budgets(
         traces: the stores.
         out: file to write, `.png` or `.svg`; an existing one is replaced.
         variants: only these, in this order; empty for all.
+        by: what tells series apart: variant, agent, model or tenant.
+        scope: which runs.
         title: headline of the figure.
 
     Returns:
@@ -73,7 +78,7 @@ def plot_budgets(
     """
     out = Path(out)
     require_writable(out)
-    use = budget_use(traces, variants=variants)
+    use = budget_use(traces, variants=variants, by=by, scope=scope)
     with drawing():
         save(_figure(use, title), out)
     return out

@@ -33,15 +33,14 @@ from flightlog.analysis.postmortem.signals import Shift, shifts_of
 from flightlog.analysis.postmortem.single import of_agents, of_run, of_runaways, ranked
 from flightlog.analysis.postmortem.titles import numbers_of, title_of
 from flightlog.analysis.stats.sample import Ints
-from flightlog.analysis.window import Scope, Window, close_window, open_window
+from flightlog.analysis.window import EVERYTHING, Scope, Window, close_window, open_window
 from flightlog.errors import UnknownNameError, nearest
 
 FEWEST_RUNS: Final = 20
 _CLOSEUPS: Final = 5
-_EVERYTHING: Final = Scope()
 
 
-def postmortem(traces: Traces, scope: Scope = _EVERYTHING) -> Postmortem:
+def postmortem(traces: Traces, scope: Scope = EVERYTHING) -> Postmortem:
     """What went wrong among some runs, when, through whom, at what cost, and what would have
     stopped it.
 
