@@ -47,6 +47,7 @@ COMMANDS = {
     "fork": ("flightlog.commands.forks:fork", "Rerun a run from a step on, otherwise."),
     "minimise": ("flightlog.commands.forks:minimise", "Shrink overlays to what matters."),
     "import": ("flightlog.commands.import_:import_", "Import foreign traces."),
+    "report": ("flightlog.commands.report:report", "Write HTML pages about runs."),
     "whatif": ("flightlog.commands.whatif:whatif", "Rerun history under other limits."),
     "budgets": ("flightlog.commands.whatif:budgets", "Propose limits from history."),
     "plot": ("flightlog.commands.plot:plot", "Plot what a store holds."),

@@ -177,8 +177,10 @@ def tool_calls_panel(axes: Axes, times: Times) -> None:
 def tool_failures_panel(axes: Axes, times: Times) -> None:
     """Share of the calls of each tool that failed."""
     rows = [row for row in times.ask("calls") if row["kind"] == "tool"]
-    names = [name for name in _largest(rows, "failed") if name != _REST]
-    for name, colour in zip(names, COLOURS, strict=False):
+    names = [name for name in _largest(rows, "calls") if name != _REST]
+    colours = _colours(names)
+    for name in (one for one in names if any(row["failed"] for row in rows if row["name"] == one)):
+        colour = colours[name]
         its = [row for row in rows if row["name"] == name]
         calls = times.along(its, "calls", empty=np.nan)
         failed = times.along(its, "failed", empty=np.nan)
@@ -217,8 +219,10 @@ def drift_panel(value: str, title: str, what: str) -> Callable[[Axes, Times], No
     def draw(axes: Axes, times: Times) -> None:
         rows = times.ask("runs", by=times.by)
         names = [name for name in _largest(rows, "runs") if name != _REST]
-        for name, colour in zip(names, COLOURS, strict=False):
+        for name, colour in _colours(names).items():
             its = [row for row in rows if row["name"] == name]
+            if not its:
+                continue
             along = times.along(its, value, empty=np.nan)
             _line(axes, times, along, colour, label_text(name or f"(no {times.by})"))
             if not np.isnan(along).all():
@@ -332,8 +336,9 @@ def _title(axes: Axes, title: str, what: str) -> None:
 def _stacked(axes: Axes, times: Times, rows: Sequence[dict[str, Any]], value: str) -> None:
     names = _largest(rows, value)
     bottom = np.zeros(len(times.begins))
-    for name, colour in zip(names, (*COLOURS[:_MOST_NAMES], _REST_COLOUR), strict=False):
-        shade = _REST_COLOUR if name == _REST else colour
+    colours = _colours(names)
+    for name in names:
+        shade = colours[name]
         its = _named(rows, name, names, value)
         height = np.nan_to_num(times.along(its, value, empty=0.0))
         text = label_text(name) if name else f"(no {times.by})"
@@ -345,8 +350,10 @@ def _stacked(axes: Axes, times: Times, rows: Sequence[dict[str, Any]], value: st
 def _latencies(axes: Axes, times: Times, kind: str) -> None:
     rows = [row for row in times.ask("calls") if row["kind"] == kind and row["p50_ms"] is not None]
     names = [name for name in _largest(rows, "calls") if name != _REST]
-    for name, colour in zip(names, COLOURS, strict=False):
+    for name, colour in _colours(names).items():
         its = [row for row in rows if row["name"] == name]
+        if not its:
+            continue
         _line(axes, times, times.along(its, "p50_ms", empty=np.nan), colour, label_text(name))
         p95 = times.along(its, "p95_ms", empty=np.nan)
         axes.plot(times.x, p95, color=colour, linewidth=1, linestyle=(0, (4, 2)))
@@ -363,6 +370,12 @@ def _line(axes: Axes, times: Times, values: Floats, colour: str, label: str) -> 
     axes.plot(
         times.x, values, color=colour, linewidth=1.7, marker=marker, markersize=3, label=label
     )
+
+
+def _colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each name, the same in every panel that shows the same names."""
+    known = sorted(name for name in names if name != _REST)
+    return {**dict(zip(known, COLOURS, strict=False)), _REST: _REST_COLOUR}
 
 
 def _largest(rows: Sequence[dict[str, Any]], value: str) -> list[str]:
