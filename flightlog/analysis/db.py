@@ -2,7 +2,7 @@
 
 Sealed segments are read where they lie, unsealed events come in as Arrow
 tables, and both are one set of views (version 1): runs, steps, model_calls,
-tool_calls, messages, budgets, writes, events. Values reach DuckDB as parameters or
+tool_calls, messages, budgets, writes, findings, events. Values reach DuckDB as parameters or
 relations, never as SQL text; identifiers come from the schema alone.
 """
 

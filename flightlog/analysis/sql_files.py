@@ -19,6 +19,7 @@ VIEW_KEYS: dict[str, tuple[str, ...]] = {
     "messages": ("store", "run_id", "seq", "position", "direction"),
     "budgets": ("store", "run_id", "scope", "budget"),
     "writes": ("store", "run_id", "seq"),
+    "findings": ("store", "run_id", "finding", "seq", "tool_name", "detail", "times"),
     "events": ("store", "run_id", "seq", "kind"),
 }
 """The views of version 1, each with the columns that order its rows; runs comes first

@@ -14,7 +14,17 @@ from flightlog.commands.options import stores_option, strict_option
 from flightlog.errors import UsageError
 
 TABLES: Final = (
-    *("runs", "steps", "model_calls", "tool_calls", "messages", "budgets", "writes", "events"),
+    *(
+        "runs",
+        "steps",
+        "model_calls",
+        "tool_calls",
+        "messages",
+        "budgets",
+        "writes",
+        "findings",
+        "events",
+    ),
 )
 FORMS: Final = ("parquet", "jsonl", "csv")
 _NEXT_PAIR: Final = re.compile(r",(?=[A-Za-z_][\w:.-]*=)")

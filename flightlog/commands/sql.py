@@ -47,6 +47,7 @@ MAX_QUERY_BYTES = 1 << 20
 @format_option
 @click.option("--out", type=click.Path(path_type=Path), help="Write to a new file instead.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many rows.")
+@click.option("--views", is_flag=True, help="Print the views as SQL for a plain DuckDB.")
 @click.option("--explain", is_flag=True, help="Show the plan of the query; run nothing.")
 @click.option(
     "--timeout",
@@ -71,6 +72,7 @@ def sql(
     form: str,
     out: Path | None,
     limit: int | None,
+    views: bool,
     explain: bool,
     timeout: float,
     max_memory: float,
@@ -80,11 +82,14 @@ def sql(
     It runs in a process of its own, which can read the stores and nothing else. Without a query,
     in a terminal, a shell begins: completion by Tab, history, .help for the rest.
 
-    Views: runs, steps, model_calls, tool_calls, messages, budgets, writes, events.
+    Views: runs, steps, model_calls, tool_calls, messages, budgets, writes, findings, events.
     """
     from flightlog.analysis.sandbox import Bounds, user_sql, write_result
     from flightlog.analysis.terminal import escape_terminal
 
+    if views:
+        _print_views(stores, strict=strict)
+        return
     bounds = Bounds(timeout, int(max_memory))
     if query is None and file is None and sys.stdin.isatty() and sys.stdout.isatty():
         from flightlog.analysis.columns_page import view_columns
@@ -116,6 +121,18 @@ def sql(
             click.echo(escape_terminal(plan, keep_newlines=True))
         return
     write_result(result, form=form, out=out)
+
+
+def _print_views(stores: tuple[Path, ...], *, strict: bool) -> None:
+    from flightlog.analysis.views_file import views_sql
+    from flightlog.recorder.store import Store
+
+    snapshots = {str(path): Store.open(path).snapshot(strict=strict) for path in stores}
+    for one in snapshots.values():
+        tell_damage(one.problems)
+    click.echo(views_sql(snapshots), nl=False)
+    if unsealed := sum(one.unsealed_events.num_rows for one in snapshots.values()):
+        click.echo(f"{unsealed:,} events are not sealed yet: flightlog seal", err=True)
 
 
 def _text_of(file: Path) -> str:
