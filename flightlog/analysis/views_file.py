@@ -63,7 +63,7 @@ def _base(what: str, files: Mapping[str, Sequence[Path]], schema: pa.Schema) -> 
     pieces = []
     for store, paths in files.items():
         there = {name for path in paths for name in pq.read_schema(path).names}
-        wanted = ", ".join(_column(field, field.name in there) for field in schema)
+        wanted = ", ".join(_column(field, is_there=field.name in there) for field in schema)
         if not paths:
             pieces.append(f"SELECT {_text(store)} AS store, {wanted} WHERE false")
             continue
@@ -77,7 +77,7 @@ def _base(what: str, files: Mapping[str, Sequence[Path]], schema: pa.Schema) -> 
     return _view(f"base.{what}", union)
 
 
-def _column(field: pa.Field, is_there: bool) -> str:
+def _column(field: pa.Field, *, is_there: bool) -> str:
     if not is_there:
         return f'NULL::{_sql_type(field.type)} AS "{field.name}"'
     if field.name == "at":
@@ -104,7 +104,7 @@ def _sql_type(arrow: pa.DataType) -> str:
 def _kind(kind: str) -> str:
     names = [column.name for column in columns() if kind in column.kinds and column.name != "kind"]
     wanted = ", ".join(f'"{name}"' for name in ("store", *names))
-    return _view(f"base.{kind}s", f"SELECT {wanted} FROM base.events WHERE kind = '{kind}'")
+    return _view(f"base.{kind}s", f"SELECT {wanted} FROM base.events WHERE kind = '{kind}'")  # noqa: S608
 
 
 def _view(name: str, select: str) -> str:
