@@ -374,3 +374,21 @@ def test_closing_twice_is_safe_and_the_exit_is_silent(tiny_store: Path) -> None:
         [sys.executable, "-c", script, str(tiny_store)], capture_output=True, text=True, check=True
     )
     assert (done.stdout.strip(), done.stderr) == ("8", "")
+
+
+def test_every_view_is_the_same_when_the_runs_are_kept(tiny_store: Path) -> None:
+    with Traces(tiny_store) as fresh, Traces(tiny_store) as kept:
+        kept.keep_runs()
+        kept.keep_runs()
+        for view in VIEW_NAMES:
+            assert kept.table(view).equals(fresh.table(view)), view
+        assert kept.ask("stop_reasons").equals(fresh.ask("stop_reasons"))
+        assert kept.sql("SHOW TABLES").fetchall() == fresh.sql("SHOW TABLES").fetchall()
+
+
+def test_questions_keep_the_runs_from_the_second_on(tiny_store: Path) -> None:
+    with Traces(tiny_store) as traces:
+        first = traces.ask("stop_reasons")
+        assert traces.ask("stop_reasons").equals(first)
+        [(count,)] = traces.sql("SELECT count(*) FROM base.kept_runs").fetchall()
+    assert count == 8

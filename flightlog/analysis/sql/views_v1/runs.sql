@@ -25,37 +25,36 @@
 --   score: score of that evaluation
 --   replay_misses [calls]: tool calls that no recording matched
 --   user_turns [turns]: turns of the simulated user
-WITH facts AS (
+WITH started AS (
+    -- Of a run that was started twice the first counts.
+    SELECT DISTINCT ON (store, run_id)
+        store, run_id, parent_run_id, origin, agent, agent_version, model, suite, task_id,
+        task_digest, trial, variant, session_id, conversation_id, tenant, labels, config_digest,
+        capture, redaction_policy, system_digest, toolset_digest, golden, source, source_run_id,
+        "at"
+    FROM base.events
+    WHERE kind = 'run_started' AND run_id <> ''
+    ORDER BY store, run_id, seq
+),
+stopped AS (
+    SELECT DISTINCT ON (store, run_id)
+        store, run_id, "at", duration_ms, status, stop_reason, stop_tool, stop_detail,
+        source_stop_reason, answer, used_steps, total_cost_usd
+    FROM base.events
+    WHERE kind = 'run_stopped' AND run_id <> ''
+    ORDER BY store, run_id, seq DESC
+),
+judged AS (
+    -- A judge of a later process numbers its events from 0 again, so time goes first.
+    SELECT DISTINCT ON (store, run_id) store, run_id, passed, score
+    FROM base.events
+    WHERE kind = 'evaluation' AND name = 'success' AND run_id <> ''
+    ORDER BY store, run_id, coalesce("at", TIMESTAMP 'epoch') DESC, seq DESC
+),
+facts AS (
     SELECT
         store,
         run_id,
-        arg_min(
-            {
-                'parent_run_id': parent_run_id, 'origin': origin, 'agent': agent,
-                'agent_version': agent_version, 'model': model, 'suite': suite,
-                'task_id': task_id, 'task_digest': task_digest, 'trial': trial,
-                'variant': variant, 'session_id': session_id,
-                'conversation_id': conversation_id, 'tenant': tenant, 'labels': labels,
-                'config_digest': config_digest, 'capture': capture,
-                'redaction_policy': redaction_policy, 'system_digest': system_digest,
-                'toolset_digest': toolset_digest, 'golden': golden, 'source': source,
-                'source_run_id': source_run_id, 'at': "at"
-            },
-            seq
-        ) FILTER (kind = 'run_started') AS started,
-        arg_max(
-            {
-                'at': "at", 'duration_ms': duration_ms, 'status': status,
-                'stop_reason': stop_reason, 'stop_tool': stop_tool, 'stop_detail': stop_detail,
-                'source_stop_reason': source_stop_reason, 'answer': answer,
-                'used_steps': used_steps, 'total_cost_usd': total_cost_usd
-            },
-            seq
-        ) FILTER (kind = 'run_stopped') AS stopped,
-        -- A judge of a later process numbers its events from 0 again, so time goes first.
-        arg_max(
-            {'passed': passed, 'score': score}, (coalesce("at", TIMESTAMP 'epoch'), seq)
-        ) FILTER (kind = 'evaluation' AND name = 'success') AS judged,
         arg_min(request_model, seq)
             FILTER (kind = 'model_call' AND actor = 'agent') AS first_model,
         max(step) FILTER (kind IN ('model_call', 'tool_call') AND actor = 'agent') AS last_step,
@@ -160,3 +159,6 @@ SELECT
     replay_misses,
     user_turns
 FROM totals
+LEFT JOIN started USING (store, run_id)
+LEFT JOIN stopped USING (store, run_id)
+LEFT JOIN judged USING (store, run_id)
