@@ -30,6 +30,7 @@ from flightlog.analysis.sql_files import sql_text
 from flightlog.analysis.stats.sample import Floats
 from flightlog.analysis.terminal import number_text
 from flightlog.analysis.window import EVERYTHING, Scope
+from flightlog.analysis.wording import counted
 from flightlog.errors import UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ _REST: Final = "others"
 _REST_COLOUR: Final = "#C4C4C4"
 _OK_COLOUR: Final = "#BFD8CB"
 _MARKED_UP_TO: Final = 40
+_FEWEST_SHOWN: Final = 10
 _WIDE: Final = 9.6
 
 
@@ -304,17 +306,17 @@ def _figure(times: Times, title: str, panels: Sequence[Panel], columns: int) -> 
         0.016, 1 - 0.12 / height, title_text(title), va="top", fontsize=15, fontweight="bold"
     )
     first, last = _plain(times.begins[0]), _plain(times.begins[-1] + times.width)
-    figure.text(
-        0.016, 1 - 0.44 / height, f"{times.runs:,} runs, {_span(first, last)} UTC", va="top",
-        color=SOFT,
-    )  # fmt: skip
+    about = f"{counted(times.runs, 'run')}, {_span(first, last)} UTC"
+    figure.text(0.016, 1 - 0.44 / height, about, va="top", color=SOFT)
     return figure
 
 
 def _finish(axes: Axes, times: Times) -> None:
     time_axis(axes)
-    half = _bar(times) / 2
-    axes.set_xlim(times.x[0] - 1.3 * half, times.x[-1] + 1.3 * half)
+    # A few pieces are not drawn as wide as the figure.
+    missing = max(_FEWEST_SHOWN - len(times.begins), 0) / 2
+    margin = (0.56 + missing) * times.width / 86_400
+    axes.set_xlim(times.x[0] - margin, times.x[-1] + margin)
     handles, labels = axes.get_legend_handles_labels()
     if not handles:
         axes.text(0.5, 0.5, "nothing recorded", transform=axes.transAxes, ha="center", color=FAINT)

@@ -111,7 +111,7 @@ class Share:
     """Part of the load of one subject.
 
     Attributes:
-        of: agent, run, tenant or tool.
+        of: agent, run, tenant, task or tool.
         name: which.
         calls: tool calls in the time of the incident.
         share: of all tool calls of that time.

@@ -11,16 +11,16 @@ from flightlog.analysis.window import Window
 _GENERATES: Final = 0.4
 _TIMES_USUAL: Final = 1.5
 _LISTED: Final = 5
-_SUBJECTS: Final = ("agent", "tenant", "tool")
-_ORDER: Final = ("agent", "run", "tenant", "tool")
+_SUBJECTS: Final = ("agent", "tenant", "task", "tool")
+_ORDER: Final = ("agent", "run", "tenant", "task", "tool")
 
 
 def load_of(window: Window, since: float, until: float, *, is_load: bool) -> Load:
-    """Shares of the tool calls in a piece of time, by agent, tenant, tool and run.
+    """Shares of the tool calls in a piece of time, by agent, tenant, task, tool and run.
 
-    A load generator made at least 40 % of them, and one and a half times its usual share. An
-    agent, tenant or tool that is alone in its window has no usual share to compare with; it is
-    one where the findings are about load.
+    A load generator made at least 40 % of them, and one and a half times its usual share. What
+    is alone in its window (one agent, tenant, task or tool) has no usual share to compare with;
+    it is one where the findings are about load.
 
     Args:
         window: all runs.

@@ -109,7 +109,7 @@ def load(found: Load) -> str:
         f" {at(found.until, after=found.since)} UTC, {found.amplification:.2f} attempts per call"
     )
     if not found.generators:
-        return f"{begin}; no agent, tenant or tool made far more of them than usual"
+        return f"{begin}; no agent, tenant, task or tool made far more of them than usual"
     return f"{begin}; load generator: {', '.join(share(one) for one in found.generators)}"
 
 
