@@ -120,7 +120,7 @@ SELECT
     3,
     'prompt growth',
     'from ' || arg_min(input_tokens, step) || ' tokens at step ' || min(step) || ' to '
-        || max(input_tokens) || ' at step ' || arg_max(step, input_tokens)
+        || max(input_tokens) || ' at step ' || arg_max(step, (input_tokens, -step))
 FROM prompts
 UNION ALL
 SELECT

@@ -181,7 +181,7 @@ def test_unknown_names_come_with_the_nearest(tiny_store: Path) -> None:
             "SELECT t.Latency FROM tool_calls t JOIN runs USING (run_id)",
             "nearest: latency_ms. columns: DESCRIBE runs, DESCRIBE tool_calls",
         ),
-        ("SELECT tool_name FROM runs", "it is a column of: tool_calls, messages, writes, events. "),
+        ("SELECT tool_name FROM runs", "it is a column of: tool_calls, messages, writes, "),
         ("SELECT zzz FROM steps", "columns: DESCRIBE steps"),
     ],
 )

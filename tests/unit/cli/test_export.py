@@ -35,12 +35,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Recorder(path) as recorder:
         write_run(recorder, "sealed", "a")
     recorder = Recorder(path, seal_on_close=False)
-    write_run(recorder, "unsealed", "b")
+    write_run(recorder, "unsealed", "b", "max_steps")
     recorder.close()
     return path
 
 
-def write_run(recorder: Recorder, run_id: str, agent: str) -> None:
+def write_run(recorder: Recorder, run_id: str, agent: str, stop_reason: str = "ok") -> None:
     writer = RunWriter.with_system_clock(recorder, run_id)
     writer.started(agent=agent, labels=(Label("k", "v"), Label("=k", "=v")))
     for step, text in enumerate((*HOSTILE, LONG)):
@@ -48,7 +48,7 @@ def write_run(recorder: Recorder, run_id: str, agent: str) -> None:
         writer.model_call(prompt=prompt, step=step, output=Message("assistant", text))
         effect = "read" if step else "write"
         writer.tool_call(tool_name="t", step=step, args={"text": text}, result=text, effect=effect)
-    writer.stopped(stop_reason="ok", answer="=done")
+    writer.stopped(stop_reason=stop_reason, answer="=done")
 
 
 def export(store: Path, out: Path, *argv: str) -> int:
