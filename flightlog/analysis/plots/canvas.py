@@ -80,14 +80,15 @@ def save(figure: Figure, out: Path) -> None:
     figure.savefig(out, format=out.suffix[1:].lower(), dpi=150, metadata=metadata)
 
 
-def time_axis(axes: Axes) -> None:
-    """Dates along x, as short as they can be told."""
+def time_axis(axes: Axes, *, has_date: bool = False) -> None:
+    """Dates along x, as short as they can be told; `has_date`: the figure tells its days."""
     locator = AutoDateLocator(minticks=3, maxticks=8)  # type: ignore[no-untyped-call]
     axes.xaxis.set_major_locator(locator)
     formatter = ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
     # Seconds alone would read as plain numbers.
     formatter.formats[5], formatter.zero_formats[5] = "%H:%M:%S.%f", "%H:%M:%S"
     formatter.offset_formats[5] = "%Y-%b-%d"
+    formatter.show_offset = not has_date
     axes.xaxis.set_major_formatter(formatter)
 
 

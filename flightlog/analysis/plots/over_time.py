@@ -312,7 +312,7 @@ def _figure(times: Times, title: str, panels: Sequence[Panel], columns: int) -> 
 
 
 def _finish(axes: Axes, times: Times) -> None:
-    time_axis(axes)
+    time_axis(axes, has_date=True)
     # A few pieces are not drawn as wide as the figure.
     missing = max(_FEWEST_SHOWN - len(times.begins), 0) / 2
     margin = (0.56 + missing) * times.width / 86_400
