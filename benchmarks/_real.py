@@ -13,7 +13,7 @@ from flightlog.analysis.db import Traces
 from flightlog.analysis.gate.pairing import one_side
 from flightlog.analysis.gate.selection import Side
 from flightlog.analysis.stats.sample import Sample
-from flightlog.integrations.importing import import_files
+from flightlog.integrations.importers.importing import import_files
 
 DATA = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 FILES = (

@@ -30,7 +30,7 @@ from benchmarks._timing import table
 from examples.tau_bench.agent import PURE_FUNCTIONS
 from flightlog.golden.files import load_tools
 from flightlog.golden.judging.judge import accepted_writes, judged_calls, successful_writes
-from flightlog.integrations.importing import import_file
+from flightlog.integrations.importers.importing import import_file
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.store import Store
 from flightlog.replay.cassette import Cassette, Recording

@@ -35,7 +35,7 @@ def import_(
     """Import foreign traces; each file whole or not at all, and never twice."""
     from flightlog.analysis.terminal import escape_terminal
     from flightlog.commands.progress import progress_bar
-    from flightlog.integrations.importing import import_files
+    from flightlog.integrations.importers.importing import import_files
 
     with progress_bar("importing") as on_progress:
         reports = import_files(

@@ -1,1 +1,1 @@
-"""Importers of foreign traces."""
+"""Frameworks, protocols and foreign traces: all that others bring and flightlog takes in."""

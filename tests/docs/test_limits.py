@@ -13,7 +13,7 @@ from flightlog.golden.recording_files import (
     MAX_RECORDING_BYTES,
     MAX_RECORDING_PARTS,
 )
-from flightlog.integrations.json_input import (
+from flightlog.integrations.importers.json_input import (
     MAX_DOCUMENT_BYTES,
     MAX_LINE_BYTES,
     MAX_PARTS,

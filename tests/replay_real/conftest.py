@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flightlog.golden.files import load_tools
-from flightlog.integrations.importing import import_file
+from flightlog.integrations.importers.importing import import_file
 from flightlog.recorder.recorder import Recorder
 from flightlog.recorder.store import Store
 from flightlog.replay.cassette import Recording

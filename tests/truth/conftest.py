@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from flightlog.analysis.db import Traces
-from flightlog.integrations.importing import import_files
+from flightlog.integrations.importers.importing import import_files
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 BFCL = "bfcl_2024-07-06.jsonl.gz"

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from flightlog.integrations.importing import ImportReport, import_file
+from flightlog.integrations.importers.importing import ImportReport, import_file
 from flightlog.trace.events import Event, ModelCall, ToolCall
 from flightlog.trace.sink import MemorySink
 

@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from flightlog.errors import TraceFormatError
-from flightlog.integrations import json_input
-from flightlog.integrations.importing import FORMATS, READERS, import_files
-from flightlog.integrations.json_input import (
+from flightlog.integrations.importers import json_input
+from flightlog.integrations.importers.importing import FORMATS, READERS, import_files
+from flightlog.integrations.importers.json_input import (
     MAX_DOCUMENT_BYTES,
     MAX_LINE_BYTES,
     MAX_PARTS,
@@ -61,7 +61,7 @@ def peak_of_child(code: str, *argv: object) -> float:
 import resource, sys
 from pathlib import Path
 from flightlog.errors import TraceFormatError
-from flightlog.integrations.importing import READERS
+from flightlog.integrations.importers.importing import READERS
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 path = Path(sys.argv[1])
 {code}

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from flightlog.errors import TraceFormatError
-from flightlog.integrations.foreign_run import (
+from flightlog.integrations.importers.foreign_run import (
     Count,
     ForeignRun,
     ModelTurn,
@@ -24,7 +24,7 @@ from flightlog.integrations.foreign_run import (
     microseconds,
     request,
 )
-from flightlog.integrations.json_input import MAX_PARTS, LineFile, decode
+from flightlog.integrations.importers.json_input import MAX_PARTS, LineFile, decode
 from flightlog.trace.messages import Message, ToolRequest
 from flightlog.trace.vocab import Actor
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from flightlog.errors import TraceFormatError
-from flightlog.integrations.foreign_run import (
+from flightlog.integrations.importers.foreign_run import (
     Count,
     ForeignRun,
     ModelTurn,
@@ -24,7 +24,7 @@ from flightlog.integrations.foreign_run import (
     request,
     task_message,
 )
-from flightlog.integrations.json_input import read_document
+from flightlog.integrations.importers.json_input import read_document
 from flightlog.trace.messages import Message
 from flightlog.trace.vocab import Actor
 

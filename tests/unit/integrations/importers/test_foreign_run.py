@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flightlog.errors import TraceFormatError
-from flightlog.integrations.foreign_run import (
+from flightlog.integrations.importers.foreign_run import (
     ForeignRun,
     ModelTurn,
     Tally,

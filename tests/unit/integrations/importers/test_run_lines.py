@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flightlog.errors import TraceFormatError
-from flightlog.integrations.run_lines import RunLines
+from flightlog.integrations.importers.run_lines import RunLines
 from flightlog.trace.events import Evaluation, ModelCall, RunStarted, RunStopped
 from flightlog.trace.vocab import Actor, Outcome, RunStatus, StopReason
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from flightlog.errors import RecorderError, TraceFormatError, UnknownNameError
-from flightlog.integrations import run_lines, tau2, tau_bench
-from flightlog.integrations.foreign_run import ForeignRun, Tally, write_run
-from flightlog.integrations.json_input import read_head
+from flightlog.integrations.importers import run_lines, tau2, tau_bench
+from flightlog.integrations.importers.foreign_run import ForeignRun, Tally, write_run
+from flightlog.integrations.importers.json_input import read_head
 from flightlog.recorder.recorder import Recorder
 from flightlog.redact.policy import Redaction
 from flightlog.trace.events import Event

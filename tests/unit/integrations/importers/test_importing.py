@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from flightlog.analysis.db import Traces
 from flightlog.errors import FlightlogError, RecorderError, TraceFormatError, UnknownNameError
-from flightlog.integrations.importing import (
+from flightlog.integrations.importers.importing import (
     FORMATS,
     import_file,
     import_files,
