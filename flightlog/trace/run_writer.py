@@ -52,13 +52,20 @@ class RunWriter:
             (imported runs, whose times are in the past).
         syncs_later: what is to be durable waits for `sync`, where the sink can; only the
             intent of a write never does.
+        first_seq: number of its first event; above 0 where the run has events already.
 
     Attributes:
         is_sync_due: something waits for `sync`.
     """
 
     def __init__(
-        self, sink: Sink, run_id: str, *, clock: Clock | None = None, syncs_later: bool = False
+        self,
+        sink: Sink,
+        run_id: str,
+        *,
+        clock: Clock | None = None,
+        syncs_later: bool = False,
+        first_seq: int = 0,
     ) -> None:
         self.run_id = run_id if type(run_id) is str else fitted_text(run_id)
         self.is_sync_due = False
@@ -67,7 +74,7 @@ class RunWriter:
         self._syncs_later = syncs_later and self._sync_sink is not None
         self._clock = clock
         self._lock = threading.RLock()
-        self._seq = 0
+        self._seq = first_seq
         self._started_ms = clock.monotonic_ms() if clock else 0.0
         self._prompt: tuple[str, ...] = ()
         self._given: tuple[Message, ...] = ()

@@ -19,7 +19,7 @@ from flightlog.runtime.task import Task
 from tests.unit.golden.world import GET, REFUND, record_run
 
 pytestmark = pytest.mark.crash
-KILLS = int(os.environ.get("FLIGHTLOG_KILLS", "0")) // 25 or 12
+KILLS = int(os.environ.get("FLIGHTLOG_KILLS", "0")) // 25 or 6
 TASKS = 12
 ROOT = Path(__file__).resolve().parents[2]
 CHILD = """

@@ -1,6 +1,6 @@
 """Merging, retention and erasure, killed at any of their file operations: done again, all is well.
 
-FLIGHTLOG_TORTURE_SIZE=full kills at each of them, else at every 7th.
+FLIGHTLOG_TORTURE_SIZE=full kills at each of them, else at every 13th.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tests.unit.recorder.store_life import (
     write_store,
 )
 
-EVERY = sized(7, 1)
+EVERY = sized(13, 1)
 pytestmark = [
     pytest.mark.crash,
     pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),

@@ -7,8 +7,10 @@ absent, these tests are skipped.
 
 from __future__ import annotations
 
+import fcntl
 import json
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,23 @@ TAU2_NATIVE = (
 SUMMARY_KEYS = ("n", "mean", "sd", "p50", "p95", "p99", "max", "sum")
 
 
+def made_once(
+    factory: pytest.TempPathFactory, name: str, files: Mapping[str, Sequence[Path]]
+) -> Path:
+    """A store of imported files (by format), made by whichever worker needs it first."""
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    store = shared / f"truth-{name}"
+    with (shared / f"truth-{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not store.exists():
+            making = shared / f"truth-{name}.making"
+            for form, paths in files.items():
+                import_files(form, paths, making)
+            making.rename(store)
+    return store
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     if not (DATA / "truth.json").exists():
@@ -47,9 +66,8 @@ def truth(data: Path) -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def normalised(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traces]:
     """All normalised files but the large one, through the importer of run lines."""
-    store = tmp_path_factory.mktemp("normalised") / "store"
     files = [file for file in sorted((data / "normalised").iterdir()) if file.name != BFCL]
-    import_files("run-lines", files, store)
+    store = made_once(tmp_path_factory, "normalised", {"run-lines": files})
     with Traces(store) as traces:
         yield traces
 
@@ -57,8 +75,8 @@ def normalised(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @pytest.fixture(scope="session")
 def bfcl(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traces]:
     """The 83,300 function-calling runs."""
-    store = tmp_path_factory.mktemp("bfcl") / "store"
-    import_files("run-lines", [data / "normalised" / BFCL], store)
+    files = {"run-lines": [data / "normalised" / BFCL]}
+    store = made_once(tmp_path_factory, "bfcl", files)
     with Traces(store) as traces:
         yield traces
 
@@ -66,10 +84,11 @@ def bfcl(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trace
 @pytest.fixture(scope="session")
 def native(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traces]:
     """The untouched files of tau-bench and tau2, each through its own importer."""
-    store = tmp_path_factory.mktemp("native") / "store"
-    import_files("tau-bench", [data / "native" / "tau-bench" / "gpt-4o-airline.json"], store)
-    files = [data / "native" / "tau2" / f"{name}.json" for name in TAU2_NATIVE]
-    import_files("tau2", files, store)
+    files = {
+        "tau-bench": [data / "native" / "tau-bench" / "gpt-4o-airline.json"],
+        "tau2": [data / "native" / "tau2" / f"{name}.json" for name in TAU2_NATIVE],
+    }
+    store = made_once(tmp_path_factory, "native", files)
     with Traces(store) as traces:
         yield traces
 

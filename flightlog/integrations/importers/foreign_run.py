@@ -16,6 +16,7 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from msgspec import Meta
 
+from flightlog.integrations.stops import stop_of
 from flightlog.runtime.task import Task
 from flightlog.trace.canonical import canonical_args, canonical_json, clean_text, digest_of
 from flightlog.trace.events import Label
@@ -27,28 +28,8 @@ from flightlog.trace.vocab import (
     Origin,
     Outcome,
     RunStatus,
-    StopReason,
     finish_reason_of,
 )
-
-STOP_REASONS: Final[Mapping[str, StopReason]] = {
-    "user_stop": StopReason.OK,
-    "agent_stop": StopReason.OK,
-    "agent_transfer": StopReason.OK,
-    "answered": StopReason.OK,
-    "max_steps": StopReason.MAX_STEPS,
-    "max_iterations": StopReason.MAX_STEPS,
-    "timeout": StopReason.MAX_SECONDS,
-    "context_length_exceeded": StopReason.CONTEXT_OVERFLOW,
-    "provider_error": StopReason.MODEL_ERROR,
-    "agent_error": StopReason.MODEL_ERROR,
-    "empty": StopReason.MODEL_ERROR,
-    "too_many_errors": StopReason.TOOL_FAILED,
-    "infrastructure_error": StopReason.CRASHED,
-    "unexpected_error": StopReason.CRASHED,
-    "user_error": StopReason.CRASHED,
-}
-"""What a source's word for the end of a run is called here; the word itself is kept too."""
 
 _ID_VERSION: Final = "import/1"
 _LAST_US: Final = 253_402_300_799_999_999  # the end of the year 9999
@@ -57,9 +38,15 @@ _ERROR_TYPE: Final = re.compile(r"([A-Za-z_]\w*(?:Error|Exception)): ")
 
 @dataclass(frozen=True, slots=True)
 class ModelTurn:
-    """One answer of a model: the agent's, or the simulated user's."""
+    """One answer of a model: the agent's, or the simulated user's.
 
-    output: Message
+    Attributes:
+        prompt: what the model was sent, where the source tells it call by call; empty where it
+            does not tell. None for what was said before in the run.
+        more: further columns of the model call.
+    """
+
+    output: Message | None
     actor: Actor = Actor.AGENT
     model: str | None = None
     at_us: int | None = None
@@ -69,11 +56,17 @@ class ModelTurn:
     cost_usd: float | None = None
     finish_reason: str | None = None
     error: str | None = None
+    prompt: tuple[Message, ...] | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class ToolTurn:
-    """One tool call that was carried out, with what came back."""
+    """One tool call that was carried out, with what came back.
+
+    Attributes:
+        more: further columns of the tool call.
+    """
 
     name: str
     args: str | Mapping[str, Any]
@@ -83,6 +76,17 @@ class ToolTurn:
     error: str | None = None
     at_us: int | None = None
     latency_ms: float | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What somebody judged of a run, beside its success."""
+
+    name: str
+    passed: bool | None = None
+    score: float | None = None
+    detail: str | None = None
 
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
@@ -107,6 +111,10 @@ class ForeignRun:
         task: the content of the task (`task_message`).
         labels: what has no column of its own.
         source_cost_usd: the source's own total for the agent.
+        is_failed: True where it ended in an error, whatever its name.
+        judgements: others than of its success.
+        is_judged: False where the source is no benchmark: its success is then written only
+            where it is known.
     """
 
     format: str
@@ -127,6 +135,9 @@ class ForeignRun:
     score: float | None = None
     source_cost_usd: float | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
+    is_failed: bool = False
+    judgements: tuple[Judgement, ...] = ()
+    is_judged: bool = True
 
     @property
     def run_id(self) -> str:
@@ -162,8 +173,34 @@ def write_run(run: ForeignRun, sink: Sink, tally: Tally) -> None:
     """
     writer = RunWriter(sink, run.run_id)
     _write_start(run, writer, tally)
+    _write_turns(run, writer, tally)
+    _write_end(run, writer, tally)
+    tally.runs += 1
+
+
+def write_late(run: ForeignRun, sink: Sink, tally: Tally, *, first_seq: int, steps: int) -> None:
+    """Records turns that came when their run was written already; they follow its other events.
+
+    Args:
+        run: with the late turns alone.
+        sink: where its events go.
+        tally: is added to.
+        first_seq: events of the run that are recorded.
+        steps: model calls of the agent among them.
+    """
+    writer = RunWriter(sink, run.run_id, first_seq=first_seq)
+    _write_turns(run, writer, tally, step=steps)
+    _write_judgements(run, writer, tally)
+
+
+def steps_in(run: ForeignRun) -> int:
+    """Model calls of the agent."""
+    return sum(isinstance(turn, ModelTurn) and turn.actor is Actor.AGENT for turn in run.turns)
+
+
+def _write_turns(run: ForeignRun, writer: RunWriter, tally: Tally, *, step: int = 0) -> None:
     prompt: list[Message] = [run.system] if run.system else []
-    step = call_ix = 0
+    call_ix = 0
     for turn in run.turns:
         if isinstance(turn, Message):
             prompt.append(turn.cleaned)
@@ -181,10 +218,9 @@ def write_run(run: ForeignRun, sink: Sink, tally: Tally) -> None:
             step, call_ix = step + 1, 0
         _write_model(run, turn, writer, tally, prompt=prompt, step=step or None)
         # The agent sees what the user says, not which tools the user calls.
-        if turn.actor is Actor.AGENT or not turn.output.tool_requests:
-            prompt.append(turn.output.cleaned)
-    _write_end(run, writer, tally)
-    tally.runs += 1
+        output = turn.output
+        if output is not None and (turn.actor is Actor.AGENT or not output.tool_requests):
+            prompt.append(output.cleaned)
 
 
 def _write_start(run: ForeignRun, writer: RunWriter, tally: Tally) -> None:
@@ -231,11 +267,14 @@ def _write_model(
         "finish_reason": finish,
         "outcome": Outcome.OK if turn.error is None else Outcome.FAILED,
         "error": turn.error,
+        **turn.more,
     }
-    # What the user simulator was sent is not in any of the formats.
-    writer.model_call(
-        prompt=prompt if turn.actor is Actor.AGENT else (), output=turn.output.cleaned, **fields
-    )
+    if turn.prompt is not None:
+        prompt = [message.cleaned for message in turn.prompt]
+    elif turn.actor is not Actor.AGENT:
+        prompt = []  # what the user simulator was sent is not in any of those formats
+    output = None if turn.output is None else turn.output.cleaned
+    writer.model_call(prompt=prompt, output=output, **fields)
     tally.events += 1
     tally.missing(
         "model_call",
@@ -273,6 +312,7 @@ def _write_tool(
         "error": None if turn.error is None else clean_text(turn.error),
         "error_type": error_type.group(1) if error_type else None,
         "latency_ms": turn.latency_ms,
+        **turn.more,
     }
     result = None if turn.result is None else clean_text(turn.result)
     writer.tool_call(result=result, **fields)
@@ -281,7 +321,7 @@ def _write_tool(
 
 
 def _write_end(run: ForeignRun, writer: RunWriter, tally: Tally) -> None:
-    reason = STOP_REASONS.get(run.stop_reason or "")
+    reason = stop_of(run.stop_reason, is_error=run.is_failed)
     fields = {
         "at": run.ended_us,
         "elapsed_ms": _elapsed_ms(run, run.ended_us),
@@ -295,16 +335,28 @@ def _write_end(run: ForeignRun, writer: RunWriter, tally: Tally) -> None:
     }
     writer.stopped(**fields)
     tally.missing("run_stopped", fields, "stop_reason", "duration_ms")
+    tally.events += 1
     verdict = {"passed": run.passed, "score": run.score}
-    writer.evaluation(at=run.ended_us, **verdict)
-    tally.missing("evaluation", verdict, "passed", "score")
-    tally.events += 2
+    if run.is_judged or run.passed is not None or run.score is not None:
+        writer.evaluation(at=run.ended_us, **verdict)
+        tally.missing("evaluation", verdict, "passed", "score")
+        tally.events += 1
+    _write_judgements(run, writer, tally)
+
+
+def _write_judgements(run: ForeignRun, writer: RunWriter, tally: Tally) -> None:
+    for one in run.judgements:
+        writer.evaluation(
+            at=run.ended_us, name=one.name, passed=one.passed, score=one.score, detail=one.detail
+        )
+        tally.events += 1
 
 
 def _answer(run: ForeignRun) -> str | None:
     for turn in reversed(run.turns):
         if isinstance(turn, ModelTurn) and turn.actor is Actor.AGENT:
-            return None if turn.output.tool_requests else turn.output.cleaned.text
+            output = turn.output
+            return None if output is None or output.tool_requests else output.cleaned.text
     return None
 
 

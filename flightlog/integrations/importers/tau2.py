@@ -190,7 +190,8 @@ def _turns(
         if message.role in ("assistant", "user"):
             calls.update({call.id: call for call in message.tool_calls or ()})
             turn = _model_turn(message, text, info, at_us, latency_ms)
-            turns.append(turn.output if has_greeting and ix == 0 else turn)
+            is_greeting = has_greeting and ix == 0
+            turns.append(turn.output if is_greeting and turn.output else turn)
         elif message.role == "tool" and message.id in calls:
             call = calls[message.id]
             turns.append(

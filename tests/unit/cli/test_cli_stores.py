@@ -17,6 +17,7 @@ from flightlog.cli import run
 from flightlog.recorder.record import record
 from flightlog.recorder.recorder import Recorder
 from flightlog.trace.versions import FORMAT_VERSION
+from tests.torture.size import sized
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def test_flipped_bytes_never_pass_a_check_and_never_look_like_our_bug(
 ) -> None:
     rng = random.Random(11)
     segments = sorted(store.rglob("*.parquet"))
-    for _ in range(25):
+    for _ in range(sized(8, 100)):
         segment = rng.choice(segments)
         intact = segment.read_bytes()
         content = bytearray(intact)

@@ -60,6 +60,6 @@ GROUP BY
 HAVING count(*) > 1
 QUALIFY row_number() OVER (
     PARTITION BY by_source, by_suite, by_model, by_variant, by_agent, by_tenant
-    ORDER BY times DESC, chosen.run_id, first_at
+    ORDER BY times DESC, chosen.run_id, first_at, calls.tool_name, min(calls.args)
 ) <= coalesce($most::BIGINT, 20)
-ORDER BY 1, 2, 3, 4, 5, 6, times DESC, chosen.run_id, first_at
+ORDER BY 1, 2, 3, 4, 5, 6, times DESC, chosen.run_id, first_at, tool_name, args

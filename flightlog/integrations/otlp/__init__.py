@@ -1,0 +1,1 @@
+"""OpenTelemetry in and out: spans of any emitter become runs, and runs become spans."""
