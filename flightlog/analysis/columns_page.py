@@ -8,9 +8,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from flightlog.analysis.db import connect
 from flightlog.analysis.questions import questions
 from flightlog.analysis.sql_files import VIEW_KEYS, VIEWS_FOLDER, Entry, sql_file
+from flightlog.analysis.views import connect
 from flightlog.recorder.store import Snapshot
 from flightlog.trace.schema import columns, events_schema, messages_schema
 

@@ -12,29 +12,24 @@ import json
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 import pyarrow as pa
-from duckdb import ConstantExpression, StarExpression
 
-from flightlog.analysis.blob_text import add_blob_text, blob_damage
+from flightlog.analysis.blob_text import blob_damage
 from flightlog.analysis.prompts import full_prompt
 from flightlog.analysis.questions import question
-from flightlog.analysis.sql_files import VIEW_KEYS, VIEWS_FOLDER, sql_file, sql_text
+from flightlog.analysis.sql_files import VIEW_KEYS
 from flightlog.analysis.verified import GAPS, Verified, verify_stores
+from flightlog.analysis.views import open_connection
 from flightlog.errors import DamagedError, StoreError, UsageError
-from flightlog.recorder.chain import segment_schema
-from flightlog.recorder.encryption.keys import StoreKeys
-from flightlog.recorder.encryption.parquet import encrypted_dataset, is_encrypted
 from flightlog.recorder.readable import require_readable
 from flightlog.recorder.store import Problem, Snapshot, Store
 from flightlog.recorder.verify import VerifyReport, require_intact
 from flightlog.trace.messages import Message
-from flightlog.trace.schema import columns, events_schema, messages_schema
 
 if TYPE_CHECKING:
     import polars
@@ -42,12 +37,6 @@ if TYPE_CHECKING:
 VIEW_NAMES = tuple(VIEW_KEYS)
 _UNREADABLE = ("Failed to read file", "Parquet")
 """What DuckDB says of Parquet that it cannot read, under an error class of many meanings."""
-_CONFIG: dict[str, str | bool | int | float | list[str]] = {
-    # A name in a query must never reach a Python variable or the network.
-    "python_enable_replacements": "false",
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-}
 
 
 class Traces:
@@ -90,13 +79,19 @@ class Traces:
         )
         self._snapshots = dict(snapshots)  # their leases keep the files
         self._has_asked = self._keeps_runs = False
-        self._connection = connect(snapshots)
+        self._connection, self._views = open_connection(snapshots)
         self._closer = weakref.finalize(self, self._connection.close)
 
     @property
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The DuckDB connection with the views; in-memory, the stores are never written."""
+        self._views.require_all()
         return self._connection
+
+    def execute(self, statement: str, params: Mapping[str, Any] | None = None) -> None:
+        """Runs a statement without a result, with the views that it names."""
+        self._views.require_for(statement)
+        self._connection.execute(statement, params)
 
     @property
     def snapshots(self) -> Mapping[str, Snapshot]:
@@ -111,6 +106,7 @@ class Traces:
         DuckDB allows one open result per connection: read a streaming reader to its
         end (or drop it) before the next query; `fetchall`, `pl` and Arrow tables do so.
         """
+        self._views.require_for(query)
         return self._connection.sql(query, params=params)
 
     def table(
@@ -119,6 +115,7 @@ class Traces:
         """A view (ordered by its key) or the result of a query, as an Arrow table."""
         with damage_named(self._opened):
             if name_or_query in VIEW_KEYS:
+                self._views.require(name_or_query)
                 view = self._connection.view(name_or_query)
                 return view.sort(*VIEW_KEYS[name_or_query]).to_arrow_table()
             return self.sql(name_or_query, params).to_arrow_table()
@@ -208,6 +205,7 @@ class Traces:
         """
         if not self._keeps_runs:
             with self.naming_damage():
+                self._views.require("runs")
                 self._connection.execute("CREATE TABLE base.kept_runs AS SELECT * FROM runs")
                 self._connection.execute("CREATE OR REPLACE VIEW runs AS FROM base.kept_runs")
             self._keeps_runs = True
@@ -310,119 +308,3 @@ def open_traces(*stores: str | Path, strict: bool = False) -> Traces:
         NewerFormatError: a newer flightlog wrote it.
     """
     return Traces(*stores, strict=strict)
-
-
-def connect(snapshots: Mapping[str, Snapshot]) -> duckdb.DuckDBPyConnection:
-    """A fresh in-memory connection with the views over these snapshots.
-
-    Args:
-        snapshots: by the name that the column `store` shows.
-    """
-    connection = duckdb.connect(config=_CONFIG)
-    try:
-        connection.execute("SET TimeZone = 'UTC'")
-        add_blob_text(connection, snapshots)
-        # What the views are built on stays out of SHOW TABLES and of unqualified names.
-        connection.execute("CREATE SCHEMA base")
-        connection.execute("SET schema = 'base'")
-        if any(one.keys is not None for one in snapshots.values()):
-            # What DuckDB spills to the disk is not encrypted.
-            connection.execute("SET temp_directory = ''")
-        _create_base(connection, "events", events_schema(), _event_parts(snapshots))
-        _create_base(connection, "messages", messages_schema(), _message_parts(snapshots))
-        for kind in ("model_call", "tool_call"):
-            _create_kind(connection, kind)
-        connection.execute("SET schema = 'main'")
-        for name in VIEW_KEYS:
-            _create_view(connection, name, sql_file(VIEWS_FOLDER, name).sql)
-        connection.execute(sql_text("chosen_runs.sql"))
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """One of the two tables of one store."""
-
-    store: str
-    files: Sequence[Path]
-    unsealed: pa.Table
-    file_schema: pa.Schema
-    keys: StoreKeys | None
-
-
-def _event_parts(snapshots: Mapping[str, Snapshot]) -> list[_Part]:
-    schema = segment_schema()
-    return [
-        _Part(name, one.event_files, one.unsealed_events, schema, one.keys)
-        for name, one in snapshots.items()
-    ]
-
-
-def _message_parts(snapshots: Mapping[str, Snapshot]) -> list[_Part]:
-    schema = messages_schema()
-    return [
-        _Part(name, one.message_files, one.unsealed_messages, schema, one.keys)
-        for name, one in snapshots.items()
-    ]
-
-
-def _create_base(
-    connection: duckdb.DuckDBPyConnection, what: str, schema: pa.Schema, parts: list[_Part]
-) -> None:
-    """View `base.events` or `base.messages`: all stores, sealed and unsealed, as in the schema.
-
-    Columns that an older segment lacks come out null, because the unsealed
-    table always has them all.
-    """
-    pieces = []
-    for number, part in enumerate(parts):
-        label = ConstantExpression(part.store).alias("store")
-        connection.register(f"_unsealed_{what}_{number}", part.unsealed)
-        found = {"unsealed": connection.table(f"_unsealed_{what}_{number}")}
-        encrypted = {path for path in part.files if part.keys and is_encrypted(path)}
-        if part.keys and encrypted:
-            # DuckDB has no cryptography of its own offline; it asks for what a query needs.
-            dataset = encrypted_dataset(part.keys, sorted(encrypted), part.file_schema)
-            connection.register(f"_encrypted_{what}_{number}", dataset)
-            found["encrypted"] = connection.table(f"_encrypted_{what}_{number}")
-        if plain := [path for path in part.files if path not in encrypted]:
-            paths = [_literal_path(path) for path in plain]
-            found["sealed"] = connection.read_parquet(paths, union_by_name=True)
-        for kind, relation in found.items():
-            piece = f"{what}_{kind}_{number}"
-            relation.select(label, StarExpression()).create_view(piece)
-            pieces.append(piece)
-    union = " UNION ALL BY NAME ".join(f"SELECT * FROM base.{piece}" for piece in pieces)  # noqa: S608
-    wanted = ", ".join(_projected(name) for name in schema.names)
-    query = f"SELECT store, {wanted} FROM ({union})"  # noqa: S608
-    if what == "messages":
-        # Two processes that saw the same message have each written it.
-        query = f"SELECT DISTINCT ON (store, digest) * FROM ({query})"  # noqa: S608
-    _create_view(connection, what, query)
-
-
-def _projected(name: str) -> str:
-    # A plain timestamp in UTC reads the same under every session time zone and
-    # needs no time zone library in Python.
-    return 'timezone(\'UTC\', "at") AS "at"' if name == "at" else f'"{name}"'
-
-
-def _create_kind(connection: duckdb.DuckDBPyConnection, kind: str) -> None:
-    """View `base.model_calls` or `base.tool_calls`: the rows and columns of one kind."""
-    names = [column.name for column in columns() if kind in column.kinds and column.name != "kind"]
-    wanted = ", ".join(f'"{name}"' for name in ("store", *names))
-    query = f"SELECT {wanted} FROM base.events WHERE kind = '{kind}'"  # noqa: S608
-    _create_view(connection, f"{kind}s", query)
-
-
-def _create_view(connection: duckdb.DuckDBPyConnection, name: str, select: str) -> None:
-    # `name` and `select` are the package's own text; a relation would be bound twice.
-    connection.execute(f"CREATE VIEW {name} AS {select}")
-
-
-def _literal_path(path: Path) -> str:
-    """The path with glob characters quoted, so that it names exactly this file."""
-    return "".join(f"[{char}]" if char in "*?[" else char for char in str(path))

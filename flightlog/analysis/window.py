@@ -125,11 +125,10 @@ class Window:
 
 def open_window(traces: Traces, scope: Scope) -> Window:
     """Makes the tables of a window in the connection of the traces, and reads its runs."""
-    connection = traces.connection
     with traces.naming_damage():
-        connection.execute(sql_text(_FOLDER, "runs.sql"), scope.params())
-        connection.execute(sql_text(_FOLDER, "tool_calls.sql"))
-        connection.execute(sql_text(_FOLDER, "model_calls.sql"))
+        traces.execute(sql_text(_FOLDER, "runs.sql"), scope.params())
+        traces.execute(sql_text(_FOLDER, "tool_calls.sql"))
+        traces.execute(sql_text(_FOLDER, "model_calls.sql"))
     table = traces.table(sql_text(_FOLDER, "run_facts.sql"))
     began = table.column("began").to_numpy()
     if not len(began):
@@ -147,7 +146,7 @@ def open_window(traces: Traces, scope: Scope) -> Window:
 def close_window(traces: Traces) -> None:
     """Drops the tables of a window."""
     for name in ("runs", "tools", "models"):
-        traces.connection.execute(f"DROP TABLE IF EXISTS window_{name}")
+        traces.execute(f"DROP TABLE IF EXISTS window_{name}")
 
 
 def _plain(at: datetime | None) -> datetime | None:

@@ -16,8 +16,9 @@ import duckdb
 import pyarrow as pa
 
 from flightlog.analysis.blob_text import blob_damage
-from flightlog.analysis.db import VIEW_NAMES, connect
+from flightlog.analysis.db import VIEW_NAMES
 from flightlog.analysis.export import QueryResult
+from flightlog.analysis.views import connect
 from flightlog.errors import UsageError, nearest
 from flightlog.recorder.store import Snapshot
 

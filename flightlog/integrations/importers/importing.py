@@ -16,12 +16,12 @@ from flightlog.errors import RecorderError, TraceFormatError, UnknownNameError
 from flightlog.integrations.importers import run_lines, tau2, tau_bench
 from flightlog.integrations.importers.foreign_run import ForeignRun, Tally, write_run
 from flightlog.integrations.importers.json_input import read_head
+from flightlog.integrations.importers.known import stored_run_ids
 from flightlog.recorder.recorder import Recorder
 from flightlog.redact.policy import Redaction
 from flightlog.trace.events import Event
 from flightlog.trace.messages import Message
 from flightlog.trace.sink import Sink
-from flightlog.trace.vocab import Origin
 
 READERS: Final[Mapping[str, Callable[[Path], Iterable[ForeignRun]]]] = {
     tau_bench.FORMAT: tau_bench.read,
@@ -153,30 +153,6 @@ def import_files(
     changes = _Changes.of(suite, variant, labels)
     with Recorder(folder, redaction=redaction or Redaction()) as recorder:
         return [one.write(recorder, changes, on_progress) for one in checked]
-
-
-def stored_run_ids(store: str | Path) -> frozenset[str]:
-    """Ids of the imported runs that a store holds, sealed or not.
-
-    Raises:
-        StoreError: there is no such store, or a newer flightlog wrote it.
-    """
-    # Parquet is needed for this alone; an import into another sink does without.
-    import pyarrow.compute as pc  # noqa: PLC0415
-
-    from flightlog.recorder.encryption.parquet import read_segment  # noqa: PLC0415
-    from flightlog.recorder.store import Store  # noqa: PLC0415
-
-    opened = Store.open(Path(store))
-    snapshot = opened.snapshot()
-    names = ["run_id", "origin"]
-    tables = [read_segment(opened.layout, file, columns=names) for file in snapshot.event_files]
-    tables.append(snapshot.unsealed_events.select(names))
-    found: set[str] = set()
-    for table in tables:
-        imported = table.filter(pc.equal(table["origin"], Origin.IMPORTED.value))
-        found.update(imported["run_id"].to_pylist())
-    return frozenset(found)
 
 
 def likely_format(path: Path) -> str | None:

@@ -103,14 +103,7 @@ def unboxed(keys: StoreKeys | None, path: Path, file: BinaryIO) -> Iterator[byte
     head = file.read(_HEAD_BYTES)
     if left < 0 or not head.startswith(_MAGIC):
         raise _damaged(path)
-    key_id = _key_id(head)
-    key = None if keys is None else keys.get(key_id)
-    if key is None:
-        raise StoreKeyError(
-            f"encrypted with key {key_id}, which is not given",
-            where=str(path),
-            hint="Give that key too, one a line in the key file.",
-        )
+    key = _key_of(keys, head, path)
     decryptor = _cipher(key, head[-_NONCE_BYTES:]).decryptor()
     decryptor.authenticate_additional_data(head + path.name.encode())
     while left > 0:
@@ -123,6 +116,45 @@ def unboxed(keys: StoreKeys | None, path: Path, file: BinaryIO) -> Iterator[byte
         decryptor.finalize_with_tag(file.read(_TAG_BYTES))
     except (_invalid_tag(), ValueError):
         raise _damaged(path) from None
+
+
+def opened_box(keys: StoreKeys | None, name: str, box: bytes, where: Path) -> bytes:
+    """The content of a box that is no file of its own.
+
+    Args:
+        keys: those that were given.
+        name: that it was boxed with.
+        box: the box.
+        where: the file that it comes from.
+
+    Raises:
+        StoreKeyError: its key was not given.
+        DamagedError: it is not as it was written.
+        MissingExtraError: the package `cryptography` is not installed.
+    """
+    head, tag = box[:_HEAD_BYTES], box[-_TAG_BYTES:]
+    if len(box) < BOX_BYTES or not head.startswith(_MAGIC):
+        raise _damaged(where)
+    decryptor = _cipher(_key_of(keys, head, where), head[-_NONCE_BYTES:]).decryptor()
+    decryptor.authenticate_additional_data(head + name.encode())
+    content = decryptor.update(box[_HEAD_BYTES:-_TAG_BYTES])
+    try:
+        decryptor.finalize_with_tag(tag)
+    except (_invalid_tag(), ValueError):
+        raise _damaged(where) from None
+    return content
+
+
+def _key_of(keys: StoreKeys | None, head: bytes, path: Path) -> StoreKey:
+    key_id = _key_id(head)
+    key = None if keys is None else keys.get(key_id)
+    if key is None:
+        raise StoreKeyError(
+            f"encrypted with key {key_id}, which is not given",
+            where=str(path),
+            hint="Give that key too, one a line in the key file.",
+        )
+    return key
 
 
 def _damaged(path: Path) -> DamagedError:

@@ -392,3 +392,33 @@ def test_questions_keep_the_runs_from_the_second_on(tiny_store: Path) -> None:
         assert traces.ask("stop_reasons").equals(first)
         [(count,)] = traces.sql("SELECT count(*) FROM base.kept_runs").fetchall()
     assert count == 8
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT count(*) FROM findings",
+        'select count(*) from "Findings"',
+        "FROM memory.main.findings SELECT count(*)",
+        "SELECT '-- ' || count(*) FROM findings",
+        "/* all */ SELECT count(*) FROM findings",
+        "WITH f AS (FROM findings) SELECT count(*) FROM f",
+        "(SELECT count(*) FROM findings)",
+        "DESCRIBE findings",
+        "SUMMARIZE findings",
+        "PIVOT findings ON finding",
+        "SELECT count(*) FROM query_table('findings')",
+        "SELECT count(*) FROM query('FROM ' || 'find' || 'ings')",
+    ],
+)
+def test_a_view_is_there_however_a_query_names_it(tiny_store: Path, query: str) -> None:
+    with Traces(tiny_store) as traces:
+        assert traces.sql(query).fetchall()
+
+
+def test_all_views_are_listed_whatever_was_asked_before(tiny_store: Path) -> None:
+    with Traces(tiny_store) as traces:
+        traces.rows("SELECT count(*) FROM runs")
+        assert {name for (name,) in traces.sql("SHOW TABLES").fetchall()} >= set(VIEW_NAMES)
+        listed = "SELECT view_name FROM duckdb_views() WHERE schema_name = 'main' AND NOT internal"
+        assert {row["view_name"] for row in traces.rows(listed)} >= set(VIEW_NAMES)

@@ -19,8 +19,8 @@ from flightlog.integrations.importers.importing import (
     import_file,
     import_files,
     likely_format,
-    stored_run_ids,
 )
+from flightlog.integrations.importers.known import stored_run_ids
 from flightlog.recorder.recorder import Recorder
 from flightlog.trace.events import Event, RunStarted, RunStopped
 from flightlog.trace.messages import Message
