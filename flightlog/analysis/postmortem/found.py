@@ -150,8 +150,8 @@ class Load:
 class Spent:
     """Money of one agent and tenant; see postmortem/money.sql for what counts as wasted."""
 
-    agent: str
-    tenant: str
+    agent: str | None
+    tenant: str | None
     runs: int
     useless_runs: int
     usd: float

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from flightlog.analysis.columns_page import columns_page, undocumented
+from flightlog.analysis.db import Traces
 from flightlog.analysis.sql_files import (
     QUESTIONS_FOLDER,
     VIEW_KEYS,
@@ -63,3 +65,13 @@ def test_a_header_is_taken_apart() -> None:
 def test_a_header_line_without_a_meaning_is_refused() -> None:
     with pytest.raises(ValueError, match="not understood"):
         parsed("x", "-- Why?\n-- Columns:\n-- n: how many\nSELECT 1\n")
+
+
+def test_no_column_of_version_1_is_gone_or_of_another_type(tiny: Traces) -> None:
+    """A column that is added is added to the list too, in the same change."""
+    released = json.loads((Path(__file__).parent / "views_v1.json").read_text(encoding="utf-8"))
+    now = {
+        view: {name: kind for name, kind, *_ in tiny.sql(f"DESCRIBE {view}").fetchall()}
+        for view in VIEW_KEYS
+    }
+    assert now == released

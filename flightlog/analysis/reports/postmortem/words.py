@@ -14,6 +14,7 @@ from flightlog.analysis.postmortem.found import (
     Postmortem,
     Remedy,
     Share,
+    Spent,
 )
 from flightlog.analysis.terminal import number_text
 from flightlog.analysis.wording import counted
@@ -119,6 +120,11 @@ def share(one: Share) -> str:
     return f"{one.of} {one.name} ({one.share:.0%} of the calls{usual})"
 
 
+def _spender(one: Spent) -> str:
+    agent = one.agent or "an agent without a name"
+    return agent if one.tenant is None else f"{agent} for {one.tenant}"
+
+
 def money(found: Money) -> str:
     """What was spent and wasted, in one sentence."""
     if found.usd <= 0:
@@ -131,7 +137,7 @@ def money(found: Money) -> str:
     if found.unpriced_calls:
         text += f"; {counted(found.unpriced_calls, 'model call')} without a price left out"
     most = [one for one in found.spent[:_SHOWN] if one.usd > 0]
-    who = ", ".join(f"{one.agent} for {one.tenant} ${one.usd:,.2f}" for one in most)
+    who = ", ".join(f"{_spender(one)} ${one.usd:,.2f}" for one in most)
     return f"{text}; most on {who}" if who else text
 
 

@@ -14,7 +14,8 @@ from benchmarks._traffic import BEGIN, CAUSES, INCIDENTS, Incident, Traffic, inc
 from flightlog.analysis.db import Traces
 from flightlog.analysis.postmortem import Postmortem, Scope, postmortem
 from flightlog.analysis.postmortem.kinds import EXPLAINED_BY, Kind
-from flightlog.analysis.reports.postmortem import to_json
+from flightlog.analysis.reports.postmortem import to_json, words
+from tests.unit.analysis.made_events import Run, traces_of_runs
 
 HOURS = 48.0
 PIECE = timedelta(hours=0.5)
@@ -106,3 +107,10 @@ def test_a_window_can_be_narrowed_to_an_agent_or_a_tenant() -> None:
 def test_the_same_events_give_the_same_bytes() -> None:
     reports = {to_json(searched("flaky_tool", 3)[1]) for _ in range(2)}
     assert len(reports) == 1
+
+
+def test_money_that_was_spent_for_no_tenant_is_told_without_one() -> None:
+    with traces_of_runs(Run("r", agent="a").model(usd=1.5).stop()) as traces:
+        told = postmortem(traces).money
+    assert told is not None
+    assert words.money(told).endswith("most on a $1.50")
