@@ -13,9 +13,9 @@ import pytest
 from benchmarks._traffic import BEGIN, CAUSES, INCIDENTS, Incident, Traffic, incident
 from flightlog.analysis.db import Traces
 from flightlog.analysis.postmortem import Postmortem, Scope, postmortem
+from flightlog.analysis.postmortem.found import Money, Spent
 from flightlog.analysis.postmortem.kinds import EXPLAINED_BY, Kind
 from flightlog.analysis.reports.postmortem import to_json, words
-from tests.unit.analysis.made_events import Run, traces_of_runs
 
 HOURS = 48.0
 PIECE = timedelta(hours=0.5)
@@ -110,7 +110,6 @@ def test_the_same_events_give_the_same_bytes() -> None:
 
 
 def test_money_that_was_spent_for_no_tenant_is_told_without_one() -> None:
-    with traces_of_runs(Run("r", agent="a").model(usd=1.5).stop()) as traces:
-        told = postmortem(traces).money
-    assert told is not None
-    assert words.money(told).endswith("most on a $1.50")
+    spent = [Spent("a", None, 1, 0, 1.5, 0.0), Spent(None, "t", 1, 0, 0.5, 0.0)]
+    told = Money(2.0, 0.0, 0.0, 0, tuple(spent))
+    assert words.money(told).endswith("most on a $1.50, an agent without a name for t $0.50")
