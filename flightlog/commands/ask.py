@@ -15,6 +15,7 @@ from flightlog.commands.options import (
     stores_option,
     strict_option,
 )
+from flightlog.commands.windowing import require_known
 from flightlog.errors import UsageError
 
 
@@ -74,6 +75,7 @@ def ask(
     if twice := sorted(given.keys() & params.keys()):
         raise UsageError(f"{twice[0]} was given twice", hint=f"As --{twice[0]} or as --param.")
     with opened_traces(stores, strict=strict) as traces:
+        require_known(traces, options)
         values: dict[str, str | datetime] = {**params, **given}
         groups = values.pop("by", None)
         answer = asked.ask(traces, by=None if groups is None else str(groups), **values)

@@ -54,7 +54,7 @@ def budgets(
     from flightlog.analysis.plots import plot_budgets
 
     with opened_traces(stores, strict=strict) as traces:
-        made = plot_budgets(traces, out, variants=variants, by=by, scope=scope_of(how))
+        made = plot_budgets(traces, out, variants=variants, by=by, scope=scope_of(traces, how))
         click.echo(f"wrote {made}")
 
 
@@ -65,7 +65,8 @@ def _over_time(name: str, about: str) -> click.Command:
         from flightlog.analysis.plots.over_time import plot_over_time
 
         with opened_traces(stores, strict=strict) as traces:
-            click.echo(f"wrote {plot_over_time(traces, name, out, by=by, scope=scope_of(how))}")
+            scope = scope_of(traces, how)
+            click.echo(f"wrote {plot_over_time(traces, name, out, by=by, scope=scope)}")
 
     out = click.option(
         "--out",

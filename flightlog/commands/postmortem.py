@@ -11,6 +11,7 @@ import click
 from flightlog.commands.amounts import MOMENT
 from flightlog.commands.options import opened_traces, stores_option, strict_option
 from flightlog.commands.outputs import forms_of, json_option
+from flightlog.commands.windowing import require_known
 from flightlog.errors import ExitCode, UsageError
 
 ENDINGS: Final = {".html": "html", ".md": "md", ".json": "json", ".txt": "text"}
@@ -33,7 +34,11 @@ ENDINGS: Final = {".html": "html", ".md": "md", ".json": "json", ".txt": "text"}
     help="Write a report, in the form of its ending: .html, .md, .json, .txt; repeat for more.",
 )
 @json_option
-@click.option("--fail", is_flag=True, help="Exit with 1 when something was found.")
+@click.option(
+    "--fail",
+    is_flag=True,
+    help="Exit with 1 when something was found, with 2 when there was nothing to look at.",
+)
 @click.pass_context
 def postmortem(
     ctx: click.Context,
@@ -67,11 +72,14 @@ def postmortem(
             hint="Name runs, or choose them by --since, --until, --agent and --tenant.",
         )
     with opened_traces(stores, strict=strict) as traces:
+        require_known(traces, {"agent": agent, "tenant": tenant})
         ids = [resolve_run(traces, run) for run in runs]
         found = found_in(traces, Scope(since, until, agent, tenant, ids))
     click.echo(WRITERS["json" if as_json else "text"](found), nl=False)
     for form, path in forms:
         write_text(path, WRITERS[form](found))
         click.echo(f"wrote {path}", err=as_json)
+    if fail and not found.runs:
+        ctx.exit(ExitCode.UNDECIDED)
     if fail and found.findings:
         ctx.exit(ExitCode.DRIFT)

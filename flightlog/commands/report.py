@@ -84,7 +84,7 @@ def overview(
     from flightlog.analysis.reports.pages import overview_page
 
     with opened_traces(stores, strict=strict) as traces:
-        _write(out, overview_page(traces, scope=scope_of(how), by=by), opens=opens)
+        _write(out, overview_page(traces, scope=scope_of(traces, how), by=by), opens=opens)
 
 
 def _write(out: Path, page: str, *, opens: bool) -> None:

@@ -151,7 +151,7 @@ def whatif(stores: tuple[Path, ...], strict: bool, as_json: bool, **how: Any) ->
     name, values, limits = _asked(how)
     with opened_traces(stores, strict=strict) as traces:
         try:
-            history = history_of(open_window(traces, scope_of(how)))
+            history = history_of(open_window(traces, scope_of(traces, how)))
             points = curve_of(history, name, values, limits)
         finally:
             close_window(traces)
@@ -228,7 +228,7 @@ def advise(stores: tuple[Path, ...], strict: bool, lose: float, as_json: bool, *
 
     with opened_traces(stores, strict=strict) as traces:
         try:
-            advice = advised(history_of(open_window(traces, scope_of(how))), lose / 100)
+            advice = advised(history_of(open_window(traces, scope_of(traces, how))), lose / 100)
         finally:
             close_window(traces)
     write_result(advice_table(advice), form="json" if as_json else "table")

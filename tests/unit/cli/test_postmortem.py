@@ -16,8 +16,10 @@ Run = Callable[..., int]
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three runs of an agent; in the last, a tool fails ten times."""
+    """Three runs of an agent; in the last, a tool fails ten times. One run of another agent."""
     path = tmp_path_factory.mktemp("postmortem") / "store"
+    with record(path, agent="idle", tenant="acme", task_id="t") as one:
+        one.model_call(step=1, request_model="m", outcome="ok", cost_usd=0.0)
     for number, outcome in enumerate(("ok", "ok", "failed")):
         with record(path, agent="desk", tenant="acme", task_id=f"t{number}") as one:
             for step in range(1, 11 if outcome == "failed" else 3):
@@ -39,12 +41,36 @@ def test_what_was_found_is_told_and_the_command_ends_with_0(
     assert "fewer than 20 runs" in printed
 
 
-def test_with_fail_a_finding_ends_with_1_and_none_with_0(
+def test_with_fail_a_finding_ends_with_1_none_with_0_and_no_runs_with_2(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(["postmortem", "--store", str(store), "--fail"]) == 1
-    assert run(["postmortem", "--store", str(store), "--fail", "--agent", "other"]) == 0
+    command = ["postmortem", "--store", str(store)]
+    assert run([*command, "--fail"]) == 1
+    assert run([*command, "--fail", "--agent", "idle"]) == 0
+    assert "nothing found" in capsys.readouterr().out
+    assert run([*command, "--fail", "--until", "2020-01-01"]) == 2
+    assert run([*command, "--until", "2020-01-01"]) == 0
     assert "no runs to look at" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["postmortem"],
+        ["ask", "cost_per_run"],
+        ["plot", "cost"],
+        ["plot", "budgets"],
+        ["whatif", "--max-steps", "1..2"],
+        ["budgets", "advise"],
+        ["report", "overview"],
+    ],
+)
+@pytest.mark.parametrize(("option", "near"), [("--agent", "desk"), ("--tenant", "acme")])
+def test_a_name_that_no_run_has_is_an_error_with_the_nearest(
+    store: Path, capsys: pytest.CaptureFixture[str], command: list[str], option: str, near: str
+) -> None:
+    assert run([*command, "--store", str(store), option, near + "k"]) == 64
+    assert near in capsys.readouterr().err
 
 
 def test_one_run_is_looked_at_by_its_name(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -85,7 +111,7 @@ def test_what_cannot_be_meant_is_refused(
 
 def test_a_time_window_is_taken(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["postmortem", "--store", str(store), "--since", "1h"]) == 0
-    assert "3 runs" in capsys.readouterr().out
+    assert "4 runs" in capsys.readouterr().out
     assert run(["postmortem", "--store", str(store), "--until", "2020-01-01"]) == 0
     assert "no runs to look at" in capsys.readouterr().out
 
