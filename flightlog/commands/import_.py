@@ -6,12 +6,18 @@ from pathlib import Path
 
 import click
 
-from flightlog.commands.options import config_option, key_values, redaction_of, store_option
+from flightlog.commands.options import (
+    config_option,
+    key_values,
+    prices_of,
+    redaction_of,
+    store_option,
+)
 
 
 @click.command("import")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--format", "form", required=True, help="tau-bench, tau2 or run-lines.")
+@click.option("--format", "form", required=True, help="otlp, tau-bench, tau2 or run-lines.")
 @store_option
 @click.option("--suite", help="Suite of the imported tasks; from the file by default.")
 @click.option("--variant", help="Variant of the imported runs; from the file by default.")
@@ -22,6 +28,12 @@ from flightlog.commands.options import config_option, key_values, redaction_of, 
     callback=key_values,
     help="KEY=VALUE: a label of the imported runs; repeat for more.",
 )
+@click.option(
+    "--price",
+    "is_priced",
+    is_flag=True,
+    help="Price calls that tell tokens and no cost, with the prices of their day.",
+)
 @config_option
 def import_(
     files: tuple[Path, ...],
@@ -30,21 +42,20 @@ def import_(
     suite: str | None,
     variant: str | None,
     labels: dict[str, str],
+    is_priced: bool,
     config_file: Path | None,
 ) -> None:
     """Import foreign traces; each file whole or not at all, and never twice."""
     from flightlog.analysis.terminal import escape_terminal
     from flightlog.commands.progress import progress_bar
-    from flightlog.integrations.importers.importing import import_files
+    from flightlog.integrations.importers import Changes, import_files
 
     with progress_bar("importing") as on_progress:
         reports = import_files(
             form,
             files,
             store,
-            suite=suite,
-            variant=variant,
-            labels=labels,
+            changes=Changes(suite, variant, labels, prices_of(config_file) if is_priced else None),
             redaction=redaction_of(config_file),
             on_progress=on_progress,
         )

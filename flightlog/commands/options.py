@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from flightlog.control.control import Control
     from flightlog.recorder.layout import Problem
     from flightlog.redact.policy import Redaction
+    from flightlog.runtime.prices import PriceTable
 
 _TOLD = 5
 DEFAULT_STORE = "flightlog-store"
@@ -80,6 +81,22 @@ def redaction_of(config_file: Path | None) -> Redaction:
     if config_file is None and default.is_file():
         config_file = default
     return Redaction() if config_file is None else redaction_from(config_file)
+
+
+def prices_of(config_file: Path | None) -> PriceTable:
+    """The prices of the settings, over the public table where that is installed.
+
+    Raises:
+        ConfigError: the file cannot be used.
+    """
+    from flightlog.config import DEFAULT_CONFIG_NAME, load_config
+    from flightlog.runtime.from_config import prices_from
+    from flightlog.runtime.prices import PriceTable
+
+    default = Path(DEFAULT_CONFIG_NAME)
+    if config_file is None and default.is_file():
+        config_file = default
+    return PriceTable() if config_file is None else prices_from(load_config(config_file))
 
 
 @contextmanager

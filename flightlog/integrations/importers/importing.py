@@ -9,26 +9,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
 from flightlog.errors import RecorderError, TraceFormatError, UnknownNameError
-from flightlog.integrations.importers import run_lines, tau2, tau_bench
 from flightlog.integrations.importers.foreign_run import ForeignRun, Tally, write_run
 from flightlog.integrations.importers.json_input import read_head
 from flightlog.integrations.importers.known import stored_run_ids
+from flightlog.integrations.importers.pricing import priced_run
 from flightlog.recorder.recorder import Recorder
 from flightlog.redact.policy import Redaction
+from flightlog.runtime.prices import PriceTable
 from flightlog.trace.events import Event
 from flightlog.trace.messages import Message
 from flightlog.trace.sink import Sink
 
-READERS: Final[Mapping[str, Callable[[Path], Iterable[ForeignRun]]]] = {
-    tau_bench.FORMAT: tau_bench.read,
-    tau2.FORMAT: tau2.read,
-    run_lines.FORMAT: run_lines.RunLines,
+_PLACE: Final = "flightlog.integrations."
+READERS: Final[Mapping[str, str]] = {
+    "otlp": "otlp.files:OtlpFile",
+    "tau-bench": "importers.tau_bench:read",
+    "tau2": "importers.tau2:read",
+    "run-lines": "importers.run_lines:RunLines",
 }
-"""Per format a reader; what it returns can be iterated more than once."""
+"""Per format a reader, loaded when it is used; what it returns can be iterated more than once."""
 
 FORMATS: Final = tuple(READERS)
 PROGRESS_EVERY_RUNS: Final = 500
@@ -82,14 +86,46 @@ class ImportReport:
         return lines
 
 
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What the caller sets in place of, or besides, what a file says.
+
+    Attributes:
+        suite: suite of all runs, in place of the one in the file.
+        variant: variant of all runs, in place of the one in the file.
+        labels: labels that every run gets besides those from the file.
+        prices: for calls whose source tells tokens and no cost; None leaves them unpriced.
+    """
+
+    suite: str | None = None
+    variant: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    prices: PriceTable | None = None
+
+    def on(self, run: ForeignRun) -> ForeignRun:
+        """The run with them."""
+        if self.prices is not None:
+            run = priced_run(run, self.prices)
+        named = {"suite": self.suite, "variant": self.variant}
+        started = {name: text for name, text in named.items() if text is not None}
+        if not started and not self.labels:
+            return run
+        return replace(
+            run,
+            started={**run.started, **started},
+            labels={**run.labels, **self.labels},
+        )
+
+
+NO_CHANGES: Final = Changes()
+
+
 def import_file(
     format_name: str,
     path: str | Path,
     recorder: Sink,
     *,
-    suite: str | None = None,
-    variant: str | None = None,
-    labels: Mapping[str, str] | None = None,
+    changes: Changes = NO_CHANGES,
     known_run_ids: Collection[str] | None = None,
     on_progress: Progress | None = None,
 ) -> ImportReport:
@@ -99,9 +135,7 @@ def import_file(
         format_name: one of `FORMATS`.
         path: the file, plain or gzipped.
         recorder: where the events go; usually a `Recorder`.
-        suite: suite of all runs, in place of the one in the file.
-        variant: variant of all runs, in place of the one in the file.
-        labels: labels that every run gets besides those from the file.
+        changes: what is set in place of, or besides, what the file says.
         known_run_ids: runs that are in the store already; None looks into the
             store of the recorder.
         on_progress: is called with runs done and runs in the file.
@@ -116,7 +150,7 @@ def import_file(
             stored_run_ids(recorder.store_path) if isinstance(recorder, Recorder) else ()
         )
     checked = _check(format_name, Path(path), set(known_run_ids))
-    return checked.write(recorder, _Changes.of(suite, variant, labels), on_progress)
+    return checked.write(recorder, changes, on_progress)
 
 
 def import_files(
@@ -124,9 +158,7 @@ def import_files(
     paths: Iterable[str | Path],
     store: str | Path,
     *,
-    suite: str | None = None,
-    variant: str | None = None,
-    labels: Mapping[str, str] | None = None,
+    changes: Changes = NO_CHANGES,
     redaction: Redaction | None = None,
     on_progress: Progress | None = None,
 ) -> list[ImportReport]:
@@ -150,7 +182,6 @@ def import_files(
     for path in paths:
         checked.append(_check(format_name, Path(path), known))
         known |= checked[-1].wanted
-    changes = _Changes.of(suite, variant, labels)
     with Recorder(folder, redaction=redaction or Redaction()) as recorder:
         return [one.write(recorder, changes, on_progress) for one in checked]
 
@@ -162,34 +193,12 @@ def likely_format(path: Path) -> str | None:
     except TraceFormatError:
         return None
     if head.startswith(b"["):
-        return tau_bench.FORMAT if b'"traj"' in head else None
+        return "tau-bench" if b'"traj"' in head else None
     if b'"run_id"' in head and b'"events"' in head:
-        return run_lines.FORMAT
-    return tau2.FORMAT if b'"simulations"' in head or b'"user_info"' in head else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Changes:
-    """What the caller sets in place of, or besides, what the file says."""
-
-    started: Mapping[str, str]
-    labels: Mapping[str, str]
-
-    @classmethod
-    def of(
-        cls, suite: str | None, variant: str | None, labels: Mapping[str, str] | None
-    ) -> _Changes:
-        named = {"suite": suite, "variant": variant}
-        return cls({name: text for name, text in named.items() if text is not None}, labels or {})
-
-    def on(self, run: ForeignRun) -> ForeignRun:
-        if not self.started and not self.labels:
-            return run
-        return replace(
-            run,
-            started={**run.started, **self.started},
-            labels={**run.labels, **self.labels},
-        )
+        return "run-lines"
+    if b'"resourceSpans"' in head:
+        return "otlp"
+    return "tau2" if b'"simulations"' in head or b'"user_info"' in head else None
 
 
 @dataclass(slots=True)
@@ -227,9 +236,7 @@ class _CheckedFile:
         where, runs = (before.where, before.runs) if before else (run.where, 0)
         self.skipped[why] = Skipped(where, why, runs + 1)
 
-    def write(
-        self, recorder: Sink, changes: _Changes, on_progress: Progress | None
-    ) -> ImportReport:
+    def write(self, recorder: Sink, changes: Changes, on_progress: Progress | None) -> ImportReport:
         tally = Tally()
         sink = _BulkSink(recorder, self.path, tally)
         left = set(self.wanted)
@@ -250,11 +257,17 @@ class _CheckedFile:
         )
 
 
+def _reader(format_name: str) -> Callable[[Path], Iterable[ForeignRun]]:
+    module, name = READERS[format_name].split(":")
+    reader: Callable[[Path], Iterable[ForeignRun]] = getattr(import_module(_PLACE + module), name)
+    return reader
+
+
 def _check(format_name: str, path: Path, known: Collection[str]) -> _CheckedFile:
     if format_name not in READERS:
         raise UnknownNameError.of("trace format", format_name, FORMATS)
     try:
-        checked = _CheckedFile(path, READERS[format_name](path))
+        checked = _CheckedFile(path, _reader(format_name)(path))
         checked.read(known)
     except TraceFormatError as error:
         likely = likely_format(path)

@@ -217,6 +217,19 @@ class Inbox:
         known = {owner: Written(events, steps) for owner, events, steps in runs}
         return Waiting(batch, trace_id, spans, dict(owners), known)
 
+    def traces(self) -> list[str]:
+        """All traces, in the order of their ids."""
+        rows = self._db.execute("SELECT trace_id FROM traces ORDER BY trace_id")
+        return [row[0] for row in rows.fetchall()]
+
+    def spans_of(self, trace_id: str) -> list[Span]:
+        """The spans of a trace that are not recorded."""
+        rows = self._db.execute(
+            "SELECT body FROM spans WHERE trace_id = ? AND body IS NOT NULL ORDER BY span_id",
+            (trace_id,),
+        )
+        return [self._sealing.opened(body, self.path) for (body,) in rows]
+
     def done(
         self, waiting: Waiting, owners: Mapping[str, str], runs: Mapping[str, Written]
     ) -> None:

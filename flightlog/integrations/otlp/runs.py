@@ -79,7 +79,7 @@ class _Sorting:
     def __init__(
         self, spans: list[Span], prices: PriceTable | None, owners: Mapping[str, str]
     ) -> None:
-        self._spans = sorted(spans, key=_order)
+        self._spans = _without_circles(sorted(spans, key=_order))
         self._by_id = {span.span_id: span for span in self._spans}
         self._kinds = {span.span_id: kind_of(span) for span in self._spans}
         self._prices = prices
@@ -109,30 +109,27 @@ class _Sorting:
 
     def _owner(self, span: Span) -> str:
         """The run that a span belongs to; one that is a run itself belongs to none but itself."""
-        at, seen = span, set[str]()
+        at = span
         while True:
             known = self._owners.get(at.span_id) or self._before.get(at.span_id)
             if known is None and self._kinds.get(at.span_id) is SpanKind.RUN:
                 known = at.span_id
             above = at.parent_id
-            if known is None and (above is None or at.span_id in seen):
+            if known is None and above is None:
                 known = at.span_id
             if known is None and above is not None and above not in self._by_id:
                 known = self._before.get(above, above)
             if known is not None:
                 break
-            seen.add(at.span_id)
             at = self._by_id[above or ""]
         self._owners[span.span_id] = known
         return known
 
     def _above(self, span: Span) -> Iterable[Span]:
         """The spans above one, up to the run that it belongs to."""
-        seen = {span.span_id}
         while (above := self._by_id.get(span.parent_id or "")) is not None:
-            if above.span_id in seen or self._kinds[above.span_id] is SpanKind.RUN:
+            if self._kinds[above.span_id] is SpanKind.RUN:
                 return
-            seen.add(above.span_id)
             yield above
             span = above
 
@@ -268,6 +265,28 @@ def run_id_of(trace_id: str, owner: str) -> str:
 def replace_attributes(span: Span, attributes: dict[str, Any]) -> Span:
     """The span with other attributes."""
     return msgspec.structs.replace(span, attributes=attributes)
+
+
+def _without_circles(spans: list[Span]) -> list[Span]:
+    """The spans, none of which is above itself: a circle is cut at one of its spans."""
+    parents = {span.span_id: span.parent_id for span in spans}
+    sound: set[str] = set()
+    for span in spans:
+        path: dict[str, None] = {}
+        at: str | None = span.span_id
+        while at is not None and at in parents and at not in sound:
+            if at in path:
+                parents[at] = None
+                break
+            path[at] = None
+            at = parents[at]
+        sound.update(path)
+    return [
+        span
+        if parents[span.span_id] == span.parent_id
+        else msgspec.structs.replace(span, parent_id=None)
+        for span in spans
+    ]
 
 
 def _order(span: Span) -> tuple[int, int, str]:

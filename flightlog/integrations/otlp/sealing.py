@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -15,6 +15,7 @@ from flightlog.recorder.layout import Layout
 from flightlog.redact.finds import SlowError
 from flightlog.redact.policy import Capture
 from flightlog.redact.redactor import Redactor
+from flightlog.trace.canonical import clean_text
 
 _SHORT_CHARS: Final = 128
 """A text of an attribute up to here is a name or an id; a longer one is content."""
@@ -62,13 +63,28 @@ class Sealing:
         redactor = self._redactor
         if redactor is not None and redactor.redaction.capture is Capture.METADATA:
             span = without_contents(span)
-        raw = _encode(span)
+        raw = _encoded(span)
         if redactor is None or redactor.is_clean(raw):
             return raw
         try:
             return redactor.text(raw.decode(), redactor.work(len(raw))).text.encode()
         except SlowError:
-            return _encode(without_contents(span))
+            return _encoded(without_contents(span))
+
+
+def _encoded(span: Span) -> bytes:
+    try:
+        return _encode(span)
+    except UnicodeEncodeError:  # of a lone surrogate
+        return _encode(msgspec.convert(_cleaned(msgspec.to_builtins(span)), Span))
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, dict):
+        return {clean_text(str(key)): _cleaned(one) for key, one in value.items()}
+    return [_cleaned(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def without_contents(span: Span) -> Span:

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from flightlog.errors import TraceFormatError
+from flightlog.integrations.importers.json_input import decode
 
 LOOKS_LIKE: Final = "an OTLP export request: an object with resourceSpans"
 MAX_DEPTH: Final = 32
@@ -24,7 +24,6 @@ MAX_DEPTH: Final = 32
 TOO_DEEP: Final = "(nested too deeply)"
 _LAST_NS: Final = 253_402_300_799_999_999_999  # the end of the year 9999
 _ERROR_STATUS: Final = 2
-_HINT: Final = "Nothing of this request was taken."
 
 Value: TypeAlias = str | int | float | bool | list[Any] | dict[str, Any] | None
 Attributes: TypeAlias = dict[str, Value]
@@ -157,23 +156,13 @@ class ExportRequest(_Camel):
     resource_spans: list[_ResourceSpans]
 
 
-_json_decoder: Final = msgspec.json.Decoder(ExportRequest)
-
-
 def spans_of_json(raw: bytes, *, where: str = "request") -> Batch:
     """The spans of an export request in OTLP's JSON.
 
     Raises:
         TraceFormatError: it is not one.
     """
-    try:
-        return spans_of_request(_json_decoder.decode(raw))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise TraceFormatError(
-            f"not an export request in JSON: {error}",
-            where=where,
-            hint=f"Expected {LOOKS_LIKE}. {_HINT}",
-        ) from error
+    return spans_of_request(decode(raw, ExportRequest, where=where, looks_like=LOOKS_LIKE))
 
 
 def spans_of_request(request: ExportRequest) -> Batch:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from flightlog.integrations.importers.foreign_run import Judgement, ModelTurn, ToolTurn
+from flightlog.integrations.importers.pricing import priced
 from flightlog.integrations.messages import parsed, text_of
 from flightlog.integrations.otlp.contents import output_of, prompt_of
 from flightlog.integrations.otlp.reading import Reading, number_of
 from flightlog.integrations.otlp.spans import Span
-from flightlog.runtime.model import Usage
 from flightlog.runtime.prices import PriceTable
 from flightlog.trace.canonical import clean_text
 from flightlog.trace.vocab import Outcome
@@ -50,25 +48,7 @@ def model_turn(reading: Reading, prices: PriceTable | None) -> ModelTurn:
             **tokens,
         },
     )
-    return turn if prices is None or turn.cost_usd else priced(turn, prices)
-
-
-def priced(turn: ModelTurn, prices: PriceTable) -> ModelTurn:
-    """The call with what it cost by the prices of its day; unchanged where they do not know it."""
-    more = turn.more
-    usage = Usage(
-        turn.input_tokens,
-        turn.output_tokens,
-        more.get("cache_read_tokens"),
-        more.get("cache_write_tokens"),
-    )
-    if prices.as_of is None and turn.at_us is not None:
-        prices = replace(prices, as_of=datetime.fromtimestamp(turn.at_us / 1e6, UTC))
-    models = tuple(one for one in (more.get("response_model"), turn.model) if one)
-    cost = prices.cost(usage, models, more.get("provider"))
-    if cost is None:
-        return turn
-    return replace(turn, cost_usd=cost.usd, more={**more, "price_id": cost.price_id})
+    return turn if prices is None else priced(turn, prices)
 
 
 def tool_turn(reading: Reading) -> ToolTurn:

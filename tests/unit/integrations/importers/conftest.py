@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from flightlog.integrations.importers.importing import ImportReport, import_file
+from flightlog.integrations.importers.importing import Changes, ImportReport, import_file
 from flightlog.trace.events import Event, ModelCall, ToolCall
 from flightlog.trace.sink import MemorySink
+from tests.unit.integrations.otlp.made_spans import agent_spans, export_request
 
 
 def _ask(call_id: str, name: str, arguments: str) -> dict[str, Any]:
@@ -270,11 +271,17 @@ def write_json(tmp_path: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
+def otlp_request() -> dict[str, Any]:
+    """Two traces of an agent: one that answers, and one whose tool fails."""
+    return export_request([*agent_spans("a" * 32, "R1"), *agent_spans("b" * 32, "R2", fails=True)])
+
+
+@pytest.fixture
 def imported() -> Callable[..., Imported]:
     """Imports a file into memory."""
 
     def run(format_name: str, path: Path, **options: Any) -> Imported:
         sink = MemorySink()
-        return Imported(sink, import_file(format_name, path, sink, **options))
+        return Imported(sink, import_file(format_name, path, sink, changes=Changes(**options)))
 
     return run

@@ -37,13 +37,19 @@ JSON = st.recursive(
 
 @pytest.fixture
 def files(
-    tau_bench_results: Any, tau2_simulations: Any, run_rows: Any, write_json: Any, write_lines: Any
+    tau_bench_results: Any,
+    tau2_simulations: Any,
+    run_rows: Any,
+    otlp_request: Any,
+    write_json: Any,
+    write_lines: Any,
 ) -> dict[str, Path]:
     """One good file per format."""
     return {
         "tau-bench": write_json(tau_bench_results, "gpt-4o-airline.json"),
         "tau2": write_json(tau2_simulations, "telecom.json"),
         "run-lines": write_lines(run_rows),
+        "otlp": write_json(otlp_request, "spans.json"),
     }
 
 

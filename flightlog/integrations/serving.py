@@ -1,0 +1,77 @@
+"""Runs an ASGI application until it is told to stop."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from flightlog.errors import MissingExtraError, UsageError
+
+_BACKLOG: Final = 512
+
+
+def serve(app: Any, host: str, port: int, *, on_ready: Callable[[str], None]) -> None:
+    """Serves until SIGINT or SIGTERM; requests that are being answered are answered first.
+
+    Args:
+        app: ASGI application.
+        host: address to listen on.
+        port: 0 takes a free one.
+        on_ready: is called with the address as a URL once requests are taken.
+
+    Raises:
+        MissingExtraError: the package uvicorn is not installed.
+        UsageError: the port cannot be had.
+    """
+    try:
+        import uvicorn  # noqa: PLC0415  - an extra
+    except ImportError as error:
+        raise MissingExtraError(
+            "serving needs the package uvicorn", hint="pip install 'flightlog[otlp]'"
+        ) from error
+
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=10,
+        lifespan="off",
+    )
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            on_ready(url)
+
+    listening = _listening(host, port)
+    try:
+        found = listening.getsockname()
+        url = (
+            f"http://[{found[0]}]:{found[1]}"
+            if ":" in found[0]
+            else f"http://{found[0]}:{found[1]}"
+        )
+        Server(config).run(sockets=[listening])
+    except KeyboardInterrupt:
+        pass  # uvicorn gives the signal on once it has ended in order
+    finally:
+        listening.close()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    found = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind((host, port))
+        found.listen(_BACKLOG)
+    except OSError as error:
+        found.close()
+        raise UsageError(
+            f"cannot listen on {host} port {port}: {error.strerror or error}",
+            hint="Give another --port; 0 takes a free one.",
+        ) from error
+    return found
