@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from flightlog.errors import MissingExtraError, UsageError
@@ -42,21 +44,26 @@ def serve(app: Any, host: str, port: int, *, on_ready: Callable[[str], None]) ->
     )
 
     class Server(uvicorn.Server):
+        @contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            # uvicorn's own raises the signal again at the end, and the process dies of it.
+            stops = (signal.SIGINT, signal.SIGTERM)
+            before = {one: signal.signal(one, self.handle_exit) for one in stops}
+            try:
+                yield
+            finally:
+                for one, handler in before.items():
+                    signal.signal(one, handler)
+
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             on_ready(url)
 
     listening = _listening(host, port)
     try:
-        found = listening.getsockname()
-        url = (
-            f"http://[{found[0]}]:{found[1]}"
-            if ":" in found[0]
-            else f"http://{found[0]}:{found[1]}"
-        )
+        address, own_port = listening.getsockname()[:2]
+        url = f"http://[{address}]:{own_port}" if ":" in address else f"http://{address}:{own_port}"
         Server(config).run(sockets=[listening])
-    except KeyboardInterrupt:
-        pass  # uvicorn gives the signal on once it has ended in order
     finally:
         listening.close()
 

@@ -178,7 +178,9 @@ def write_run(run: ForeignRun, sink: Sink, tally: Tally) -> None:
     tally.runs += 1
 
 
-def write_late(run: ForeignRun, sink: Sink, tally: Tally, *, first_seq: int, steps: int) -> None:
+def write_late(
+    run: ForeignRun, sink: Sink, tally: Tally, *, first_seq: int, steps: int, ends: bool
+) -> None:
     """Records turns that came when their run was written already; they follow its other events.
 
     Args:
@@ -187,10 +189,14 @@ def write_late(run: ForeignRun, sink: Sink, tally: Tally, *, first_seq: int, ste
         tally: is added to.
         first_seq: events of the run that are recorded.
         steps: model calls of the agent among them.
+        ends: True when its end came late too; it stands for the one that was written.
     """
     writer = RunWriter(sink, run.run_id, first_seq=first_seq)
     _write_turns(run, writer, tally, step=steps)
-    _write_judgements(run, writer, tally)
+    if ends:
+        _write_end(run, writer, tally)
+    else:
+        _write_judgements(run, writer, tally)
 
 
 def steps_in(run: ForeignRun) -> int:

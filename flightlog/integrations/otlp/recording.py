@@ -88,8 +88,11 @@ class Recording:
             ids = {run.run_id for run in trace.runs.values()}
             before = recorded_events(self._recorder.store_path, ids)
         self._doubtful.add(trace_id)
+        came = {span.span_id for span in waiting.spans}
         written = {
-            owner: self._write(self._changes(run), waiting.runs.get(owner), before)
+            owner: self._write(
+                self._changes(run), waiting.runs.get(owner), before, ends=owner in came
+            )
             for owner, run in trace.runs.items()
         }
         if not self._recorder.sync():
@@ -99,7 +102,12 @@ class Recording:
         self._count(waiting, trace)
 
     def _write(
-        self, run: ForeignRun, before: Written | None, recorded: Mapping[str, int]
+        self,
+        run: ForeignRun,
+        before: Written | None,
+        recorded: Mapping[str, int],
+        *,
+        ends: bool,
     ) -> Written:
         sink = _Resuming(self._recorder, recorded.get(run.run_id, 0))
         tally = self.recorded.tally
@@ -107,7 +115,7 @@ class Recording:
             write_run(run, sink, tally)
             return Written(sink.events, steps_in(run))
         sink.events = before.events
-        write_late(run, sink, tally, first_seq=before.events, steps=before.steps)
+        write_late(run, sink, tally, first_seq=before.events, steps=before.steps, ends=ends)
         return Written(sink.events, before.steps + steps_in(run))
 
     def _count(self, waiting: Waiting, trace: Trace) -> None:

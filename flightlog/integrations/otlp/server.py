@@ -12,6 +12,7 @@ import json
 import math
 import zlib
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,6 +31,8 @@ PROTOBUF: Final = "application/x-protobuf"
 BODY_S: Final = 30.0
 """Longest time that a sender may take for one request, in seconds."""
 _PIECE_BYTES: Final = 1 << 16
+_DRAINED_BYTES: Final = 256 << 20
+_DRAINED_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ def app_of(collector: Collector, door: Door) -> Starlette:
     """
     try:
         from starlette.applications import Starlette  # noqa: PLC0415  - an extra
+        from starlette.requests import ClientDisconnect  # noqa: PLC0415
         from starlette.responses import JSONResponse  # noqa: PLC0415
         from starlette.routing import Route  # noqa: PLC0415
     except ImportError as error:
@@ -90,7 +94,11 @@ def app_of(collector: Collector, door: Door) -> Starlette:
         hold = Hold(collector.intake)
         try:
             return await _taken(request, form, collector, door, hold)
+        except ClientDisconnect:
+            return _refusal(RefusedError(400, "the sender went away"), form)
         except (RefusedError, OverloadedError, TimeoutError, FlightlogError) as error:
+            hold.release()
+            await _drained(request)
             return _refusal(_refused(error), form)
         finally:
             hold.release()
@@ -172,6 +180,17 @@ async def _body(request: Request, hold: Hold, most: int) -> bytes:
         if hold.bytes > most:
             raise RefusedError(413, f"more than {most:,} bytes, unpacked")
     return b"".join(pieces)
+
+
+async def _drained(request: Request) -> None:
+    """Reads what is left of a refused request: a sender that is cut off sees no answer."""
+    left = _DRAINED_BYTES
+    with suppress(Exception):
+        async with asyncio.timeout(_DRAINED_S):
+            async for piece in request.stream():
+                left -= len(piece)
+                if left < 0:
+                    return
 
 
 async def _unpacked(stream: AsyncIterator[bytes], packing: str) -> AsyncIterator[bytes]:
