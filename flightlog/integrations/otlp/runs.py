@@ -252,8 +252,9 @@ class _Sorting:
         labels = {} if is_whole else {"otlp": NO_ROOT}
         resource = its[0].resource if its else {}
         for name in ("service.name", "deployment.environment.name", "deployment.environment"):
-            if resource.get(name) is not None:
-                labels[name] = clean_text(str(resource[name]))
+            text = clean_text(str(resource.get(name) or ""))
+            if text and not text.startswith("unknown_service"):
+                labels[name] = text
         return labels
 
 
