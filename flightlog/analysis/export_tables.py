@@ -213,7 +213,24 @@ def _places(out: Path, tables: Sequence[str], form: str, *, overwrites: bool) ->
     paths = [out] if is_file else [out / f"{table}.{form}" for table in tables]
     if out.exists() and not (is_file or out.is_dir()):
         raise UsageError(f"{out} is a file", hint="Several tables go to a folder.")
-    for path in paths:
+    require_free(out, paths, overwrites=overwrites)
+    return paths
+
+
+def require_free(
+    out: Path, paths: Sequence[Path] | None = None, *, overwrites: bool = False
+) -> None:
+    """Makes sure that files can be written where they are to go.
+
+    Args:
+        out: the place that was named.
+        paths: the files; None for `out` itself.
+        overwrites: files that are there are replaced.
+
+    Raises:
+        UsageError: one is there already, the folder of `out` is not, or `out` is in a store.
+    """
+    for path in [out] if paths is None else paths:
         if path.is_dir() or (path.exists() and not overwrites):
             raise UsageError(
                 f"{path} exists already", hint="Name another place, or replace it with --force."
@@ -221,7 +238,6 @@ def _places(out: Path, tables: Sequence[str], form: str, *, overwrites: bool) ->
     if not out.absolute().parent.is_dir():
         raise UsageError(f"folder {out.parent} does not exist", hint="Create it first.")
     _refuse_store(out)
-    return paths
 
 
 def _refuse_store(out: Path) -> None:
@@ -248,8 +264,16 @@ def _sync_folder(folder: Path) -> None:
 
 def _choose(traces: Traces, chosen: Chosen) -> None:
     """Keeps the chosen runs in the table `exported_runs`."""
-    if chosen.is_all:
-        return
+    if not chosen.is_all:
+        traces.connection.register("exported_runs", chosen_runs(traces, chosen))
+
+
+def chosen_runs(traces: Traces, chosen: Chosen) -> pa.Table:
+    """The columns `store` and `run_id` of the chosen runs, in order.
+
+    Raises:
+        UnknownNameError: an unknown column, or a value that no run carries.
+    """
     known = traces.connection.view("runs").columns
     parts, values = ["true"], dict[str, Any]()
     for number, (name, value) in enumerate(chosen.where):
@@ -261,8 +285,8 @@ def _choose(traces: Traces, chosen: Chosen) -> None:
         if moment is not None:
             values[name] = moment.astimezone(UTC).replace(tzinfo=None)
             parts.append(f"started_at {sign} ${name}")
-    query = f"SELECT store, run_id FROM runs WHERE {' AND '.join(parts)}"  # noqa: S608
-    traces.connection.register("exported_runs", traces.table(query, values))
+    query = f"SELECT store, run_id FROM runs WHERE {' AND '.join(parts)} ORDER BY ALL"  # noqa: S608
+    return traces.table(query, values or None)
 
 
 def _column(name: str, known: Sequence[str], values: dict[str, Any], number: int) -> str:

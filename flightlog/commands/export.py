@@ -27,6 +27,7 @@ TABLES: Final = (
     ),
 )
 FORMS: Final = ("parquet", "jsonl", "csv")
+OTLP: Final = "otlp"
 _NEXT_PAIR: Final = re.compile(r",(?=[A-Za-z_][\w:.-]*=)")
 
 
@@ -59,8 +60,9 @@ def _form(form: str | None, out: Path) -> str:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(FORMS),
-    help="What the files are written as.  [default: by the suffix of --out, else parquet]",
+    type=click.Choice([*FORMS, OTLP]),
+    help="What the files are written as; otlp is one file of spans.  [default: by the suffix of "
+    "--out, else parquet]",
 )
 @click.option(
     "--table",
@@ -99,7 +101,7 @@ def export(
     blobs: str,
     force: bool,
 ) -> None:
-    """Write the traces out as Parquet, JSON lines or CSV: one file per table.
+    """Write the traces out as Parquet, JSON lines or CSV, one file per table, or as spans.
 
     The stores are verified first. All files are written, or none. A run is exported whole.
     What the export holds is neither encrypted nor part of the store any more.
@@ -108,12 +110,22 @@ def export(
     from flightlog.analysis.wording import counted
     from flightlog.commands.changes import echo
 
+    chosen = Chosen(where, since, until)
+    if form == OTLP:
+        from flightlog.integrations.otlp.export import export_otlp
+
+        if tables != ("all",):
+            raise UsageError("spans are of whole runs", hint="Leave --table away.")
+        made = export_otlp(stores, out, chosen=chosen, overwrites=force, strict=strict)
+        echo(f"wrote {made.path}: {counted(made.rows, 'span')}")
+        return
+
     written = export_tables(
         stores,
         out,
         form=_form(form, out),
         tables=TABLES if "all" in tables else tuple(dict.fromkeys(tables)),
-        chosen=Chosen(where, since, until),
+        chosen=chosen,
         inlines_blobs=blobs == "inline",
         overwrites=force,
         strict=strict,

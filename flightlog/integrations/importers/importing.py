@@ -11,17 +11,20 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
+
+import msgspec
 
 from flightlog.errors import RecorderError, TraceFormatError, UnknownNameError
 from flightlog.integrations.importers.foreign_run import ForeignRun, Tally, write_run
 from flightlog.integrations.importers.json_input import read_head
 from flightlog.integrations.importers.known import stored_run_ids
+from flightlog.integrations.importers.native_run import NativeRun, write_native
 from flightlog.integrations.importers.pricing import priced_run
 from flightlog.recorder.recorder import Recorder
 from flightlog.redact.policy import Redaction
 from flightlog.runtime.prices import PriceTable
-from flightlog.trace.events import Event
+from flightlog.trace.events import AnyEvent, Event, Label, RunStarted
 from flightlog.trace.messages import Message
 from flightlog.trace.sink import Sink
 
@@ -37,6 +40,7 @@ READERS: Final[Mapping[str, str]] = {
 FORMATS: Final = tuple(READERS)
 PROGRESS_EVERY_RUNS: Final = 500
 Progress = Callable[[int, int], None]
+AnyRun: TypeAlias = ForeignRun | NativeRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,22 @@ class Changes:
     variant: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     prices: PriceTable | None = None
+
+    def on_own(self, run: NativeRun) -> NativeRun:
+        """A run of our own with them; what was not priced when it was recorded is not now."""
+        named = {"suite": self.suite, "variant": self.variant}
+        changed = {name: text for name, text in named.items() if text is not None}
+
+        def on(event: AnyEvent) -> AnyEvent:
+            if not isinstance(event, RunStarted):
+                return event
+            labels = {label.key: label.value for label in event.labels} | dict(self.labels)
+            listed = tuple(Label(key, text) for key, text in sorted(labels.items()))
+            return msgspec.structs.replace(event, labels=listed, **changed)
+
+        if not changed and not self.labels:
+            return run
+        return replace(run, events=tuple(on(event) for event in run.events))
 
     def on(self, run: ForeignRun) -> ForeignRun:
         """The run with them."""
@@ -211,7 +231,7 @@ class _CheckedFile:
     """
 
     path: Path
-    runs: Iterable[ForeignRun]
+    runs: Iterable[AnyRun]
     wanted: set[str] = field(default_factory=set)
     total: int = 0
     skipped: dict[str, Skipped] = field(default_factory=dict)
@@ -231,7 +251,7 @@ class _CheckedFile:
                 "the file holds no runs", where=str(self.path), hint="Check how it was written."
             )
 
-    def _skip(self, run: ForeignRun, why: str) -> None:
+    def _skip(self, run: AnyRun, why: str) -> None:
         before = self.skipped.get(why)
         where, runs = (before.where, before.runs) if before else (run.where, 0)
         self.skipped[why] = Skipped(where, why, runs + 1)
@@ -244,7 +264,7 @@ class _CheckedFile:
             if run.run_id in left:
                 left.discard(run.run_id)
                 sink.is_last_run = not left
-                write_run(changes.on(run), sink, tally)
+                _write(run, changes, sink, tally)
             if on_progress and (done % PROGRESS_EVERY_RUNS == 0 or done == self.total):
                 on_progress(done, self.total)
         return ImportReport(
@@ -257,9 +277,9 @@ class _CheckedFile:
         )
 
 
-def _reader(format_name: str) -> Callable[[Path], Iterable[ForeignRun]]:
+def _reader(format_name: str) -> Callable[[Path], Iterable[AnyRun]]:
     module, name = READERS[format_name].split(":")
-    reader: Callable[[Path], Iterable[ForeignRun]] = getattr(import_module(_PLACE + module), name)
+    reader: Callable[[Path], Iterable[AnyRun]] = getattr(import_module(_PLACE + module), name)
     return reader
 
 
@@ -276,6 +296,14 @@ def _check(format_name: str, path: Path, known: Collection[str]) -> _CheckedFile
         hint = f"The file looks like {likely}; import it with that format. {error.hint}"
         raise TraceFormatError(error.what, where=error.where, hint=hint) from error
     return checked
+
+
+def _write(run: AnyRun, changes: Changes, sink: _BulkSink, tally: Tally) -> None:
+    if isinstance(run, NativeRun):
+        tally.events += write_native(changes.on_own(run), sink)
+        tally.runs += 1
+    else:
+        write_run(changes.on(run), sink, tally)
 
 
 class _BulkSink:

@@ -6,14 +6,12 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flightlog.trace.vocab import Origin
-
 if TYPE_CHECKING:
     import pyarrow as pa
 
 
 def stored_run_ids(store: str | Path) -> frozenset[str]:
-    """Ids of the imported runs that a store holds, sealed or not.
+    """Ids of the runs that a store holds, sealed or not, however they came into it.
 
     Raises:
         StoreError: there is no such store, or a newer flightlog wrote it.
@@ -21,14 +19,25 @@ def stored_run_ids(store: str | Path) -> frozenset[str]:
     import pyarrow.compute as pc  # noqa: PLC0415  - an import into another sink does without
 
     found: set[str] = set()
-    for table in _tables(store, ["run_id", "origin"]):
-        imported = table.filter(pc.equal(table["origin"], Origin.IMPORTED.value))
-        found.update(imported["run_id"].to_pylist())
-    return frozenset(found)
+    for table in _tables(store, ["run_id"]):
+        found.update(pc.unique(table["run_id"]).to_pylist())
+    return frozenset(found - {""})
 
 
 def recorded_events(store: str | Path, run_ids: Collection[str]) -> dict[str, int]:
     """How many events of each run a store holds, from the first without a gap.
+
+    Raises:
+        StoreError: there is no such store, or a newer flightlog wrote it.
+    """
+    return {
+        run_id: next((n for n in range(len(its)) if n not in its), len(its))
+        for run_id, its in recorded_seqs(store, run_ids).items()
+    }
+
+
+def recorded_seqs(store: str | Path, run_ids: Collection[str]) -> dict[str, set[int]]:
+    """The numbers of the events of each run that a store holds; runs without any are absent.
 
     Raises:
         StoreError: there is no such store, or a newer flightlog wrote it.
@@ -42,10 +51,7 @@ def recorded_events(store: str | Path, run_ids: Collection[str]) -> dict[str, in
         chosen = table.filter(pc.is_in(table["run_id"], wanted))
         for run_id, seq in zip(*(chosen[n].to_pylist() for n in ("run_id", "seq")), strict=True):
             seen.setdefault(run_id, set()).add(seq)
-    return {
-        run_id: next((n for n in range(len(its)) if n not in its), len(its))
-        for run_id, its in seen.items()
-    }
+    return seen
 
 
 def _tables(store: str | Path, names: list[str]) -> Iterator[pa.Table]:

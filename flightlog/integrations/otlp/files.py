@@ -17,6 +17,7 @@ from flightlog.integrations.importers.json_input import (
     read_document,
     read_head,
 )
+from flightlog.integrations.importers.native_run import NativeRun
 from flightlog.integrations.otlp.inbox import Inbox
 from flightlog.integrations.otlp.runs import FORMAT, runs_of
 from flightlog.integrations.otlp.sealing import Sealing
@@ -56,7 +57,7 @@ class OtlpFile:
         self.spans = self.merged = self.others = 0
         self.refused: dict[str, int] = {}
 
-    def __iter__(self) -> Iterator[ForeignRun]:
+    def __iter__(self) -> Iterator[ForeignRun | NativeRun]:
         if self._inbox is None:
             self._inbox = self._filled()
         self.merged = self.others = 0
@@ -64,6 +65,8 @@ class OtlpFile:
             trace = runs_of(self._inbox.spans_of(trace_id), prices=self._prices)
             self.merged += trace.merged
             self.others += trace.others
+            for native in trace.native:
+                yield replace(native, where=f"{self._path}: {native.where}")
             for owner in sorted(trace.runs, key=lambda one: (trace.runs[one].started_us or 0, one)):
                 run = trace.runs[owner]
                 yield replace(run, where=f"{self._path}: {run.where}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from flightlog.integrations.importers.foreign_run import (
     write_late,
     write_run,
 )
-from flightlog.integrations.importers.known import recorded_events
+from flightlog.integrations.importers.known import recorded_events, recorded_seqs
+from flightlog.integrations.importers.native_run import NativeRun, write_native
 from flightlog.integrations.otlp.inbox import Inbox, Waiting, Written
 from flightlog.integrations.otlp.runs import Trace, runs_of
 from flightlog.recorder.recorder import Recorder
@@ -84,9 +85,9 @@ class Recording:
             return
         trace = runs_of(waiting.spans, prices=self._prices, owners=waiting.owners)
         before: Mapping[str, int] = {}
+        store = self._recorder.store_path
         if trace_id in self._doubtful:
-            ids = {run.run_id for run in trace.runs.values()}
-            before = recorded_events(self._recorder.store_path, ids)
+            before = recorded_events(store, {run.run_id for run in trace.runs.values()})
         self._doubtful.add(trace_id)
         came = {span.span_id for span in waiting.spans}
         written = {
@@ -95,8 +96,10 @@ class Recording:
             )
             for owner, run in trace.runs.items()
         }
+        if trace.native:
+            self._write_native(trace.native)
         if not self._recorder.sync():
-            raise _took_no_more(self._recorder.store_path)
+            raise _took_no_more(store)
         self._inbox.done(waiting, trace.owners, written)
         self._doubtful.discard(trace_id)
         self._count(waiting, trace)
@@ -117,6 +120,14 @@ class Recording:
         sink.events = before.events
         write_late(run, sink, tally, first_seq=before.events, steps=before.steps, ends=ends)
         return Written(sink.events, before.steps + steps_in(run))
+
+    def _write_native(self, runs: Sequence[NativeRun]) -> None:
+        known = recorded_seqs(self._recorder.store_path, {run.run_id for run in runs})
+        for run in runs:
+            before: Collection[int] = known.get(run.run_id, ())
+            tally = self.recorded.tally
+            tally.events += write_native(run, _Resuming(self._recorder, 0), without=before)
+            tally.runs += not before
 
     def _count(self, waiting: Waiting, trace: Trace) -> None:
         self.recorded.spans += len(waiting.spans)

@@ -20,7 +20,9 @@ from flightlog.integrations.importers.foreign_run import (
     ModelTurn,
     Turn,
 )
+from flightlog.integrations.importers.native_run import NativeRun
 from flightlog.integrations.otlp.contents import system_of
+from flightlog.integrations.otlp.native import SCOPE, is_native, native_runs
 from flightlog.integrations.otlp.reading import (
     Reading,
     SpanKind,
@@ -49,9 +51,11 @@ class Trace:
         owners: span id -> the run that it belongs to, for spans that come later.
         merged: spans that told of a call that another span tells of too.
         others: spans that are neither a run nor a call.
+        native: runs that flightlog itself recorded and exported.
     """
 
     runs: dict[str, ForeignRun] = field(default_factory=dict)
+    native: list[NativeRun] = field(default_factory=list)
     owners: dict[str, str] = field(default_factory=dict)
     merged: int = 0
     others: int = 0
@@ -70,7 +74,14 @@ def runs_of(
         prices: prices calls whose span tells no cost; None leaves them unpriced.
         owners: runs of the spans of this trace that came before.
     """
-    return _Sorting(list(spans), prices, owners or {}).trace()
+    found = list(spans)
+    own = [span for span in found if is_native(span)]
+    others = [span for span in found if not is_native(span)] if own else found
+    trace = _Sorting(others, prices, owners or {}).trace()
+    if own:
+        trace.native = native_runs(own)
+        trace.owners.update({span.span_id: SCOPE for span in own})
+    return trace
 
 
 class _Sorting:

@@ -135,14 +135,14 @@ def test_run_that_a_file_holds_twice_is_written_once(
     assert skipped.where.endswith(":3")
 
 
-def test_stored_run_ids_are_those_of_imported_runs(files: Any, tmp_path: Path) -> None:
+def test_stored_run_ids_are_those_of_all_runs(files: Any, tmp_path: Path) -> None:
     store = tmp_path / "store"
     with Recorder(store) as recorder:
         recorder.emit(RunStarted(run_id="live", seq=0))
         import_file("tau2", files["tau2"], recorder)
-        assert len(stored_run_ids(store)) == 2
-    assert len(stored_run_ids(store)) == 2
-    assert "live" not in stored_run_ids(store)
+        assert len(stored_run_ids(store)) == 3
+    assert len(stored_run_ids(store)) == 3
+    assert "live" in stored_run_ids(store)
 
 
 def test_options_replace_what_the_file_says(files: Any, imported: Any) -> None:
