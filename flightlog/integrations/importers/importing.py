@@ -277,7 +277,8 @@ class _CheckedFile:
         )
 
 
-def _reader(format_name: str) -> Callable[[Path], Iterable[AnyRun]]:
+def reader_of(format_name: str) -> Callable[[Path], Iterable[AnyRun]]:
+    """What reads a file of a format: it gives its runs, each time that it is iterated."""
     module, name = READERS[format_name].split(":")
     reader: Callable[[Path], Iterable[AnyRun]] = getattr(import_module(_PLACE + module), name)
     return reader
@@ -287,7 +288,7 @@ def _check(format_name: str, path: Path, known: Collection[str]) -> _CheckedFile
     if format_name not in READERS:
         raise UnknownNameError.of("trace format", format_name, FORMATS)
     try:
-        checked = _CheckedFile(path, _reader(format_name)(path))
+        checked = _CheckedFile(path, reader_of(format_name)(path))
         checked.read(known)
     except TraceFormatError as error:
         likely = likely_format(path)

@@ -24,7 +24,7 @@ import pytest
 
 from flightlog.errors import TraceFormatError
 from flightlog.integrations.importers import json_input
-from flightlog.integrations.importers.importing import FORMATS, READERS, import_files
+from flightlog.integrations.importers.importing import FORMATS, import_files, reader_of
 from flightlog.integrations.importers.json_input import (
     MAX_DOCUMENT_BYTES,
     MAX_LINE_BYTES,
@@ -38,7 +38,7 @@ DOCUMENTS = ("tau-bench", "tau2")
 
 def refused(name: str, path: Path) -> TraceFormatError:
     with pytest.raises(TraceFormatError) as caught:
-        for _ in READERS[name](path):
+        for _ in reader_of(name)(path):
             pass
     assert caught.value.where.startswith(str(path))
     assert caught.value.hint
@@ -61,7 +61,7 @@ def peak_of_child(code: str, *argv: object) -> float:
 import resource, sys
 from pathlib import Path
 from flightlog.errors import TraceFormatError
-from flightlog.integrations.importers.importing import READERS
+from flightlog.integrations.importers.importing import reader_of
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 path = Path(sys.argv[1])
 {code}
@@ -77,7 +77,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 READ_AND_BE_REFUSED = """
 try:
-    for _ in READERS[sys.argv[2]](path):
+    for _ in reader_of(sys.argv[2])(path):
         pass
 except TraceFormatError:
     pass
@@ -200,7 +200,7 @@ def test_other_formats_are_named_and_not_opened(
 @pytest.mark.parametrize("device", ["/dev/zero", "/dev/null", "/dev/tty"])
 def test_devices_are_refused_unread(name: str, device: str) -> None:
     with pytest.raises(TraceFormatError, match=r"not a regular file|cannot be read"):
-        list(READERS[name](Path(device)))
+        list(reader_of(name)(Path(device)))
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -296,7 +296,7 @@ def test_large_file_of_lines_is_imported_in_flat_memory(tmp_path: Path) -> None:
             file.write(row(f"{number}-{'x' * 4_000}"))
     tracemalloc.start()
     try:
-        assert sum(1 for _ in READERS["run-lines"](path)) == 2_000
+        assert sum(1 for _ in reader_of("run-lines")(path)) == 2_000
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
