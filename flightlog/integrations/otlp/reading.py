@@ -22,6 +22,7 @@ _OF_OPENINFERENCE: Final = {"AGENT": "run", "LLM": "model", "TOOL": "tool"}
 _OF_TRACELOOP: Final = {"workflow": "run", "agent": "run", "tool": "tool"}
 _OF_LANGFUSE: Final = {"agent": "run", "generation": "model", "tool": "tool"}
 _OF_MLFLOW: Final = {"AGENT": "run", "LLM": "model", "CHAT_MODEL": "model", "TOOL": "tool"}
+_OUTPUTS: Final = ("gen_ai.output.messages", "gen_ai.completion", "output.value")
 _PAUSE_NAMES: Final = {
     "gen_ai.response.time_to_first_chunk": 1_000.0,  # seconds
     "gen_ai.server.time_to_first_token": 1_000.0,
@@ -139,8 +140,11 @@ class Reading:
     @property
     def finish_reason(self) -> str | None:
         """Why the answer ended, in the source's words."""
-        value = self.value("finish_reason")
-        value = parsed(value)
+        value = parsed(self.value("finish_reason"))
+        if value is None:
+            value = next(
+                (found for name in _OUTPUTS if (found := _reason_in(self.has.get(name)))), None
+            )
         if isinstance(value, list):
             value = value[0] if value else None
         return None if value is None else clean_text(str(value))
@@ -159,6 +163,19 @@ class Reading:
             message = message or str(raised.attributes.get("exception.message") or "")
         said = None if said is None else said.rsplit(".", 1)[-1]
         return clean_text(message or said or "the span's status is an error"), said
+
+
+def _reason_in(output: Any) -> Any:
+    """The finish reason that an answer itself tells."""
+    value = parsed(output)
+    while isinstance(value, list) and value:
+        value = value[-1]
+    if not isinstance(value, Mapping):
+        return None
+    if value.get("finish_reason"):
+        return value["finish_reason"]
+    choices = value.get("choices")
+    return _reason_in(choices[:1]) if isinstance(choices, list) else None
 
 
 def count_of(value: Any) -> int | None:
