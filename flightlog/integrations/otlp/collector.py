@@ -99,6 +99,18 @@ class Collector:
         """What was recorded so far."""
         return self._recorded
 
+    def waiting(self) -> int:
+        """Spans that are kept and not yet recorded.
+
+        Raises:
+            StoreError: the inbox cannot be read.
+        """
+        inbox = self._open_inbox()
+        try:
+            return inbox.waiting()[0]
+        finally:
+            inbox.close()
+
     def close(self) -> None:
         """Keeps what was offered, records the traces that are whole, and lets go of the store.
 
@@ -152,5 +164,4 @@ class Collector:
 
     def _record_ready(self, inbox: Inbox, recording: Recording, grace_s: float) -> None:
         while ready := inbox.ready(grace_s=grace_s, idle_s=self._waits.idle_s):
-            for trace_id in ready:
-                recording.record(trace_id)
+            recording.record(ready)

@@ -81,6 +81,21 @@ class Waiting:
     runs: Mapping[str, Written]
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A lot that is recorded.
+
+    Attributes:
+        waiting: the lot.
+        owners: the run of each of its spans.
+        runs: how much of each run is recorded now.
+    """
+
+    waiting: Waiting
+    owners: Mapping[str, str]
+    runs: Mapping[str, Written]
+
+
 class Inbox:
     """Spans that wait to be recorded. One process has it; its threads have one object each.
 
@@ -104,8 +119,9 @@ class Inbox:
                     where=str(path),
                     hint="Collect with that version, or newer.",
                 )
-            self._db.executescript(_SCHEMA)
-            self._db.execute(f"PRAGMA user_version = {_VERSION}")
+            if found != _VERSION:
+                self._db.executescript(_SCHEMA)
+                self._db.execute(f"PRAGMA user_version = {_VERSION}")
         except sqlite3.DatabaseError as error:
             raise _unusable(path, error) from error
         path.chmod(0o600)
@@ -178,29 +194,34 @@ class Inbox:
         """Traces of which a part was being recorded when the process ended."""
         return [row[0] for row in self._db.execute("SELECT trace_id FROM batches").fetchall()]
 
-    def take(self, trace_id: str) -> Waiting | None:
-        """The next spans of a trace, as a lot that stays the same until it is done.
+    def take(self, trace_ids: Iterable[str]) -> list[Waiting]:
+        """The next spans of each trace, as lots that stay the same until they are done.
 
         Raises:
             DamagedError: the file is not as it was written.
         """
         with self._transaction():
-            row = self._db.execute(
-                "SELECT batch FROM batches WHERE trace_id = ?", (trace_id,)
-            ).fetchone()
-            if row is None:
-                batch = self._db.execute(
-                    "INSERT INTO batches (trace_id) VALUES (?)", (trace_id,)
-                ).lastrowid
-                self._db.execute(
-                    "UPDATE spans SET batch = ? WHERE trace_id = ? AND span_id IN (SELECT span_id "
-                    "FROM spans WHERE trace_id = ? AND batch IS NULL LIMIT ?)",
-                    (batch, trace_id, trace_id, MAX_TRACE_SPANS),
-                )
-            else:
-                batch = row[0]
+            batches = [(trace_id, self._batch_of(trace_id)) for trace_id in trace_ids]
+        return [self._lot(trace_id, batch) for trace_id, batch in batches]
+
+    def _batch_of(self, trace_id: str) -> int:
+        found = self._db.execute(
+            "SELECT batch FROM batches WHERE trace_id = ?", (trace_id,)
+        ).fetchone()
+        if found is not None:
+            return int(found[0])
+        batch = self._db.execute("INSERT INTO batches (trace_id) VALUES (?)", (trace_id,)).lastrowid
+        assert batch is not None
+        self._db.execute(
+            "UPDATE spans SET batch = ? WHERE trace_id = ? AND span_id IN (SELECT span_id "
+            "FROM spans WHERE trace_id = ? AND batch IS NULL LIMIT ?)",
+            (batch, trace_id, trace_id, MAX_TRACE_SPANS),
+        )
+        return batch
+
+    def _lot(self, trace_id: str, batch: int) -> Waiting:
         bodies = self._db.execute(
-            "SELECT span_id, body FROM spans WHERE trace_id = ? AND batch = ? AND body IS NOT NULL",
+            "SELECT body FROM spans WHERE trace_id = ? AND batch = ? AND body IS NOT NULL",
             (trace_id, batch),
         ).fetchall()
         owners = self._db.execute(
@@ -209,11 +230,7 @@ class Inbox:
         runs = self._db.execute(
             "SELECT owner, events, steps FROM runs WHERE trace_id = ?", (trace_id,)
         ).fetchall()
-        assert batch is not None
-        if not bodies:
-            self.done(Waiting(batch, trace_id, (), {}, {}), {}, {})
-            return None
-        spans = tuple(self._sealing.opened(body, self.path) for _, body in bodies)
+        spans = tuple(self._sealing.opened(body, self.path) for (body,) in bodies)
         known = {owner: Written(events, steps) for owner, events, steps in runs}
         return Waiting(batch, trace_id, spans, dict(owners), known)
 
@@ -230,32 +247,28 @@ class Inbox:
         )
         return [self._sealing.opened(body, self.path) for (body,) in rows]
 
-    def done(
-        self, waiting: Waiting, owners: Mapping[str, str], runs: Mapping[str, Written]
-    ) -> None:
-        """Notes that a lot is recorded, and removes its bodies.
-
-        Args:
-            waiting: the lot.
-            owners: the run of each of its spans.
-            runs: how much of each run is recorded now.
-        """
-        trace_id = waiting.trace_id
+    def done(self, lots: Iterable[Done]) -> None:
+        """Notes that lots are recorded, and removes their bodies."""
         with self._transaction():
-            self._db.executemany(
-                "UPDATE spans SET body = NULL, owner = ? WHERE trace_id = ? AND span_id = ?",
-                [(owner, trace_id, span_id) for span_id, owner in owners.items()],
-            )
-            self._db.executemany(
-                "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)",
-                [(trace_id, owner, one.events, one.steps) for owner, one in runs.items()],
-            )
-            self._db.execute("DELETE FROM batches WHERE batch = ?", (waiting.batch,))
-            self._db.execute(
-                "UPDATE traces SET waiting = (SELECT count(*) FROM spans WHERE trace_id = ? AND "
-                "body IS NOT NULL) WHERE trace_id = ?",
-                (trace_id, trace_id),
-            )
+            for lot in lots:
+                self._note_done(lot)
+
+    def _note_done(self, lot: Done) -> None:
+        trace_id = lot.waiting.trace_id
+        self._db.executemany(
+            "UPDATE spans SET body = NULL, owner = ? WHERE trace_id = ? AND span_id = ?",
+            [(owner, trace_id, span_id) for span_id, owner in lot.owners.items()],
+        )
+        self._db.executemany(
+            "INSERT OR REPLACE INTO runs VALUES (?, ?, ?, ?)",
+            [(trace_id, owner, one.events, one.steps) for owner, one in lot.runs.items()],
+        )
+        self._db.execute("DELETE FROM batches WHERE batch = ?", (lot.waiting.batch,))
+        self._db.execute(
+            "UPDATE traces SET waiting = (SELECT count(*) FROM spans WHERE trace_id = ? AND "
+            "body IS NOT NULL) WHERE trace_id = ?",
+            (trace_id, trace_id),
+        )
 
     def forget(self, *, older_than_s: float) -> int:
         """Forgets traces that are recorded and to which nothing came for so long; how many."""

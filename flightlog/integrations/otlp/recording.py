@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from flightlog.errors import RecorderError
 from flightlog.integrations.importers.foreign_run import (
@@ -16,12 +17,14 @@ from flightlog.integrations.importers.foreign_run import (
 )
 from flightlog.integrations.importers.known import recorded_events, recorded_seqs
 from flightlog.integrations.importers.native_run import NativeRun, write_native
-from flightlog.integrations.otlp.inbox import Inbox, Waiting, Written
+from flightlog.integrations.otlp.inbox import Done, Inbox, Waiting, Written
 from flightlog.integrations.otlp.runs import Trace, runs_of
 from flightlog.recorder.recorder import Recorder
 from flightlog.runtime.prices import PriceTable
 from flightlog.trace.events import Event
 from flightlog.trace.messages import Message
+
+_TRACES_AT_ONCE: Final = 100
 
 
 @dataclass(slots=True)
@@ -70,25 +73,40 @@ class Recording:
 
     def go_on(self) -> None:
         """Records the lots that were begun when the last process ended."""
-        for trace_id in self._inbox.unfinished():
-            self.record(trace_id)
+        self.record(self._inbox.unfinished())
 
-    def record(self, trace_id: str) -> None:
-        """Records what waits of one trace.
+    def record(self, trace_ids: Sequence[str]) -> None:
+        """Records what waits of these traces.
 
         Raises:
             RecorderError: the store took no more; the rest is recorded later.
             StoreError: the inbox cannot be used.
         """
-        waiting = self._inbox.take(trace_id)
-        if waiting is None:
-            return
-        trace = runs_of(waiting.spans, prices=self._prices, owners=waiting.owners)
+        for first in range(0, len(trace_ids), _TRACES_AT_ONCE):
+            self._record(trace_ids[first : first + _TRACES_AT_ONCE])
+
+    def _record(self, trace_ids: Sequence[str]) -> None:
+        """A few traces, with one sync of the journal and one of the inbox."""
+        done: list[tuple[Done, Trace]] = []
+        for waiting in self._inbox.take(trace_ids):
+            trace = runs_of(
+                waiting.spans, prices=self._prices, owners=waiting.owners, is_strict=False
+            )
+            written = self._write_all(waiting, trace)
+            done.append((Done(waiting, trace.owners, written), trace))
+        if not self._recorder.sync():
+            raise _took_no_more(self._recorder.store_path)
+        self._inbox.done(lot for lot, _ in done)
+        self._doubtful.difference_update(trace_ids)
+        for lot, trace in done:
+            self._count(lot.waiting, trace)
+
+    def _write_all(self, waiting: Waiting, trace: Trace) -> dict[str, Written]:
         before: Mapping[str, int] = {}
-        store = self._recorder.store_path
-        if trace_id in self._doubtful:
-            before = recorded_events(store, {run.run_id for run in trace.runs.values()})
-        self._doubtful.add(trace_id)
+        if waiting.trace_id in self._doubtful:
+            ids = {run.run_id for run in trace.runs.values()}
+            before = recorded_events(self._recorder.store_path, ids)
+        self._doubtful.add(waiting.trace_id)
         came = {span.span_id for span in waiting.spans}
         written = {
             owner: self._write(
@@ -98,11 +116,7 @@ class Recording:
         }
         if trace.native:
             self._write_native(trace.native)
-        if not self._recorder.sync():
-            raise _took_no_more(store)
-        self._inbox.done(waiting, trace.owners, written)
-        self._doubtful.discard(trace_id)
-        self._count(waiting, trace)
+        return written
 
     def _write(
         self,

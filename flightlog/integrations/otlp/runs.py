@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from flightlog.errors import TraceFormatError
 from flightlog.integrations.importers.foreign_run import (
     ForeignRun,
     Judgement,
@@ -66,6 +67,7 @@ def runs_of(
     *,
     prices: PriceTable | None = None,
     owners: Mapping[str, str] | None = None,
+    is_strict: bool = True,
 ) -> Trace:
     """The runs of the spans of one trace.
 
@@ -73,13 +75,24 @@ def runs_of(
         spans: all of one trace; each id once.
         prices: prices calls whose span tells no cost; None leaves them unpriced.
         owners: runs of the spans of this trace that came before.
+        is_strict: False takes spans that only look like our own export for foreign ones.
+
+    Raises:
+        TraceFormatError: with `is_strict`, an event of our own export is none.
     """
     found = list(spans)
     own = [span for span in found if is_native(span)]
+    native: list[NativeRun] = []
+    try:
+        native = native_runs(own)
+    except TraceFormatError:
+        if is_strict:
+            raise
+        own = []
     others = [span for span in found if not is_native(span)] if own else found
     trace = _Sorting(others, prices, owners or {}).trace()
     if own:
-        trace.native = native_runs(own)
+        trace.native = native
         trace.owners.update({span.span_id: SCOPE for span in own})
     return trace
 

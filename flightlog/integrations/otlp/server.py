@@ -109,9 +109,11 @@ def app_of(collector: Collector, door: Door) -> Starlette:
 
     async def health(request: Request) -> Response:
         recorded, counts = collector.recorded, collector.intake.counts
+        waiting = await asyncio.to_thread(collector.waiting)
         return JSONResponse(
             {
                 "spans_kept": counts.spans,
+                "spans_waiting": waiting,
                 "spans_known_before": counts.known,
                 "spans_refused": sum(counts.refused.values()),
                 "requests_told_to_wait": counts.overloaded,

@@ -14,6 +14,7 @@ from flightlog.recorder.recorder import Recorder
 from flightlog.trace.events import Label
 from flightlog.trace.messages import Message, ToolRequest
 from flightlog.trace.run_writer import RunWriter
+from tests.unit.integrations.otlp.made_spans import agent_spans, export_request, pairs
 from tests.unit.integrations.otlp.serving import collecting, eventually, post
 
 TABLES = ("events", "messages", "runs", "model_calls", "tool_calls", "steps", "budgets", "findings")
@@ -219,3 +220,20 @@ def test_an_event_that_is_none_is_refused_by_name(
     bad.write_text(json.dumps(line) + "\n", encoding="utf-8")
     assert run(["import", str(bad), "--format", "otlp", "--store", str(tmp_path / "s")]) == 64
     assert why in capsys.readouterr().err
+
+
+def test_a_collector_takes_what_only_looks_like_ours_for_foreign_spans(tmp_path: Path) -> None:
+    spans = agent_spans("d" * 32, "R1")
+    for one in spans:
+        one["attributes"] += pairs({"flightlog.event": '{"kind":"teleported"}'})
+    with collecting(tmp_path / "store", "--grace", "0", "--idle", "1") as collector:
+        assert post(collector.url, export_request(spans, scope="flightlog")).status == 200
+
+        def ended() -> bool:
+            with Traces(tmp_path / "store") as traces:
+                return bool(traces.rows("FROM runs WHERE status <> 'running'"))
+
+        eventually(ended)
+    with Traces(tmp_path / "store") as traces:
+        [found] = traces.rows("SELECT agent, model_calls, tool_calls FROM runs")
+    assert found == {"agent": "desk", "model_calls": 2, "tool_calls": 1}
