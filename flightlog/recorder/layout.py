@@ -4,6 +4,7 @@ FORMAT      ENCRYPTION (of encrypted stores)      journal/<id>.journal
 events/date=YYYY-MM-DD/<id>.parquet      messages/date=YYYY-MM-DD/<id>.parquet
 blobs/<2>/<digest>      manifest/      quarantine/      control/ (no traces: kill switch, breakers)
 pins/ (runs that goldens hold)      pending/ (removals that are not finished)
+inbox/ (spans that a collector keeps until their runs are recorded)
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _FOLDERS: Final = (
     "quarantine",
     CONTROL_FOLDER,  # so that it belongs to whoever records, and not to who switches first
 )
-_LATER_FOLDERS: Final = ("pins", "pending")
+_LATER_FOLDERS: Final = ("pins", "pending", "inbox")
 """Made when they are needed."""
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import re
 import unicodedata
@@ -23,6 +24,7 @@ from flightlog.analysis.export import write_result
 from flightlog.analysis.questions import questions
 from flightlog.cli import run
 from flightlog.recorder.record import record
+from flightlog.trace.clock import SystemClock
 from flightlog.trace.messages import Message, ToolRequest
 
 SQL = "x'); DROP TABLE runs; --"
@@ -205,9 +207,11 @@ def test_reports_escape_what_they_show(
 
 
 def test_a_postmortem_escapes_what_it_shows(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Forty runs of hostile names: in the last ten a hostile tool fails."""
+    """Forty runs of hostile names, evenly in time: in the last ten a hostile tool fails."""
+    times = itertools.count(1_790_000_000_000_000, 1_000_000)
+    monkeypatch.setattr(SystemClock, "wall_us", lambda _: next(times))
     for number in range(40):
         with record(
             tmp_path / "store", agent=TEXT, tenant=EVIL[1], model=TEXT, task_id=str(number),
