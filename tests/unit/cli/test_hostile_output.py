@@ -209,10 +209,10 @@ def test_reports_escape_what_they_show(
 def test_a_postmortem_escapes_what_it_shows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Forty runs of hostile names, evenly in time: in the last ten a hostile tool fails."""
+    """Eighty runs of hostile names, evenly in time: in the last twenty a hostile tool fails."""
     times = itertools.count(1_790_000_000_000_000, 1_000_000)
     monkeypatch.setattr(SystemClock, "wall_us", lambda _: next(times))
-    for number in range(40):
+    for number in range(80):
         with record(
             tmp_path / "store", agent=TEXT, tenant=EVIL[1], model=TEXT, task_id=str(number),
             agent_version=EVIL[number % len(EVIL)],
@@ -221,7 +221,7 @@ def test_a_postmortem_escapes_what_it_shows(
                 one.model_call(step=step, request_model=TEXT, outcome="ok", cost_usd=0.1)
                 one.tool_call(
                     step=step, tool_name=TEXT, effect="read", args={"n": step}, error=TEXT,
-                    outcome="failed" if number >= 30 else "ok", error_type=HTML,
+                    outcome="failed" if number >= 60 else "ok", error_type=HTML,
                 )  # fmt: skip
                 one.tool_call(step=step, tool_name=HTML, outcome="denied", error_type=MARKDOWN)
     paths = {form: tmp_path / f"found.{form}" for form in ("html", "md", "json", "txt")}
