@@ -37,7 +37,7 @@ test: $(VENV)/.dev  ## Install and run the tests.
 torture: $(VENV)/.dev  ## Crashes, kills, damages, hostile values, replays; SIZE=small or full, SEED=1.
 	FLIGHTLOG_TORTURE_SIZE=$(SIZE) FLIGHTLOG_TORTURE_SEED=$(SEED) $(BIN)/python -m pytest -n 2 \
 	  tests/torture tests/crash $(wildcard tests/unit/recorder/test_hostile_*.py) \
-	  tests/unit/replay tests/unit/golden/judging
+	  tests/unit/replay tests/unit/golden/judging tests/unit/integrations/otlp/test_collector.py
 
 lint: $(VENV)/.dev  ## Linter, formatter, type checker, layer contracts.
 	$(BIN)/ruff check .

@@ -27,6 +27,8 @@ from flightlog.runtime.prices import PriceTable
 
 INBOX_FILE: Final = "spans.sqlite"
 _LOOK_S: Final = 0.2
+_LOT_TRACES: Final = 100
+_LONGEST_WAIT_S: Final = 5.0
 _FORGET_EVERY_S: Final = 60.0
 _LONGEST_PAUSE_S: Final = 30.0
 
@@ -163,5 +165,12 @@ class Collector:
         inbox.close()
 
     def _record_ready(self, inbox: Inbox, recording: Recording, grace_s: float) -> None:
-        while ready := inbox.ready(grace_s=grace_s, idle_s=self._waits.idle_s):
+        while ready := inbox.ready(grace_s=grace_s, idle_s=self._waits.idle_s, most=_LOT_TRACES):
+            self._let_requests_pass()
             recording.record(ready)
+
+    def _let_requests_pass(self) -> None:
+        """Waits while requests do: what is kept has time, who sends has not."""
+        until_s = time.monotonic() + _LONGEST_WAIT_S
+        while self.intake.is_busy and not self._stop.is_set() and time.monotonic() < until_s:
+            self._stop.wait(_LOOK_S)

@@ -156,6 +156,11 @@ class Intake:
         self._queue.put((raw, content_type, future))
         return future
 
+    @property
+    def is_busy(self) -> bool:
+        """True while requests wait for the thread that keeps them."""
+        return not self._queue.empty()
+
     def close(self) -> None:
         """Keeps what was offered, and ends the thread."""
         self._queue.put(None)

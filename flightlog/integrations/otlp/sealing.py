@@ -16,9 +16,14 @@ from flightlog.redact.finds import SlowError
 from flightlog.redact.policy import Capture
 from flightlog.redact.redactor import Redactor
 from flightlog.trace.canonical import clean_text
+from flightlog.trace.otel import NAMES_OF
 
 _SHORT_CHARS: Final = 128
 """A text of an attribute up to here is a name or an id; a longer one is content."""
+_MOST_TOKENS: Final = 10**9
+_COUNTS: Final = frozenset(
+    name for column in NAMES_OF if column.endswith("_tokens") for name in NAMES_OF[column]
+)
 _NAME: Final = "span"
 _encode: Final = msgspec.json.Encoder().encode
 _decoder: Final = msgspec.json.Decoder(Span)
@@ -64,7 +69,7 @@ class Sealing:
         if redactor is not None and redactor.redaction.capture is Capture.METADATA:
             span = without_contents(span)
         raw = _encoded(span)
-        if redactor is None or redactor.is_clean(raw):
+        if redactor is None or redactor.is_clean(_encoded(_without_counts(span))):
             return raw
         try:
             return redactor.text(raw.decode(), redactor.work(len(raw))).text.encode()
@@ -77,6 +82,16 @@ def _encoded(span: Span) -> bytes:
         return _encode(span)
     except UnicodeEncodeError:  # of a lone surrogate
         return _encode(msgspec.convert(_cleaned(msgspec.to_builtins(span)), Span))
+
+
+def _without_counts(span: Span) -> Span:
+    """The span without its token counts: their names look like those of secrets, they are none."""
+    attributes = {
+        name: value
+        for name, value in span.attributes.items()
+        if not (name in _COUNTS and type(value) is int and 0 <= value < _MOST_TOKENS)
+    }
+    return msgspec.structs.replace(span, attributes=attributes)
 
 
 def _cleaned(value: Any) -> Any:

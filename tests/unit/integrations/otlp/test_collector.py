@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import os
 import random
 import socket
@@ -177,7 +178,7 @@ def _send_until_it_dies(collector: Collecting, rng: random.Random, sent: int) ->
             try:
                 if post(collector.url, export_request(part)).status != 200:
                     return sent
-            except OSError:
+            except (OSError, http.client.HTTPException):  # killed in the middle of an answer
                 return sent
         sent += 1
 
