@@ -46,6 +46,7 @@ COMMANDS = {
     "replay": ("flightlog.commands.replay:replay", "Replay golden tasks on an agent."),
     "fork": ("flightlog.commands.forks:fork", "Rerun a run from a step on, otherwise."),
     "minimise": ("flightlog.commands.forks:minimise", "Shrink overlays to what matters."),
+    "proxy": ("flightlog.commands.proxy:proxy", "Record a model's API, or answer for it."),
     "collect": ("flightlog.commands.collect:collect", "Receive OpenTelemetry spans."),
     "import": ("flightlog.commands.import_:import_", "Import foreign traces."),
     "report": ("flightlog.commands.report:report", "Write HTML pages about runs."),

@@ -80,10 +80,11 @@ def collect(
     Senders use OTLP over HTTP, as protobuf or JSON: OTEL_EXPORTER_OTLP_ENDPOINT=http://HOST:PORT.
     A span that is acknowledged is kept, whatever happens to this process. Ends with Ctrl-C.
     """
+    from flightlog.integrations.door import Door
     from flightlog.integrations.loopback import is_loopback
     from flightlog.integrations.otlp.collector import Collector, Waits
     from flightlog.integrations.otlp.intake import Limits
-    from flightlog.integrations.otlp.server import Door, app_of
+    from flightlog.integrations.otlp.server import app_of
     from flightlog.integrations.serving import serve
 
     if not is_loopback(host) and not token:

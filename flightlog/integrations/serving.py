@@ -13,7 +13,14 @@ from flightlog.errors import MissingExtraError, UsageError
 _BACKLOG: Final = 512
 
 
-def serve(app: Any, host: str, port: int, *, on_ready: Callable[[str], None]) -> None:
+def serve(
+    app: Any,
+    host: str,
+    port: int,
+    *,
+    on_ready: Callable[[str], None],
+    extra: str = "otlp",
+) -> None:
     """Serves until SIGINT or SIGTERM; requests that are being answered are answered first.
 
     Args:
@@ -21,6 +28,7 @@ def serve(app: Any, host: str, port: int, *, on_ready: Callable[[str], None]) ->
         host: address to listen on.
         port: 0 takes a free one.
         on_ready: is called with the address as a URL once requests are taken.
+        extra: of flightlog that brings what serving needs, for messages.
 
     Raises:
         MissingExtraError: the package uvicorn is not installed.
@@ -30,7 +38,7 @@ def serve(app: Any, host: str, port: int, *, on_ready: Callable[[str], None]) ->
         import uvicorn  # noqa: PLC0415  - an extra
     except ImportError as error:
         raise MissingExtraError(
-            "serving needs the package uvicorn", hint="pip install 'flightlog[otlp]'"
+            "serving needs the package uvicorn", hint=f"pip install 'flightlog[{extra}]'"
         ) from error
 
     config = uvicorn.Config(
@@ -40,7 +48,7 @@ def serve(app: Any, host: str, port: int, *, on_ready: Callable[[str], None]) ->
         server_header=False,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=10,
-        lifespan="off",
+        lifespan="auto",
     )
 
     class Server(uvicorn.Server):

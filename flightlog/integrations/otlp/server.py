@@ -7,17 +7,15 @@ status codes make a sender try again (429, 502, 503, 504).
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import math
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from flightlog.errors import FlightlogError, MissingExtraError, StoreError
-from flightlog.integrations.loopback import is_loopback_host
+from flightlog.integrations.door import Door
 from flightlog.integrations.otlp.collector import Collector
 from flightlog.integrations.otlp.intake import DECODERS, Hold, OverloadedError, Receipt
 
@@ -33,33 +31,6 @@ BODY_S: Final = 30.0
 _PIECE_BYTES: Final = 1 << 16
 _DRAINED_BYTES: Final = 256 << 20
 _DRAINED_S: Final = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Door:
-    """Who may send.
-
-    Attributes:
-        token: what a sender has to give as `Authorization: Bearer TOKEN`; None lets everybody
-            in who reaches the port.
-        only_loopback: refuses requests that name another host than this machine: a web page
-            that a browser here shows could send such ones.
-    """
-
-    token: str | None = None
-    only_loopback: bool = True
-
-    def refuses(self, headers: Mapping[str, str]) -> tuple[int, str] | None:
-        """Status and reason for who may not; None for who may."""
-        if self.only_loopback and not is_loopback_host(headers.get("host", "")):
-            return 403, "the collector answers to loopback names only"
-        if self.token is None:
-            return None
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        is_right = hmac.compare_digest(given.strip().encode(), self.token.encode())
-        if scheme.lower() == "bearer" and is_right:
-            return None
-        return 401, "a token is needed: Authorization: Bearer TOKEN"
 
 
 class RefusedError(Exception):

@@ -38,6 +38,7 @@ class Server:
         answers: still to come; an empty list answers 500.
         bodies: of all requests.
         headers: of all requests, names in lower case.
+        paths: of those that were answered.
     """
 
     url: str = ""
@@ -45,6 +46,7 @@ class Server:
     answers: list[Answer] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -63,13 +65,14 @@ def serving(*answers: Answer) -> Iterator[Server]:
             if answer.status != 200:
                 self._send(json.dumps({"error": {"message": "no", "type": "t"}}), answer.status)
                 return
-            chat = self.path.endswith("/chat/completions")
+            state.paths.append(self.path)
+            form = self.path.rpartition("/")[2]
+            ident = f"{len(state.bodies)}"
             if body.get("stream"):
-                events = chat_events(answer, body) if chat else message_events(answer, body)
+                events = EVENTS[form](answer, body | {"ident": ident})
                 self._send("".join(events), kind="text/event-stream")
             else:
-                plain = chat_body(answer, body) if chat else message_body(answer, body)
-                self._send(json.dumps(plain))
+                self._send(json.dumps(BODIES[form](answer, body | {"ident": ident})))
 
         def _send(self, text: str, status: int = 200, kind: str = "application/json") -> None:
             raw = text.encode()
@@ -124,7 +127,7 @@ def chat_body(answer: Answer, body: dict[str, Any]) -> dict[str, Any]:
         ]
     finish = _finish(answer, "tool_calls", "stop")
     return {
-        "id": "chatcmpl-1",
+        "id": f"chatcmpl-{body.get('ident', 1)}",
         "object": "chat.completion",
         "created": 1,
         "model": f"{body['model']}-2026-10-01",
@@ -135,7 +138,11 @@ def chat_body(answer: Answer, body: dict[str, Any]) -> dict[str, Any]:
 
 def chat_events(answer: Answer, body: dict[str, Any]) -> Iterator[str]:
     """The same in pieces: two of the text, three of each call's arguments."""
-    base = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1}
+    base = {
+        "id": f"chatcmpl-{body.get('ident', 1)}",
+        "object": "chat.completion.chunk",
+        "created": 1,
+    }
     base["model"] = f"{body['model']}-2026-10-01"
 
     def event(delta: dict[str, Any], finish: str | None = None) -> str:
@@ -166,7 +173,7 @@ def message_body(answer: Answer, body: dict[str, Any]) -> dict[str, Any]:
         for id_, name, arguments in answer.calls
     ]
     return {
-        "id": "msg_1",
+        "id": f"msg_{body.get('ident', 1)}",
         "type": "message",
         "role": "assistant",
         "model": f"{body['model']}-20261001",
@@ -208,3 +215,84 @@ def _pieces(text: str, count: int) -> Iterator[str]:
     size = max(1, -(-len(text) // count))
     for start in range(0, len(text), size):
         yield text[start : start + size]
+
+
+RESPONSE_USAGE = {
+    "input_tokens": 107,
+    "input_tokens_details": {"cached_tokens": 40, "cache_write_tokens": 7},
+    "output_tokens": 20,
+    "output_tokens_details": {"reasoning_tokens": 5},
+    "total_tokens": 127,
+}
+
+
+def response_body(answer: Answer, body: dict[str, Any]) -> dict[str, Any]:
+    """An answer of the responses API; its text and its calls are items of their own."""
+    ident = body.get("ident", 1)
+    output: list[dict[str, Any]] = [{"type": "reasoning", "id": f"rs_{ident}", "summary": []}]
+    if answer.text:
+        part = {"type": "output_text", "text": answer.text, "annotations": [], "logprobs": []}
+        told = {"type": "message", "id": f"msg_{ident}", "role": "assistant"}
+        output.append(told | {"status": "completed", "content": [part]})
+    output += [
+        {
+            "type": "function_call",
+            "id": f"fc_{id_}",
+            "call_id": id_,
+            "name": name,
+            "arguments": arguments,
+            "status": "completed",
+        }
+        for id_, name, arguments in answer.calls
+    ]
+    is_cut = answer.finish == "length"
+    return {
+        "id": f"resp_{ident}",
+        "object": "response",
+        "created_at": 1,
+        "status": "incomplete" if is_cut else "completed",
+        "incomplete_details": {"reason": "max_output_tokens"} if is_cut else None,
+        "error": None,
+        "model": f"{body['model']}-2026-10-01",
+        "output": output,
+        "parallel_tool_calls": True,
+        "tool_choice": "auto",
+        "tools": [],
+        "usage": RESPONSE_USAGE,
+    }
+
+
+def response_events(answer: Answer, body: dict[str, Any]) -> Iterator[str]:
+    """The same in pieces, as far as clients and recorders look at them."""
+    whole = response_body(answer, body)
+    count = 0
+
+    def event(kind: str, **fields: Any) -> str:
+        nonlocal count
+        count += 1
+        told = {"type": kind, "sequence_number": count, **fields}
+        return f"event: {kind}\ndata: {json.dumps(told)}\n\n"
+
+    begun = whole | {"status": "in_progress", "output": [], "usage": None}
+    yield event("response.created", response=begun)
+    for index, item in enumerate(whole["output"]):
+        at = {"output_index": index, "item_id": item["id"]}
+        if item["type"] == "message":
+            empty = item | {"content": []}
+            yield event("response.output_item.added", output_index=index, item=empty)
+            part = item["content"][0] | {"text": ""}
+            yield event("response.content_part.added", **at, content_index=0, part=part)
+            for piece in _pieces(item["content"][0]["text"], 2):
+                more = {"content_index": 0, "delta": piece, "logprobs": []}
+                yield event("response.output_text.delta", **at, **more)
+        elif item["type"] == "function_call":
+            empty = item | {"arguments": ""}
+            yield event("response.output_item.added", output_index=index, item=empty)
+            for piece in _pieces(item["arguments"], 3):
+                yield event("response.function_call_arguments.delta", **at, delta=piece)
+        yield event("response.output_item.done", output_index=index, item=item)
+    yield event(f"response.{whole['status']}", response=whole)
+
+
+EVENTS = {"completions": chat_events, "messages": message_events, "responses": response_events}
+BODIES = {"completions": chat_body, "messages": message_body, "responses": response_body}

@@ -3,40 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
-import signal
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-PATIENCE_S = 30.0
-_URL = re.compile(r"http://\S+")
+from tests.unit.integrations.running import PATIENCE_S, Running, eventually, running
 
-
-@dataclass
-class Collecting:
-    """A running `flightlog collect`."""
-
-    url: str
-    process: subprocess.Popen[str]
-
-    def kill(self) -> None:
-        """SIGKILL, as the kernel gives it."""
-        self.process.kill()
-        self.process.wait()
-
-    def end(self) -> str:
-        """SIGTERM; what it printed."""
-        self.process.send_signal(signal.SIGTERM)
-        said, _ = self.process.communicate(timeout=PATIENCE_S)
-        return said
+__all__ = ["PATIENCE_S", "Running", "collecting", "eventually", "post"]
 
 
 @dataclass
@@ -55,25 +32,10 @@ class Answer:
 @contextmanager
 def collecting(
     store: Path, *options: str, env: Mapping[str, str] | None = None
-) -> Iterator[Collecting]:
+) -> Iterator[Running]:
     """A collector into a store, on a free port; killed at the end when it still runs."""
-    command = [sys.executable, "-m", "flightlog", "collect", "--store", str(store), "--port", "0"]
-    with subprocess.Popen(
-        [*command, *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=None if env is None else dict(env),
-    ) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            found = _URL.search(line)
-            assert found, line + process.stdout.read()
-            yield Collecting(found[0], process)
-        finally:
-            with suppress(ProcessLookupError):
-                process.kill()
+    with running("collect", "--store", store, *options, env=env) as found:
+        yield found
 
 
 def post(
@@ -96,12 +58,3 @@ def post(
     except urllib.error.HTTPError as error:
         with error:
             return Answer(error.code, error.headers, error.read())
-
-
-def eventually(what: Any, *, patience_s: float = PATIENCE_S) -> Any:
-    """Waits until a function gives something that is true, and gives it."""
-    until = time.monotonic() + patience_s
-    while not (found := what()):
-        assert time.monotonic() < until, f"not within {patience_s:g} s: {found}"
-        time.sleep(0.05)
-    return found

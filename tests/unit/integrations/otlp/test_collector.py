@@ -22,7 +22,7 @@ from flightlog.cli import run
 from flightlog.errors import StoreError
 from tests.torture.size import SEED, sized
 from tests.unit.integrations.otlp.made_spans import agent_spans, export_request
-from tests.unit.integrations.otlp.serving import Collecting, collecting, eventually, post
+from tests.unit.integrations.otlp.serving import Running, collecting, eventually, post
 
 FAST = ("--grace", "0.1", "--idle", "1")
 SECRET = "sk-proj-" + "a1B2c3D4" * 6
@@ -169,7 +169,7 @@ def test_what_was_acknowledged_survives_sigkill_and_is_recorded_once(tmp_path: P
     print(f"collector: {sized(6, 100)} kills, {sent} traces acknowledged, all recorded once")
 
 
-def _send_until_it_dies(collector: Collecting, rng: random.Random, sent: int) -> int:
+def _send_until_it_dies(collector: Running, rng: random.Random, sent: int) -> int:
     """Sends traces in two parts; a trace counts once both were acknowledged."""
     while True:
         spans = agent_spans(trace_id(sent + 1), f"R{sent + 1}")
@@ -213,7 +213,7 @@ def test_secrets_are_taken_out_before_anything_lies_on_the_disk(tmp_path: Path) 
     ids=["cut", "no protobuf", "xml", "no gzip", "cut gzip", "brotli", "large", "bomb", "deep"],
 )
 def test_a_bad_request_is_refused_by_name(
-    small: Collecting, body: bytes, headers: dict[str, str], status: int, why: str
+    small: Running, body: bytes, headers: dict[str, str], status: int, why: str
 ) -> None:
     answer = post(small.url, body, **headers)
     assert answer.status == status
@@ -228,7 +228,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield collector
 
 
-def test_spans_without_ids_are_refused_and_the_others_are_kept(small: Collecting) -> None:
+def test_spans_without_ids_are_refused_and_the_others_are_kept(small: Running) -> None:
     spans = agent_spans(trace_id(7), "R7")
     bad = [{**spans[0], "traceId": "00" * 16}, {**spans[1], "spanId": "xyz"}]
     answer = post(small.url, export_request([*bad, *spans[2:]]))
@@ -250,7 +250,7 @@ def test_attributes_of_ten_megabytes_are_kept(tmp_path: Path) -> None:
         assert traces.blob(str(store), found["result_blob"]) == long
 
 
-def test_a_sender_that_goes_away_in_the_middle_changes_nothing(small: Collecting) -> None:
+def test_a_sender_that_goes_away_in_the_middle_changes_nothing(small: Running) -> None:
     host, port = small.url.removeprefix("http://").split(":")
     for _ in range(20):
         with socket.create_connection((host, int(port))) as half:
@@ -270,7 +270,7 @@ def test_who_has_no_token_is_refused(tmp_path: Path) -> None:
         assert post(collector.url, request, authorization="Bearer right").status == 200
 
 
-def test_a_page_in_a_browser_cannot_send(small: Collecting) -> None:
+def test_a_page_in_a_browser_cannot_send(small: Running) -> None:
     answer = post(small.url, export_request(agent_spans(trace_id(9), "R9")), host="evil.example")
     assert answer.status == 403
 
@@ -340,6 +340,6 @@ def test_an_inbox_that_is_no_longer_one_is_named(tmp_path: Path) -> None:
         Collector(store)
 
 
-def test_metrics_and_logs_are_refused_with_what_is_taken(small: Collecting) -> None:
+def test_metrics_and_logs_are_refused_with_what_is_taken(small: Running) -> None:
     answer = post(small.url + "/v1/metrics?", {})
     assert answer.status == 404

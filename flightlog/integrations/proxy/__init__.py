@@ -1,0 +1,1 @@
+"""Between an agent and its model's API: records what passes, or answers from recordings."""

@@ -1,0 +1,1 @@
+"""The wire formats of model providers, each read and written by one module."""
