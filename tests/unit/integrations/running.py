@@ -36,9 +36,17 @@ class Running:
 
 
 @contextmanager
-def running(*arguments: object, env: Mapping[str, str] | None = None) -> Iterator[Running]:
-    """A command that serves, on a free port; killed at the end when it still runs."""
-    command = [sys.executable, "-m", "flightlog", *map(str, arguments), "--port", "0"]
+def running(
+    *arguments: object, env: Mapping[str, str] | None = None, within: tuple[str, ...] = ()
+) -> Iterator[Running]:
+    """A command that serves, on a free port; killed at the end when it still runs.
+
+    Args:
+        arguments: of flightlog.
+        env: the environment; None is that of the tests.
+        within: a command that runs it, such as `prlimit`.
+    """
+    command = [*within, sys.executable, "-m", "flightlog", *map(str, arguments), "--port", "0"]
     with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
