@@ -101,6 +101,7 @@ class Book:
         self._origin = origin
         self._runs: dict[str, OpenRun] = {}
         self._index = _Index()
+        self._is_closed = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="flightlog-proxy")
 
     def begin(self, asked: Asked, who: Who, provider: str, retries: int) -> Future[Exchange]:
@@ -130,6 +131,9 @@ class Book:
 
     def close(self) -> None:
         """Ends all runs; nothing is taken after it."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         self._thread.submit(self._end_all).result()
         self._thread.shutdown()
 

@@ -29,9 +29,10 @@ class Running:
         self.process.wait()
 
     def end(self) -> str:
-        """SIGTERM; what it printed."""
+        """SIGTERM, after which it ends well; what it printed."""
         self.process.send_signal(signal.SIGTERM)
         said, _ = self.process.communicate(timeout=PATIENCE_S)
+        assert self.process.returncode == 0, said
         return said
 
 
