@@ -1,7 +1,7 @@
 """What the proxy adds to a model call: p50 and p99, and with 200 answers in pieces at a time.
 
-Real processes: an upstream that answers at once (plain) or in 40 pieces over a second (in
-pieces), `flightlog proxy`, and a client here; all share the machine. Baseline: the same client
+Real processes: an upstream that answers at once (plain) or in 40 pieces over two seconds
+(in pieces, 200 begun within a second and all open at a time), `flightlog proxy`, and a client here; all share the machine. Baseline: the same client
 straight at the same upstream, in alternating rounds of the same run. Each conversation sends its
 whole history of tool calls again, as agents do.
 
@@ -62,7 +62,7 @@ async def app(scope, receive, send):
     for _ in range(PIECES):
         told = {"body": piece({"content": "word "}), "more_body": True}
         await send({"type": "http.response.body"} | told)
-        await asyncio.sleep(1 / PIECES)
+        await asyncio.sleep(2 / PIECES)
     end = piece({}, "stop") + b"data: [DONE]\\n\\n"
     await send({"type": "http.response.body", "body": end})
 listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -103,8 +103,9 @@ async def conversation(client: Any, url: str, number: int, steps: int) -> list[f
     return took
 
 
-async def stream(client: Any, url: str, number: int) -> tuple[float, float]:
+async def stream(client: Any, url: str, number: int, wait_s: float) -> tuple[float, float]:
     """Until the first piece and until the end, in ms."""
+    await asyncio.sleep(wait_s)
     body = {
         "model": "m",
         "stream": True,
@@ -137,7 +138,7 @@ async def measured(upstream: str, proxy: str, calls: int, streams: int) -> dict[
                 plain[url] += await conversation(client, url, number, 20)
         for round_ in range(3):
             for url in plain:
-                asked = (stream(client, url, number + n) for n in range(streams))
+                asked = (stream(client, url, number + n, n / 200) for n in range(streams))
                 done = await asyncio.gather(*asked)
                 number += streams
                 if round_:  # the first one makes the connections

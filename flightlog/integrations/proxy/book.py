@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from flightlog.integrations.proxy.conversations import conversation_keys, key_of
+from flightlog.integrations.proxy.conversations import Conversation
 from flightlog.integrations.proxy.dialects.dialect import Asked
 from flightlog.integrations.proxy.open_run import Ending, Exchange, OpenRun
 from flightlog.integrations.proxy.who import Who
@@ -143,31 +143,31 @@ class Book:
         return len(self._runs)
 
     def _begin(self, asked: Asked, who: Who, provider: str, retries: int) -> Exchange:
-        key = key_of(asked.messages, who.scope)
-        run = self._named(who) if who.run is not None else self._continued(asked, who.scope, key)
+        said = Conversation(asked.messages, who.scope)
+        run = self._named(who) if who.run is not None else self._continued(asked, who.scope, said)
         if run is None:
             run = self._begun(asked, who)
         run.busy += 1
         run.touched_s = time.monotonic()
-        self._index.failed.pop(key, None)
+        self._index.failed.pop(said.key, None)
         run.write_tool_calls(asked)
         before = run.threads.get(asked.previous_id or asked.thread_id or "", ())
-        step, attempt = run.place_of(key, retries)
+        step, attempt = run.place_of(said.key, retries)
         prompt = _whole(before, asked.messages)
-        return Exchange(run, asked, prompt, key, step=step, attempt=attempt, provider=provider)
+        return Exchange(run, asked, prompt, said, step=step, attempt=attempt, provider=provider)
 
     def _named(self, who: Who) -> OpenRun | None:
         return self._index.names.get((who.scope, who.run or ""))
 
-    def _continued(self, asked: Asked, scope: str, key: str) -> OpenRun | None:
+    def _continued(self, asked: Asked, scope: str, said: Conversation) -> OpenRun | None:
         thread = asked.previous_id or asked.thread_id
         if thread and (run := self._index.threads.get((scope, thread))):
             return run
-        if (run := self._index.failed.get(key)) is not None:
+        if (run := self._index.failed.get(said.key)) is not None:
             return run
         found = None
-        for said in conversation_keys(asked.messages, scope):
-            found = self._index.said.get(said, found)
+        for key in said.keys:
+            found = self._index.said.get(key, found)
         if found is not None:
             return found
         answers = (one.tool_call_id for one in asked.messages if one.tool_call_id)
@@ -220,7 +220,7 @@ class Book:
             return  # it was ended by name meanwhile
         index, output = self._index, ending.answered.output
         if ending.outcome is Outcome.OK and output is not None:
-            index.add(index.said, key_of((*exchange.asked.messages, output), run.scope), run)
+            index.add(index.said, exchange.said.key_after(output), run)
             for thread in (ending.answered.response_id, exchange.asked.thread_id):
                 if thread:
                     index.add(index.threads, (run.scope, thread), run)
@@ -228,7 +228,7 @@ class Book:
                 if request.id:
                     index.add(index.calls, (run.scope, request.id), run)
         elif ending.outcome is not Outcome.OK and not ending.is_cancelled:
-            index.add(index.failed, exchange.key, run)
+            index.add(index.failed, exchange.said.key, run)
 
     def _stop_named(self, who: Who, given: Mapping[str, Any], judged: Mapping[str, Any]) -> str:
         run = self._named(who)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from flightlog.integrations.messages import parsed
@@ -12,25 +13,41 @@ from flightlog.trace.canonical import canonical_json
 from flightlog.trace.messages import Message, ToolRequest
 
 _SEPARATOR: Final = b"\x1e"
+_CACHED_CHARS: Final = 2048
 
 
-def conversation_keys(messages: Sequence[Message], scope: str) -> Iterator[str]:
-    """After each message a key of all that was said up to it.
+class Conversation:
+    """What was said, with a key of it after each message.
 
     System messages do not count: agents change them as they go. Two ways to write the same
     JSON are the same.
+
+    Args:
+        messages: from the beginning.
+        scope: keys of one scope are never those of another.
+
+    Attributes:
+        keys: after each message.
     """
-    state = hashlib.sha256(scope.encode())
-    for message in messages:
+
+    def __init__(self, messages: Sequence[Message], scope: str) -> None:
+        self._state = hashlib.sha256(scope.encode())
+        self.keys = [self._after(message) for message in messages]
+
+    @property
+    def key(self) -> str:
+        """Of all that was said."""
+        return self.keys[-1] if self.keys else ""
+
+    def key_after(self, message: Message) -> str:
+        """The key once this is said too, after which nothing more is added."""
+        return self._after(message)
+
+    def _after(self, message: Message) -> str:
         if message.role != "system":
-            state.update(_content(message))
-            state.update(_SEPARATOR)
-        yield state.hexdigest()
-
-
-def key_of(messages: Sequence[Message], scope: str) -> str:
-    """A key of all that was said."""
-    return list(conversation_keys(messages, scope))[-1] if messages else ""
+            self._state.update(_content(message))
+            self._state.update(_SEPARATOR)
+        return self._state.hexdigest()
 
 
 def _content(message: Message) -> bytes:
@@ -45,10 +62,21 @@ def _content(message: Message) -> bytes:
 
 def canonical_arguments(request: ToolRequest) -> str:
     """The arguments in canonical JSON; as they are where they are none."""
-    value = parsed(request.arguments)
+    text = request.arguments
+    return _canonical(text) if len(text) > _CACHED_CHARS else _canonical_short(text)
+
+
+def _canonical(text: str) -> str:
+    value = parsed(text)
     if isinstance(value, str):
         return value.strip()
     try:
         return canonical_json(value)
     except (ValueError, TypeError, RecursionError):
-        return request.arguments
+        return text
+
+
+@lru_cache(maxsize=4096)
+def _canonical_short(text: str) -> str:
+    """Conversations send the same arguments again with every step."""
+    return _canonical(text)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from flightlog.integrations.proxy.conversations import Conversation
 from flightlog.integrations.proxy.dialects.dialect import Answered, Asked
 from flightlog.integrations.stops import stop_of
 from flightlog.runtime.model import Usage
@@ -42,7 +43,7 @@ class Exchange:
         run: that it belongs to.
         asked: what is asked.
         prompt: all that the model is to see, a server-side thread included.
-        key: of what was said, as `conversation_keys` makes it.
+        said: what the request holds of the conversation.
         step: of the run, from 1.
         attempt: which try of the step it is, from 1.
         provider: of the model.
@@ -51,7 +52,7 @@ class Exchange:
     run: OpenRun
     asked: Asked
     prompt: tuple[Message, ...]
-    key: str
+    said: Conversation
     step: int
     attempt: int
     provider: str
@@ -182,7 +183,7 @@ class OpenRun:
         if ending.outcome is Outcome.OK:
             self._answered(exchange, answered)
         elif not ending.is_cancelled:
-            self.failed[exchange.key] = (exchange.step, exchange.attempt)
+            self.failed[exchange.said.key] = (exchange.step, exchange.attempt)
             while len(self.failed) > _FAILED_LOOK:
                 del self.failed[next(iter(self.failed))]
         return written
