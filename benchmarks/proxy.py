@@ -1,9 +1,10 @@
 """What the proxy adds to a model call: p50 and p99, and with 200 answers in pieces at a time.
 
-Real processes: an upstream that answers at once (plain) or in 40 pieces over two seconds
-(in pieces, 200 begun within a second and all open at a time), `flightlog proxy`, and a client here; all share the machine. Baseline: the same client
-straight at the same upstream, in alternating rounds of the same run. Each conversation sends its
-whole history of tool calls again, as agents do.
+Real processes: an upstream that answers at once (plain) or in 40 pieces over two seconds (in
+pieces, 200 begun within a second and all open at a time), `flightlog proxy`, and a client here;
+all share the machine. Baseline: the same client straight at the same upstream, in alternating
+rounds of the same run. Each conversation sends its whole history of tool calls again, as agents
+do.
 
     python benchmarks/proxy.py
     python benchmarks/proxy.py --calls 2000 --streams 200 --json
