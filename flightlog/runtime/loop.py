@@ -10,6 +10,7 @@ from flightlog.control.control import Control
 from flightlog.errors import AgentError, PriceError
 from flightlog.runtime.agent import Agent
 from flightlog.runtime.async_driver import AsyncDriver
+from flightlog.runtime.bounds import Setup
 from flightlog.runtime.calls import ToolExecutor
 from flightlog.runtime.cancel import CancelToken
 from flightlog.runtime.credentials import Credentials, ScrubbingSink
@@ -22,7 +23,7 @@ from flightlog.runtime.signals import terminated_in_order, terminated_in_order_a
 from flightlog.runtime.sync_driver import SyncDriver
 from flightlog.runtime.task import Task
 from flightlog.runtime.tools import is_async
-from flightlog.runtime.turns import Setup, Turns
+from flightlog.runtime.turns import Turns
 from flightlog.trace.clock import Clock, SystemClock
 from flightlog.trace.ids import new_id
 from flightlog.trace.run_writer import RunWriter

@@ -8,20 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
-from flightlog.control.control import Control
-from flightlog.runtime.agent import Agent
 from flightlog.runtime.asks import Ask, Asked, Request
-from flightlog.runtime.calls import ToolExecutor, clause, named_error, sentence
-from flightlog.runtime.cancel import CancelToken, RunCancelledError
-from flightlog.runtime.credentials import Scrubber
-from flightlog.runtime.degrade import RunMode
-from flightlog.runtime.gate import Gate
-from flightlog.runtime.gateway import Gateway
-from flightlog.runtime.guards import Guards
-from flightlog.runtime.ledger import Ledger
+from flightlog.runtime.bounds import Bounds, Setup
+from flightlog.runtime.calls import clause, named_error
+from flightlog.runtime.cancel import RunCancelledError
 from flightlog.runtime.model import UserTurn
 from flightlog.runtime.model_turn import (
     ModelTurn,
@@ -31,48 +23,13 @@ from flightlog.runtime.model_turn import (
     is_past,
     latency_of,
 )
-from flightlog.runtime.policy import chosen
-from flightlog.runtime.repeats import CallMemory
-from flightlog.runtime.result import RunContext, RunResult
+from flightlog.runtime.result import RunResult
 from flightlog.runtime.signals import TERMINATED
-from flightlog.runtime.task import Task
-from flightlog.runtime.tenant import TenantBudget
-from flightlog.runtime.tool_turn import Stop, ToolTurn
-from flightlog.trace.canonical import canonical_json
-from flightlog.trace.clock import Clock
-from flightlog.trace.fitting import fitted_labels
+from flightlog.runtime.tool_turn import Stop
 from flightlog.trace.messages import Message
-from flightlog.trace.run_writer import RunWriter
 from flightlog.trace.vocab import Actor, Outcome, StopReason
 
-if TYPE_CHECKING:
-    from flightlog.redact.redactor import Redactor
-
 _INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError)
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """All that one run needs.
-
-    Attributes:
-        owns_control: the control ends with the run.
-        cancel: cancels the run from outside.
-        scrubber: takes the values of the agent's credentials out of texts.
-        redactor: of the recorder; None where it records everything, or nothing.
-    """
-
-    agent: Agent
-    task: Task
-    context: RunContext
-    writer: RunWriter
-    clock: Clock
-    control: Control
-    owns_control: bool = False
-    executor: ToolExecutor | None = None
-    cancel: CancelToken | None = None
-    scrubber: Scrubber | None = None
-    redactor: Redactor | None = None
 
 
 class Turns:
@@ -87,14 +44,10 @@ class Turns:
         self._agent = setup.agent
         self._clock = setup.clock
         self.writer = self._writer = setup.writer
-        self._policy = policy = setup.agent.effective_policy
-        self._ledger = ledger = Ledger(policy.budget, setup.clock)
-        self._over = CancelToken()
-        self._gate = gate = _gate(setup, ledger, self._over)
-        self._guards = Guards(policy.guards)
-        self._model = ModelTurn(gate, self._guards)
-        self._gateway = gateway = Gateway(gate, executor=setup.executor)
-        self._tools = ToolTurn(policy, gateway, ledger, setup.writer, setup.clock)
+        self._bounds = bounds = Bounds(setup)
+        self._gate, self._ledger, self._guards = bounds.gate, bounds.ledger, bounds.guards
+        self._tools = bounds.tools
+        self._model = ModelTurn(bounds.gate, bounds.guards)
         self._messages: list[Message] = []
         self._answer: str | None = None
 
@@ -108,8 +61,8 @@ class Turns:
     def play(self) -> Generator[Request, Any, RunResult]:
         """Plays the run; gives its result, and records an end whatever happens."""
         cancel = self._setup.cancel
-        forget = cancel.subscribe(self._over.cancel) if cancel else None
-        self._start()
+        forget = cancel.subscribe(self._bounds.over.cancel) if cancel else None
+        self._messages = self._bounds.start()
         try:
             stop = yield from self._turns()
         except RunCancelledError:
@@ -123,39 +76,10 @@ class Turns:
             self._finish(Stop(StopReason.CRASHED, detail=named_error(error)))
             raise
         finally:
-            self._gateway.abandon()
+            self._bounds.gateway.abandon()
             if forget is not None:
                 forget()
         return self._finish(stop)
-
-    def _start(self) -> None:
-        agent, task, context = self._agent, self._setup.task, self._setup.context
-        toolset = agent.toolset
-        system = [Message("system", agent.system)] if agent.system else []
-        self._messages = [*system, *([Message("user", task.prompt)] if task.prompt else [])]
-        self._writer.started(
-            messages=[toolset, *system, task.message],
-            parent_run_id=context.parent_run_id,
-            origin=context.origin,
-            agent=agent.name,
-            agent_version=agent.version,
-            model=agent.model.name,
-            suite=task.suite,
-            task_id=task.task_id,
-            task_digest=task.digest,
-            trial=context.trial,
-            variant=context.variant,
-            session_id=context.session_id,
-            conversation_id=context.conversation_id,
-            tenant=context.tenant,
-            data_subject=context.data_subject,
-            labels=fitted_labels(context.labels),
-            config_digest=self._policy.digest,
-            system_digest=system[0].digest if system else None,
-            toolset_digest=toolset.digest,
-            golden=context.golden,
-            **self._policy.budget.limits(),
-        )
 
     def _turns(self) -> Generator[Request, Any, Stop]:
         if not self._setup.task.prompt and self._agent.user:
@@ -180,6 +104,9 @@ class Turns:
                 stop = yield from self._user_turn()
             if stop:
                 return stop
+
+    def _finish(self, stop: Stop) -> RunResult:
+        return self._bounds.finish(stop, answer=self._answer)
 
     def _user_turn(self) -> Generator[Request, Asked, Stop | None]:
         user = self._agent.user
@@ -222,72 +149,6 @@ class Turns:
             return Stop(StopReason.MAX_SECONDS, detail=error)
         detail = f"user {user.name!r} failed at step {self._ledger.step}: {error}"
         return Stop(StopReason.MODEL_ERROR, detail=detail)
-
-    def _finish(self, stop: Stop) -> RunResult:
-        self._over.cancel("the run is over")  # first, so that nothing is written behind the end
-        used, budget = self._ledger.used(), self._policy.budget
-        answer, detail, tool = self._answer, stop.detail, stop.tool
-        if (scrubber := self._gate.scrubber) is not None:
-            answer = scrubber.clean_optional(answer)
-            detail = scrubber.clean_optional(detail)  # before its line breaks are taken out
-            tool = scrubber.clean_optional(tool)
-        detail = None if detail is None else sentence(detail)
-        self._writer.stopped(
-            status=stop.reason.status,
-            stop_reason=stop.reason,
-            stop_tool=tool,
-            stop_detail=detail,
-            answer=answer,
-            scoped_budgets=self._scoped_budgets(),
-            **budget.limits(),
-            **used.spent(),
-        )
-        return RunResult(
-            run_id=self._writer.run_id,
-            status=stop.reason.status,
-            answer=answer,
-            stop_reason=stop.reason,
-            stop_tool=tool,
-            stop_detail=detail,
-            usage=used,
-            budget=budget,
-            writer=self._writer,
-        )
-
-    def _scoped_budgets(self) -> str | None:
-        """What tools and tenant were allowed and used, as the stop event holds it."""
-        by_name, used = self._policy.tool_budgets, []
-        for tool in self._ledger.tools_used() if by_name else ():
-            own = chosen(by_name, tool)
-            used += self._ledger.use_of_tool(tool, own) if own else []
-        if self._gate.tenant_budget is not None:
-            used += self._gate.tenant_budget.use()
-        return canonical_json([asdict(one) for one in used]) if used else None
-
-
-def _gate(setup: Setup, ledger: Ledger, over: CancelToken) -> Gate:
-    policy, tenant = setup.agent.effective_policy, setup.context.tenant or ""
-    limits = chosen(policy.tenant_budgets, tenant)
-    windows = None
-    if limits is not None:
-        windows = TenantBudget(setup.control.windows, tenant, limits, setup.clock)
-    return Gate(
-        agent=setup.agent,
-        task=setup.task,
-        context=setup.context,
-        policy=policy,
-        ledger=ledger,
-        writer=setup.writer,
-        clock=setup.clock,
-        control=setup.control,
-        memory=CallMemory(setup.writer.run_id),
-        mode=RunMode(setup.writer),
-        cancelled=over,
-        is_replay=setup.executor is not None,
-        tenant_budget=windows,
-        scrubber=setup.scrubber,
-        redactor=setup.redactor,
-    )
 
 
 def _interruption(error: BaseException) -> str:

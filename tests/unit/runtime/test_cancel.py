@@ -16,6 +16,7 @@ import pytest
 from flightlog.control.control import Control
 from flightlog.runtime.agent import Agent
 from flightlog.runtime.asks import MAX_PARALLEL, Ask, Asked
+from flightlog.runtime.bounds import Setup
 from flightlog.runtime.budget import Budget
 from flightlog.runtime.cancel import CancelToken, RunCancelledError
 from flightlog.runtime.loop import run, run_async
@@ -25,7 +26,7 @@ from flightlog.runtime.result import RunContext
 from flightlog.runtime.task import Task
 from flightlog.runtime.tool_context import ToolContext
 from flightlog.runtime.tools import Tool
-from flightlog.runtime.turns import Setup, Turns
+from flightlog.runtime.turns import Turns
 from flightlog.testing import asking
 from flightlog.trace.clock import SystemClock
 from flightlog.trace.events import ToolCall, ToolIntent
