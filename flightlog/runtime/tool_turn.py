@@ -105,11 +105,19 @@ class ToolTurn:
         self._writer = writer
         self._clock = clock
 
-    def play(self, requests: Sequence[ToolRequest], step: int) -> Generator[Request, Any, Step]:
-        """Gives what the calls came to."""
+    def play(
+        self, requests: Sequence[ToolRequest], step: int, *, first_ix: int = 0
+    ) -> Generator[Request, Any, Step]:
+        """Gives what the calls came to.
+
+        Args:
+            requests: of the model.
+            step: that they are of.
+            first_ix: calls of the step that were played before.
+        """
         ways = [
             _Way(self._gateway.pending(request, step=step, call_ix=call_ix))
-            for call_ix, request in enumerate(requests)
+            for call_ix, request in enumerate(requests, first_ix)
         ]
         todo = ways
         while todo:
