@@ -47,6 +47,7 @@ COMMANDS = {
     "fork": ("flightlog.commands.forks:fork", "Rerun a run from a step on, otherwise."),
     "minimise": ("flightlog.commands.forks:minimise", "Shrink overlays to what matters."),
     "proxy": ("flightlog.commands.proxy:proxy", "Record a model's API, or answer for it."),
+    "mcp": ("flightlog.commands.mcp:mcp", "Stand between an MCP client and a server."),
     "collect": ("flightlog.commands.collect:collect", "Receive OpenTelemetry spans."),
     "import": ("flightlog.commands.import_:import_", "Import foreign traces."),
     "report": ("flightlog.commands.report:report", "Write HTML pages about runs."),

@@ -75,7 +75,7 @@ async def mcp_tools(client: Any, *, rules: McpRules = NO_RULES) -> tuple[Tool, .
     listed: list[Any] = []
     cursor: str | None = None
     for _ in range(MAX_PAGES):
-        page = _wire(await _list_page(client, cursor))
+        page = wire_form(await _list_page(client, cursor))
         listed += page.get("tools", ())
         cursor = page.get("nextCursor")
         if not cursor:
@@ -100,9 +100,9 @@ def tools_from_mcp(listed: Any, call: Any, *, rules: McpRules = NO_RULES) -> tup
         UnknownNameError: `effects` or `only` names a tool that is not listed.
     """
     if not isinstance(listed, Sequence):
-        listed = _wire(listed).get("tools", ())
+        listed = wire_form(listed).get("tools", ())
     calling: Call = getattr(call, "call_tool", call)
-    declared = [_wire(one) for one in listed]
+    declared = [wire_form(one) for one in listed]
     names = [str(one.get("name", "")) for one in declared]
     for name in [*(rules.effects or ()), *(rules.only or ())]:
         if not any(matches(known, name) for known in names):
@@ -162,13 +162,13 @@ def _hints_of(listed: Mapping[str, Any]) -> dict[str, Any]:
 
 def _function(name: str, call: Call, media: str) -> Callable[..., Awaitable[Any]]:
     async def call_tool(**arguments: Any) -> Any:
-        return _result(_wire(await call(name, arguments)), media)
+        return observed(wire_form(await call(name, arguments)), media)
 
     call_tool.__name__ = call_tool.__qualname__ = name
     return call_tool
 
 
-def _result(result: Mapping[str, Any], media: str) -> Any:
+def observed(result: Mapping[str, Any], media: str) -> Any:
     """What the model sees: the structured content, else the texts, else all parts as JSON.
 
     Raises:
@@ -211,7 +211,7 @@ def _described(encoded: str) -> dict[str, Any]:
     return {"bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}
 
 
-def _wire(value: Any) -> Mapping[str, Any]:
+def wire_form(value: Any) -> Mapping[str, Any]:
     """The JSON form of one of the SDK's objects; what is no object has no form here."""
     dump = getattr(value, "model_dump", None)
     wire = dump(mode="json", by_alias=True) if callable(dump) else value
