@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -87,7 +86,7 @@ def record(
     if seen.unread:
         _tell(f"{seen.unread:,} lines were no JSON-RPC and only passed on")
     if code:
-        sys.exit(code if 0 < code < 256 else 1)
+        click.get_current_context().exit(code if 0 < code < 256 else 1)
 
 
 @mcp.command(context_settings={"ignore_unknown_options": True})
@@ -136,7 +135,7 @@ def guard(
     for name, why in guarding.problems.items():
         _tell(f"tool {escape_terminal(name)} cannot be used: {escape_terminal(why)}")
     if code:
-        sys.exit(code if 0 < code < 256 else 1)
+        click.get_current_context().exit(code if 0 < code < 256 else 1)
 
 
 def _session(
@@ -227,3 +226,62 @@ def _columns(given: Mapping[str, str | None]) -> dict[str, Any]:
 def _tell(text: str) -> None:
     """On stderr: stdout is the protocol's."""
     click.echo(f"flightlog mcp: {text}", err=True)
+
+
+@mcp.command()
+@click.argument("golden")
+@click.option(
+    "--goldens",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="goldens",
+    show_default=True,
+    help="Folder of the golden tasks.",
+)
+@store_option
+@click.option("--agent", help="Name of the agent.")
+@click.option("--variant", help="Side of a comparison.")
+@click.option("--session", help="Runs made together share it.")
+@click.option("--trial", type=click.IntRange(0), help="Repeat number of the task, from 0.")
+@click.option(
+    "--on-miss",
+    type=click.Choice(["stop", "error"]),
+    default="stop",
+    show_default=True,
+    help="A call that no recording answers ends the run, or only fails.",
+)
+@config_option
+def replay(
+    golden: str,
+    goldens: Path,
+    store: Path,
+    agent: str | None,
+    variant: str | None,
+    session: str | None,
+    trial: int | None,
+    on_miss: str,
+    config_file: Path | None,
+) -> None:
+    """Be an MCP server that answers from a golden task.
+
+    It lists the tools of the golden, and answers as its recordings did in the same state. Ends
+    with its client; exits with 1 where a call was in no recording.
+    """
+    import asyncio
+
+    from flightlog.golden.served_session import golden_session
+    from flightlog.integrations.mcp.replaying import serve_stdio, server_of
+    from flightlog.recorder.recorder import Recorder
+    from flightlog.trace.vocab import StopReason
+
+    with Recorder(store, redaction=redaction_of(config_file)) as recorder:
+        columns = {"variant": variant, "session_id": session, "trial": trial}
+        entry, executor, running = golden_session(
+            goldens, golden, recorder, agent=agent or "mcp client", columns=columns, on_miss=on_miss
+        )
+        try:
+            asyncio.run(serve_stdio(server_of(golden, entry.tools, running)))
+        finally:
+            running.end(StopReason.OK)
+    _tell(f"{sum(executor.served.values()):,} calls answered, {len(executor.misses):,} missed")
+    if executor.misses:
+        click.get_current_context().exit(1)

@@ -131,6 +131,18 @@ class Session:
         """The step that it is in, from 1; 0 before the first."""
         return self._bounds.ledger.step
 
+    @property
+    def is_killed(self) -> bool:
+        """True while the kill switch stops everything."""
+        gate = self._bounds.gate
+        rule = gate.control.kill_switch.rule_for(
+            tenant=gate.context.tenant,
+            tool=None,
+            is_write=False,
+            configured=gate.policy.kill_mode,
+        )
+        return rule is not None
+
     def begin_step(self) -> Stop | None:
         """Begins a step, as before a model call; gives why there is none any more."""
         with self._lock:

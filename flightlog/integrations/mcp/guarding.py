@@ -24,7 +24,7 @@ from flightlog.integrations.mcp.jsonrpc import (
     params_of,
     result_of,
 )
-from flightlog.integrations.mcp.session_facts import Facts
+from flightlog.integrations.mcp.session_facts import Facts, is_of_newer_protocol
 from flightlog.integrations.mcp_tools import NO_RULES, McpRules
 from flightlog.runtime.policy import Policy
 from flightlog.runtime.session import Called, Session
@@ -224,22 +224,32 @@ class Guard:
         self._answer(result_of(ident, self._result(called, asked)))
 
     def _result(self, called: Called, asked: _Asked) -> Mapping[str, Any]:
-        """What the client gets: the server's own result where the gateway took it."""
-        if called.is_ok[0] and asked.raw is not None:
+        """What the client gets: the server's own result, or error, where the gateway took it."""
+        if asked.raw is not None and (called.is_ok[0] or asked.raw.get("isError")):
             return asked.raw
         self.refused += asked.raw is None
         text = called.messages[0].text or ""
         found: dict[str, Any] = {"content": [{"type": "text", "text": text}]}
+        if is_of_newer_protocol(asked.params):
+            found["resultType"] = "complete"
         return found if called.is_ok[0] else {**found, "isError": True}
 
     async def _ready(self, params: Mapping[str, Any]) -> Session:
         async with self._starting:
+            if self._session is not None and self._is_alive_again(self._session):
+                self._session = None
             if self._session is None:
                 if not self._facts.listed:
                     await self._list(params.get("_meta"))
                 tools, self.problems = self._facts.tools(self._call, self._rules)
                 self._session = self._begin(tools, self._facts)
             return self._session
+
+    @staticmethod
+    def _is_alive_again(session: Session) -> bool:
+        """True when a kill switch had ended the run and is off: what comes now is a new one."""
+        stop = session.stop
+        return stop is not None and stop.reason is StopReason.KILL_SWITCH and not session.is_killed
 
     async def _list(self, meta: Any) -> None:
         """Has the server list its tools, for a client that calls without having asked."""

@@ -85,6 +85,12 @@ class Facts:
         return {name: value for name, value in pairs.items() if value}
 
 
+def is_of_newer_protocol(params: Mapping[str, Any]) -> bool:
+    """True for a request of the protocol without a handshake, 2026-07-28 and later."""
+    meta = params.get("_meta")
+    return isinstance(meta, Mapping) and f"{_META}protocolVersion" in meta
+
+
 def _for(name: str, rules: McpRules) -> McpRules:
     """The rules of one tool: a rule that names another would be refused."""
     effects = {
