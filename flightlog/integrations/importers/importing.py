@@ -34,6 +34,13 @@ READERS: Final[Mapping[str, str]] = {
     "tau-bench": "importers.tau_bench:read",
     "tau2": "importers.tau2:read",
     "run-lines": "importers.run_lines:RunLines",
+    "atif": "importers.atif:read",
+    "swe-agent": "importers.swe_agent:read",
+    "agentdojo": "importers.agentdojo:read",
+    "inspect": "importers.inspect_log:InspectLog",
+    "langfuse": "importers.span_exports:read_langfuse",
+    "phoenix": "importers.span_exports:read_phoenix",
+    "mlflow": "importers.span_exports:read_mlflow",
 }
 """Per format a reader, loaded when it is used; what it returns can be iterated more than once."""
 
