@@ -17,7 +17,18 @@ from flightlog.commands.options import (
 
 @click.command("import")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--format", "form", required=True, help="otlp, tau-bench, tau2 or run-lines.")
+@click.option(
+    "--format",
+    "form",
+    required=True,
+    help="otlp, langfuse, phoenix, mlflow, inspect, atif, swe-agent, tau-bench, tau2, agentdojo, "
+    "run-lines or mapped.",
+)
+@click.option(
+    "--mapping",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where what stands in a line, for --format mapped.",
+)
 @store_option
 @click.option("--suite", help="Suite of the imported tasks; from the file by default.")
 @click.option("--variant", help="Variant of the imported runs; from the file by default.")
@@ -38,6 +49,7 @@ from flightlog.commands.options import (
 def import_(
     files: tuple[Path, ...],
     form: str,
+    mapping: Path | None,
     store: Path,
     suite: str | None,
     variant: str | None,
@@ -58,6 +70,7 @@ def import_(
             changes=Changes(suite, variant, labels, prices_of(config_file) if is_priced else None),
             redaction=redaction_of(config_file),
             on_progress=on_progress,
+            mapping=mapping,
         )
     for report in reports:
         for line in report.lines():

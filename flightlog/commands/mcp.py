@@ -71,7 +71,9 @@ def record(
     config_file: Path | None,
     **columns: str | None,
 ) -> None:
-    """Record every tool call of a server: mcp record -- SERVER...
+    """Record every tool call of a server.
+
+    The server's command stands behind `--`: mcp record -- SERVER ARGUMENTS.
 
     All lines pass as they are. A call is recorded before its answer reaches the client.
     """
@@ -110,7 +112,9 @@ def guard(
     config_file: Path | None,
     **columns: str | None,
 ) -> None:
-    """Put the gateway in front of a server: mcp guard -- SERVER...
+    """Put the gateway in front of a server.
+
+    The server's command stands behind `--`: mcp guard --allow TOOL -- SERVER ARGUMENTS.
 
     Nothing is allowed but what --allow or the settings name; writes need approval, budgets,
     kill switch and breakers hold, arguments and results are checked against the schemas.

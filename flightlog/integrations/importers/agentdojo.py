@@ -97,6 +97,7 @@ def _stop_word(turns: tuple[Turn, ...], error: str | None) -> str | None:
 def _turns(messages: list[Item], model: str) -> tuple[Message | None, tuple[Turn, ...]]:
     system: Message | None = None
     turns: list[Turn] = []
+    waiting: list[tuple[Item, str]] = []
     step = 0
     for message in messages:
         role, text = message["role"], plain_text(message.get("content"))

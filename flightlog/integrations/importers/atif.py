@@ -15,6 +15,7 @@ from flightlog.integrations.importers.documents import (
     Item,
     count_at,
     items_at,
+    not_of_format,
     number_at,
     text_at,
     time_at,
@@ -36,7 +37,9 @@ def read(path: Path) -> DocumentFile:
 
 
 def _runs(document: Item, where: str) -> Iterator[ForeignRun]:
-    version = text_at(document, "schema_version") or ""
+    version = text_at(document, "schema_version")
+    if version is None:
+        raise not_of_format("no schema_version", where, LOOKS_LIKE)
     if not version.startswith(_VERSION):
         raise TraceFormatError(
             f"schema_version {version[:40]!r} is not known",

@@ -18,7 +18,7 @@ import msgspec
 from flightlog.errors import RecorderError, TraceFormatError, UnknownNameError
 from flightlog.integrations.importers.foreign_run import ForeignRun, Tally, write_run
 from flightlog.integrations.importers.json_input import read_head
-from flightlog.integrations.importers.known import stored_run_ids
+from flightlog.integrations.importers.known import recorded_events, stored_run_ids
 from flightlog.integrations.importers.native_run import NativeRun, write_native
 from flightlog.integrations.importers.pricing import priced_run
 from flightlog.recorder.recorder import Recorder
@@ -44,8 +44,19 @@ READERS: Final[Mapping[str, str]] = {
 }
 """Per format a reader, loaded when it is used; what it returns can be iterated more than once."""
 
-FORMATS: Final = tuple(READERS)
+MAPPED: Final = "mapped"
+FORMATS: Final = (*READERS, MAPPED)
+_LOOKS: Final = (
+    ((b'"schema_version"', b"ATIF-v"), "atif"),
+    ((b'"suite_name"', b'"user_task_id"'), "agentdojo"),
+    ((b'"eval"', b'"plan"'), "inspect"),
+    ((b'"observations"',), "langfuse"),
+    ((b'"mlflow.spanType"',), "mlflow"),
+    ((b'"context"', b'"span_kind"'), "phoenix"),
+    ((b'"exit_status"', b'"info"'), "swe-agent"),
+)
 PROGRESS_EVERY_RUNS: Final = 500
+KNOWN: Final = "already imported"
 Progress = Callable[[int, int], None]
 AnyRun: TypeAlias = ForeignRun | NativeRun
 
@@ -77,6 +88,7 @@ class ImportReport:
             or what it says is taken as unknown.
         zeros: per column the part of these where the source says 0.
         skipped: runs left out, by reason.
+        finished: runs of which a part was in the store, from an import that was cut off.
     """
 
     path: str
@@ -85,10 +97,13 @@ class ImportReport:
     unknown: Mapping[str, int]
     zeros: Mapping[str, int]
     skipped: tuple[Skipped, ...]
+    finished: int = 0
 
     def lines(self) -> list[str]:
         """The report as text lines."""
         lines = [f"{self.path}: {self.runs} runs, {self.events} events"]
+        if self.finished:
+            lines.append(f"  finished {self.finished} runs that were there in part")
         lines += [f"  skipped {s.runs} runs: {s.why} (first: {s.where})" for s in self.skipped]
         for column, rows in self.unknown.items():
             zeros = self.zeros.get(column, 0)
@@ -155,6 +170,7 @@ def import_file(
     changes: Changes = NO_CHANGES,
     known_run_ids: Collection[str] | None = None,
     on_progress: Progress | None = None,
+    mapping: str | Path | None = None,
 ) -> ImportReport:
     """Imports all runs of a file that the store does not have yet.
 
@@ -166,17 +182,20 @@ def import_file(
         known_run_ids: runs that are in the store already; None looks into the
             store of the recorder.
         on_progress: is called with runs done and runs in the file.
+        mapping: file that says where what stands, for the format `mapped`.
 
     Raises:
         UnknownNameError: there is no such format.
         TraceFormatError: the file is not of that format; nothing was written.
         RecorderError: the store took no more; the message says how far it came.
     """
+    store = recorder.store_path if isinstance(recorder, Recorder) else None
     if known_run_ids is None:
-        known_run_ids = (
-            stored_run_ids(recorder.store_path) if isinstance(recorder, Recorder) else ()
-        )
-    checked = _check(format_name, Path(path), set(known_run_ids))
+        known_run_ids = () if store is None else stored_run_ids(store)
+    read = reader_of(format_name, mapping)
+    checked = _check(format_name, read, Path(path), set(known_run_ids))
+    if store is not None:
+        checked.find_parts(store)
     return checked.write(recorder, changes, on_progress)
 
 
@@ -188,6 +207,7 @@ def import_files(
     changes: Changes = NO_CHANGES,
     redaction: Redaction | None = None,
     on_progress: Progress | None = None,
+    mapping: str | Path | None = None,
 ) -> list[ImportReport]:
     """Imports several files of one format into a store, which is made when absent.
 
@@ -203,11 +223,14 @@ def import_files(
         StoreError: the folder is not a store, or cannot be written to.
         RecorderError: the store took no more; the message says how far it came.
     """
-    folder = Path(store)
-    known = set(stored_run_ids(folder)) if folder.is_dir() and any(folder.iterdir()) else set()
+    folder, read = Path(store), reader_of(format_name, mapping)
+    is_there = folder.is_dir() and any(folder.iterdir())
+    known = set(stored_run_ids(folder)) if is_there else set()
     checked = []
     for path in paths:
-        checked.append(_check(format_name, Path(path), known))
+        checked.append(_check(format_name, read, Path(path), known))
+        if is_there:
+            checked[-1].find_parts(folder)
         known |= checked[-1].wanted
     with Recorder(folder, redaction=redaction or Redaction()) as recorder:
         return [one.write(recorder, changes, on_progress) for one in checked]
@@ -219,6 +242,11 @@ def likely_format(path: Path) -> str | None:
         head = read_head(path)
     except TraceFormatError:
         return None
+    if head.startswith(b"PK"):
+        return "inspect"
+    for marks, form in _LOOKS:
+        if all(mark in head for mark in marks):
+            return form
     if head.startswith(b"["):
         return "tau-bench" if b'"traj"' in head else None
     if b'"run_id"' in head and b'"events"' in head:
@@ -235,6 +263,7 @@ class _CheckedFile:
     Attributes:
         wanted: ids of the runs to write.
         total: runs in the file.
+        parts: events that the store has of runs that it has in part.
     """
 
     path: Path
@@ -242,13 +271,14 @@ class _CheckedFile:
     wanted: set[str] = field(default_factory=set)
     total: int = 0
     skipped: dict[str, Skipped] = field(default_factory=dict)
+    parts: dict[str, int] = field(default_factory=dict)
 
     def read(self, known: Collection[str]) -> None:
         for run in self.runs:
             self.total += 1
             run_id = run.run_id
             if run_id in known:
-                self._skip(run, "already imported")
+                self._skip(run, KNOWN)
             elif run_id in self.wanted:
                 self._skip(run, "same id as an earlier run of the file")
             else:
@@ -257,6 +287,25 @@ class _CheckedFile:
             raise TraceFormatError(
                 "the file holds no runs", where=str(self.path), hint="Check how it was written."
             )
+
+    def find_parts(self, store: Path) -> None:
+        """Looks for runs of which an import that was cut off left a part; they are finished."""
+        skipped = self.skipped.get(KNOWN)
+        if skipped is None:
+            return
+        known = {run.run_id for run in self.runs} - self.wanted
+        recorded = recorded_events(store, known)
+        for run in self.runs:
+            there = recorded.pop(run.run_id, None)
+            if isinstance(run, NativeRun) or there is None:
+                continue  # of our own runs the file may hold a part too
+            if there < _events_of(run):
+                self.parts[run.run_id] = there
+                self.wanted.add(run.run_id)
+        left = skipped.runs - len(self.parts)
+        self.skipped[KNOWN] = replace(skipped, runs=left)
+        if not left:
+            del self.skipped[KNOWN]
 
     def _skip(self, run: AnyRun, why: str) -> None:
         before = self.skipped.get(why)
@@ -271,31 +320,66 @@ class _CheckedFile:
             if run.run_id in left:
                 left.discard(run.run_id)
                 sink.is_last_run = not left
+                sink.left_out = self.parts.get(run.run_id, 0)
                 _write(run, changes, sink, tally)
             if on_progress and (done % PROGRESS_EVERY_RUNS == 0 or done == self.total):
                 on_progress(done, self.total)
         return ImportReport(
             str(self.path),
-            tally.runs,
-            tally.events,
+            tally.runs - len(self.parts),
+            tally.events - sum(self.parts.values()),
             dict(sorted(tally.unknown.items())),
             dict(sorted(tally.zeros.items())),
             tuple(self.skipped.values()),
+            finished=len(self.parts),
         )
 
 
-def reader_of(format_name: str) -> Callable[[Path], Iterable[AnyRun]]:
-    """What reads a file of a format: it gives its runs, each time that it is iterated."""
+def _events_of(run: ForeignRun) -> int:
+    """How many events a run is."""
+    counting = _Counting()
+    write_run(run, counting, Tally())
+    return counting.events
+
+
+def reader_of(
+    format_name: str, mapping: str | Path | None = None
+) -> Callable[[Path], Iterable[AnyRun]]:
+    """What reads a file of a format: it gives its runs, each time that it is iterated.
+
+    Raises:
+        UnknownNameError: there is no such format.
+        TraceFormatError: a mapping that is none, is missing, or that the format has no use for.
+    """
+    if format_name not in FORMATS:
+        raise UnknownNameError.of("trace format", format_name, FORMATS)
+    if (format_name == MAPPED) == (mapping is None):
+        what = "needs a mapping" if mapping is None else "takes no mapping"
+        raise TraceFormatError(
+            f"the format {format_name} {what}",
+            where="import",
+            hint="--format mapped --mapping FILE; docs/import.md describes the file.",
+        )
+    if mapping is not None:
+        from flightlog.integrations.importers.mapped import (  # noqa: PLC0415
+            load_mapping,
+            mapped_reader,
+        )
+
+        return mapped_reader(load_mapping(Path(mapping)))
     module, name = READERS[format_name].split(":")
     reader: Callable[[Path], Iterable[AnyRun]] = getattr(import_module(_PLACE + module), name)
     return reader
 
 
-def _check(format_name: str, path: Path, known: Collection[str]) -> _CheckedFile:
-    if format_name not in READERS:
-        raise UnknownNameError.of("trace format", format_name, FORMATS)
+def _check(
+    format_name: str,
+    read: Callable[[Path], Iterable[AnyRun]],
+    path: Path,
+    known: Collection[str],
+) -> _CheckedFile:
     try:
-        checked = _CheckedFile(path, reader_of(format_name)(path))
+        checked = _CheckedFile(path, read(path))
         checked.read(known)
     except TraceFormatError as error:
         likely = likely_format(path)
@@ -322,14 +406,28 @@ class _BulkSink:
         self._path = path
         self._tally = tally
         self.is_last_run = False
+        self.left_out = 0
 
     def emit(
         self, event: Event, *, messages: Sequence[Message] = (), durable: bool = False
     ) -> bool:
+        if event.seq < self.left_out:
+            return True
         if self._sink.emit(event, messages=messages, durable=durable and self.is_last_run):
             return True
         raise RecorderError(
             f"the store took no more after {self._tally.runs} whole runs",
             where=str(self._path),
-            hint="Make room, then import into a new store: this one holds a part of the file.",
+            hint="Make room and import again: what is there is not taken twice.",
         )
+
+
+class _Counting:
+    """Counts events and keeps none."""
+
+    def __init__(self) -> None:
+        self.events = 0
+
+    def emit(self, event: Event, **_: object) -> bool:
+        self.events += 1
+        return True

@@ -124,6 +124,8 @@ class InspectLog:
 
 def _check(head: Item, where: str) -> None:
     version = head.get("version")
+    if version is None:
+        raise not_of_format("no version", where, LOOKS_LIKE)
     if version not in VERSIONS:
         raise TraceFormatError(
             f"version {str(version)[:40]} of the log format is not known",

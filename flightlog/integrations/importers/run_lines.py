@@ -35,7 +35,9 @@ _UNNAMED_SIMULATOR = "user_simulator"
 _AGENTDOJO = "agentdojo"
 
 
-class _Event(msgspec.Struct):
+class RowEvent(msgspec.Struct):
+    """One event of a run line, as docs/import.md describes it."""
+
     type: str
     name: str | None = None
     args: str | dict[str, Any] | None = None
@@ -59,11 +61,13 @@ class _Totals(msgspec.Struct):
     user_cost_usd: float | None = None
 
 
-class _Row(msgspec.Struct):
+class Row(msgspec.Struct):
+    """One run line, as docs/import.md describes it."""
+
     source: str
     run_id: str
     task_id: str
-    events: list[_Event]
+    events: list[RowEvent]
     agent: str | None = None
     task_group: str | None = None
     task_digest: str | None = None
@@ -99,7 +103,7 @@ class RunLines:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lines = LineFile(path)
-        self._decoder = msgspec.json.Decoder(_Row)
+        self._decoder = msgspec.json.Decoder(Row)
 
     def __iter__(self) -> Iterator[ForeignRun]:
         for number, line in self._lines:
@@ -110,17 +114,22 @@ class RunLines:
                 row = self._decoder.decode(line)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 # Again, slowly: either Python's JSON is read too, or the error gets a place.
-                row = decode(line, _Row, where=where, looks_like=LOOKS_LIKE)
-            yield _run(row, where)
+                row = decode(line, Row, where=where, looks_like=LOOKS_LIKE)
+            yield run_of_row(row, where)
 
 
-def _run(row: _Row, where: str) -> ForeignRun:
+def run_of_row(row: Row, where: str, *, format_name: str = FORMAT) -> ForeignRun:
+    """The run that a line tells.
+
+    Raises:
+        TraceFormatError: a time in it is none.
+    """
     trial = row.trial if isinstance(row.trial, int) else None
     duration = finite(row.duration_ms)
     try:
         started_us, ended_us = microseconds(row.started_at), microseconds(row.ended_at)
         return ForeignRun(
-            format=FORMAT,
+            format=format_name,
             source=row.source,
             source_run_id=row.run_id,
             where=where,
@@ -150,14 +159,14 @@ def _run(row: _Row, where: str) -> ForeignRun:
         ) from error
 
 
-def _agent(row: _Row) -> str | None:
+def _agent(row: Row) -> str | None:
     if row.agent is None and row.source == _AGENTDOJO:
         # The folder of a run names the pipeline; `model` leaves its defence out.
         return row.run_id.split("/", 1)[0]
     return row.agent or row.variant
 
 
-def _labels(row: _Row) -> dict[str, str]:
+def _labels(row: Row) -> dict[str, str]:
     found = {
         "user_cost_usd": row.totals.user_cost_usd if row.totals else None,
         "source_trial": row.trial if isinstance(row.trial, str) else None,
@@ -172,7 +181,7 @@ def _labels(row: _Row) -> dict[str, str]:
     return {key: str(value) for key, value in found.items() if value is not None}
 
 
-def _turns(row: _Row, where: str) -> tuple[Turn, ...]:
+def _turns(row: Row, where: str) -> tuple[Turn, ...]:
     turns: list[Turn] = []
     for ix, event in enumerate(row.events):
         if event.type == "tool":
@@ -197,7 +206,7 @@ def _turns(row: _Row, where: str) -> tuple[Turn, ...]:
     return tuple(turns)
 
 
-def _model_turn(event: _Event, output: Message, actor: Actor) -> ModelTurn:
+def _model_turn(event: RowEvent, output: Message, actor: Actor) -> ModelTurn:
     return ModelTurn(
         output=output,
         actor=actor,
@@ -212,7 +221,7 @@ def _model_turn(event: _Event, output: Message, actor: Actor) -> ModelTurn:
     )
 
 
-def _tool_turn(event: _Event) -> ToolTurn:
+def _tool_turn(event: RowEvent) -> ToolTurn:
     return ToolTurn(
         name=event.name or "",
         args={} if event.args is None else event.args,
@@ -226,7 +235,7 @@ def _tool_turn(event: _Event) -> ToolTurn:
     )
 
 
-def _requests(events: Sequence[_Event], ix: int) -> tuple[ToolRequest, ...]:
+def _requests(events: Sequence[RowEvent], ix: int) -> tuple[ToolRequest, ...]:
     """The calls that the model step at `ix` asked for, named by the tool events that follow it.
 
     Ids repeat within a run, so only events up to the next step are looked at;
@@ -235,7 +244,7 @@ def _requests(events: Sequence[_Event], ix: int) -> tuple[ToolRequest, ...]:
     wanted = events[ix].calls
     if not wanted:
         return ()
-    answers: dict[str | None, list[_Event]] = {}
+    answers: dict[str | None, list[RowEvent]] = {}
     for event in events[ix + 1 :]:
         if event.type != "tool":
             break
@@ -243,7 +252,7 @@ def _requests(events: Sequence[_Event], ix: int) -> tuple[ToolRequest, ...]:
     return tuple(_request(call_id, answers.get(call_id)) for call_id in wanted)
 
 
-def _request(call_id: str, answers: list[_Event] | None) -> ToolRequest:
+def _request(call_id: str, answers: list[RowEvent] | None) -> ToolRequest:
     if not answers:
         return ToolRequest(call_id, "", "")
     event = answers.pop(0)

@@ -22,6 +22,7 @@ from flightlog.integrations.importers.documents import (
     Item,
     count_at,
     items_at,
+    not_of_format,
     number_at,
     text_at,
     time_at,
@@ -70,7 +71,9 @@ class _Together(DocumentFile):
         first = None
         for where, value in self._items():
             first = first or where
-            is_page = isinstance(value, dict) and "data" in value
+            if not isinstance(value, dict):
+                raise not_of_format(f"a {type(value).__name__}", where, self._looks_like)
+            is_page = "data" in value
             found += items_at(value, "data") if is_page else [value]
         yield from self._guarded({"data": found}, (first or "").partition(": item")[0])
 

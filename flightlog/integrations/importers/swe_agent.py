@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from flightlog.errors import TraceFormatError
 from flightlog.integrations.importers.documents import (
     Item,
     count_at,
@@ -38,28 +37,36 @@ _NAME: Final = re.compile(r"(.+?)(\.traj)?(\.json)?")
 
 
 def read(path: Path) -> list[ForeignRun]:
-    """The one run of a trajectory file.
+    """The run of a trajectory file, or the runs of a list of trajectories.
 
     Raises:
         TraceFormatError: it is no trajectory of either.
     """
     document = read_document(path, Any, looks_like=LOOKS_LIKE)
+    several: list[Any] = document if isinstance(document, list) else []
     try:
-        return [_run(document, path)]
+        if several and all(_is_trajectory(one) for one in several):
+            return [_run(one, path, f"{path}: item {ix}") for ix, one in enumerate(several)]
+        return [_run(document, path, str(path))]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise not_of_format(f"{type(error).__name__}: {error}", str(path), LOOKS_LIKE) from error
 
 
-def _run(document: Any, path: Path) -> ForeignRun:
-    if isinstance(document, list):
-        document = {"messages": document}
-    if not isinstance(document, Mapping):
-        raise not_of_format(f"a {type(document).__name__}", str(path), LOOKS_LIKE)
+def _is_trajectory(value: Any) -> bool:
+    has_steps = isinstance(value, Mapping) and ("messages" in value or "trajectory" in value)
+    return has_steps and isinstance(value.get("info"), Mapping)
+
+
+def _run(document: Any, path: Path, where: str) -> ForeignRun:
+    if isinstance(document, list) and all("role" in one for one in items_at({"": document}, "")):
+        document = {"messages": document, "info": {}}  # as older versions of mini-swe-agent wrote
+    if not _is_trajectory(document):
+        raise not_of_format(f"a {type(document).__name__} without steps", where, LOOKS_LIKE)
     info = document.get("info")
     model = text_at(info, "config", "model", "model_name")
     messages, steps = items_at(document, "messages"), items_at(document, "trajectory")
     if not messages and not steps:
-        raise TraceFormatError("no steps", where=str(path), hint=f"Expected {LOOKS_LIKE}.")
+        raise not_of_format("no steps", where, LOOKS_LIKE)
     is_mini = bool(messages)
     turns = tuple(_of_messages(messages, model) if is_mini else _of_steps(document, steps))
     system, turns = _without_system(turns)
@@ -74,7 +81,7 @@ def _run(document: Any, path: Path) -> ForeignRun:
         source=agent,
         source_run_id=task_id,
         content_digest=digest_of(text_of([*messages, *steps]) or ""),
-        where=str(path),
+        where=where,
         turns=turns,
         system=system,
         task=Task(task_id, asked or "").message.cleaned,

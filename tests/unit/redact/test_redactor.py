@@ -9,7 +9,7 @@ import pickle
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flightlog.errors import ConfigError, UnknownNameError
@@ -61,6 +61,14 @@ def test_a_redacted_text_is_left_alone(text) -> None:
     assert clean(once) == once
 
 
+@example(
+    {
+        "password": {
+            "": "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0BAQEFAASC"
+            "\n-----END PRIVATE KEY-----postgres://app:c4nary-url-pw@db.example/app"
+        }
+    }
+)
 @given(JSONS)
 def test_json_stays_json_and_is_left_alone_after(value) -> None:
     document = {"value": value}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from flightlog.analysis.db import Traces
 from flightlog.errors import FlightlogError, RecorderError, TraceFormatError, UnknownNameError
 from flightlog.integrations.importers.importing import (
-    FORMATS,
+    READERS,
     import_file,
     import_files,
     likely_format,
@@ -25,7 +25,9 @@ from flightlog.recorder.recorder import Recorder
 from flightlog.trace.events import Event, RunStarted, RunStopped
 from flightlog.trace.messages import Message
 from flightlog.trace.sink import MemorySink, NullSink
+from tests.unit.integrations.importers.made_files import MADE
 
+FORMATS = tuple(READERS)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: (
@@ -50,6 +52,7 @@ def files(
         "tau2": write_json(tau2_simulations, "telecom.json"),
         "run-lines": write_lines(run_rows),
         "otlp": write_json(otlp_request, "spans.json"),
+        **{name: write_json(make(), f"{name}.json") for name, make in MADE.items()},
     }
 
 
