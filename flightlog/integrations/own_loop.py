@@ -1,0 +1,265 @@
+"""For an agent with a loop of its own: its tools behind the gateway, its model calls recorded.
+
+Where the loop is a framework's, and no hook of it does, this does too: give the framework the
+functions of `OwnLoop.tools`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from flightlog.recorder.recorder import Recorder
+from flightlog.runtime.agent import Agent
+from flightlog.runtime.calls import named_error
+from flightlog.runtime.credentials import Credentials
+from flightlog.runtime.model import ModelResponse
+from flightlog.runtime.policy import Policy
+from flightlog.runtime.prices import PriceTable
+from flightlog.runtime.result import RunContext, RunResult
+from flightlog.runtime.session import Called, ForeignModel, Session
+from flightlog.runtime.setting_up import Around
+from flightlog.runtime.task import Task
+from flightlog.runtime.tool_turn import Stop
+from flightlog.runtime.tools import Tool, is_async, tool
+from flightlog.trace.messages import Message, ToolRequest
+from flightlog.trace.vocab import Outcome, StopReason, finish_reason_of
+
+_INTERRUPTS = (KeyboardInterrupt, SystemExit, GeneratorExit)
+
+
+class RunOverError(BaseException):
+    """Raised in the loop of an agent whose run a bound has ended; ends the block `own_loop`.
+
+    No `Exception`, so that a loop that tries everything again does not try this.
+    """
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__(stop.detail or stop.reason)
+        self.stop = stop
+
+
+class ModelCall:
+    """One model call under way.
+
+    Attributes:
+        response: what came; None until `answer` was called.
+    """
+
+    def __init__(self) -> None:
+        self.response: ModelResponse | None = None
+
+    def answer(self, response: ModelResponse) -> None:
+        """Tells what the model answered."""
+        self.response = response
+
+
+class OwnLoop:
+    """One run of an agent that decides for itself what it does next.
+
+    Args:
+        session: bounds and records it.
+        agent: with its tools.
+
+    Attributes:
+        tools: the tools by name, as functions of the same arguments that pass the gateway. They
+            give the observation, a text for the model: also what was refused or failed.
+        result: how the run ended; None until the block is over.
+    """
+
+    def __init__(self, session: Session, agent: Agent) -> None:
+        self.session = session
+        self.result: RunResult | None = None
+        self.tools: Mapping[str, Callable[..., Any]] = {
+            one.name: self._function(one) for one in agent.tools
+        }
+        self._model = agent.model
+        self._prices = agent.prices or PriceTable()
+        self._ids = itertools.count(1)
+        self._is_in_step = False
+        self._answer: str | None = None
+
+    @property
+    def run_id(self) -> str:
+        """Its id in the store."""
+        return self.session.run_id
+
+    @property
+    def answer(self) -> str | None:
+        """The last text of the model, which is the answer of the run."""
+        return self._answer
+
+    @contextmanager
+    def model_call(
+        self, model: str | None = None, *, prompt: Sequence[Message] = ()
+    ) -> Iterator[ModelCall]:
+        """A step: one request to a model. Tell the answer in it; an exception is a failed call.
+
+        Args:
+            model: the one that is asked; None is the agent's.
+            prompt: all messages that it is sent.
+
+        Raises:
+            RunOverError: a budget does not allow a step, or the kill switch stops everything.
+        """
+        if self.session.is_killed:
+            detail = "the kill switch stops everything"
+            self.session.end(StopReason.KILL_SWITCH, answer=self._answer, detail=detail)
+        if (stop := self.session.begin_step()) is not None:
+            raise RunOverError(stop)
+        self._is_in_step = True
+        call, started_s = ModelCall(), time.perf_counter()
+        try:
+            yield call
+        except Exception as error:
+            self._record(call, model, prompt, started_s, error=named_error(error))
+            raise
+        self._record(call, model, prompt, started_s)
+
+    def call(self, name: str, /, **arguments: Any) -> str:
+        """Makes a tool call; gives the observation.
+
+        Raises:
+            RunOverError: the run is over.
+        """
+        return self._observed(self.session.call([self._request(name, arguments)], **self._how))
+
+    async def call_async(self, name: str, /, **arguments: Any) -> str:
+        """The same for coroutines; the tool may be async."""
+        request = self._request(name, arguments)
+        return self._observed(await self.session.call_async([request], **self._how))
+
+    @property
+    def _how(self) -> dict[str, Any]:
+        return {"begins_step": not self._is_in_step}
+
+    def _request(self, name: str, arguments: Mapping[str, Any]) -> ToolRequest:
+        if (stop := self.session.stop) is not None:
+            raise RunOverError(stop)
+        return ToolRequest(f"call-{next(self._ids)}", name, json.dumps(arguments, default=str))
+
+    def _observed(self, called: Called) -> str:
+        if called.stop is not None and not called.is_ok[0]:
+            raise RunOverError(called.stop)
+        return called.messages[0].text or ""
+
+    def _function(self, declared: Tool) -> Callable[..., Any]:
+        if is_async(declared.fn):
+
+            async def calling_async(**arguments: Any) -> str:
+                return await self.call_async(declared.name, **arguments)
+
+            return _as(declared, calling_async)
+
+        def calling(**arguments: Any) -> str:
+            return self.call(declared.name, **arguments)
+
+        return _as(declared, calling)
+
+    def _record(
+        self,
+        call: ModelCall,
+        model: str | None,
+        prompt: Sequence[Message],
+        started_s: float,
+        *,
+        error: str | None = None,
+    ) -> None:
+        took_ms = (time.perf_counter() - started_s) * 1000
+        answer = call.response or ModelResponse()
+        asked, usage = model or self._model.name or None, answer.usage
+        names = tuple(one for one in (answer.model, asked) if one)
+        provider = getattr(self._model, "provider", None)
+        cost = self._prices.cost(usage, names, provider)
+        usd = answer.cost_usd if answer.cost_usd is not None or cost is None else cost.usd
+        output = None
+        if call.response is not None and error is None:
+            output = Message("assistant", answer.text, answer.tool_requests)
+            self._answer = answer.text if answer.text is not None else self._answer
+            self.session.spend_model_call(usage, usd)
+        self.session.writer.model_call(
+            prompt=prompt,
+            output=output,
+            step=self.session.step,
+            outcome=Outcome.OK if error is None else Outcome.FAILED,
+            error=error,
+            provider=provider,
+            request_model=asked,
+            response_model=answer.model,
+            response_id=answer.response_id,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cache_read_tokens=usage.cache_read_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            cost_usd=usd,
+            price_id=cost.price_id if cost is not None and answer.cost_usd is None else None,
+            latency_ms=took_ms if answer.latency_ms is None else answer.latency_ms,
+            time_to_first_token_ms=answer.time_to_first_token_ms,
+            finish_reason=finish_reason_of(answer.finish_reason),
+        )
+
+
+@contextmanager
+def own_loop(
+    name: str,
+    tools: Sequence[Tool | Callable[..., Any]],
+    *,
+    store: str | Path | Recorder | None = None,
+    policy: Policy | None = None,
+    task: Task | str = "",
+    model: ForeignModel | None = None,
+    context: RunContext | None = None,
+    credentials: Credentials | None = None,
+) -> Iterator[OwnLoop]:
+    """Runs the body as one bounded, recorded run of an agent.
+
+    Once a bound stops the run, the next call of the loop raises `RunOverError`, which ends the
+    block and goes no further; `result` says why. Another exception ends the run as crashed, and
+    goes on.
+
+    Args:
+        name: of the agent.
+        tools: what it may call; a plain function becomes a tool.
+        store: folder of the store, or a recorder; None records nothing.
+        policy: None allows exactly these tools under the default budget, and denies writes.
+        task: what it is asked to do; a text is its prompt.
+        model: the model that its loop asks, for prices and traces.
+        context: what the run belongs to.
+        credentials: secrets of tools.
+
+    Raises:
+        AgentError, ToolDefinitionError: the agent cannot be run so.
+        StoreError: the store cannot be written to.
+    """
+    declared = tuple(one if isinstance(one, Tool) else tool(one) for one in tools)
+    agent = Agent(name, model or ForeignModel(), declared, policy=policy, credentials=credentials)
+    asked = task if isinstance(task, Task) else Task("", task)
+    owned = None if store is None or isinstance(store, Recorder) else Recorder(store)
+    sink = store if isinstance(store, Recorder) else owned
+    try:
+        session = Session(agent, asked, Around(sink=sink, context=context))
+        run = OwnLoop(session, agent)
+        try:
+            yield run
+        except RunOverError:
+            pass
+        except BaseException as error:
+            reason = StopReason.CANCELLED if isinstance(error, _INTERRUPTS) else StopReason.CRASHED
+            run.result = session.end(reason, answer=run.answer, detail=named_error(error))
+            raise
+        run.result = session.end(answer=run.answer)
+    finally:
+        if owned is not None:
+            owned.close()
+
+
+def _as(declared: Tool, calling: Callable[..., Any]) -> Callable[..., Any]:
+    calling.__name__ = calling.__qualname__ = declared.name
+    calling.__doc__ = declared.description
+    return calling
