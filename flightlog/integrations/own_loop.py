@@ -44,19 +44,45 @@ class RunOverError(BaseException):
         self.stop = stop
 
 
+class Refused(str):
+    """The observation of a call that was refused, or failed."""
+
+    __slots__ = ()
+
+
 class ModelCall:
     """One model call under way.
+
+    Args:
+        model: the one that is asked.
+        prompt: all messages that it is sent.
+        step: of the run.
 
     Attributes:
         response: what came; None until `answer` was called.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, model: str | None, prompt: Sequence[Message], step: int) -> None:
+        self.model = model
+        self.prompt = prompt
+        self.step = step
         self.response: ModelResponse | None = None
+        self.first_token_ms: float | None = None
+        self._started_s = time.perf_counter()
 
     def answer(self, response: ModelResponse) -> None:
         """Tells what the model answered."""
         self.response = response
+
+    def first_token(self) -> None:
+        """Tells that the first piece of the answer has come; further ones change nothing."""
+        if self.first_token_ms is None:
+            self.first_token_ms = self.elapsed_ms
+
+    @property
+    def elapsed_ms(self) -> float:
+        """Since it began."""
+        return (time.perf_counter() - self._started_s) * 1000
 
 
 class OwnLoop:
@@ -70,6 +96,7 @@ class OwnLoop:
         tools: the tools by name, as functions of the same arguments that pass the gateway. They
             give the observation, a text for the model: also what was refused or failed.
         result: how the run ended; None until the block is over.
+        agent: with its tools as declared.
     """
 
     def __init__(self, session: Session, agent: Agent) -> None:
@@ -78,6 +105,7 @@ class OwnLoop:
         self.tools: Mapping[str, Callable[..., Any]] = {
             one.name: self._function(one) for one in agent.tools
         }
+        self.agent = agent
         self._model = agent.model
         self._prices = agent.prices or PriceTable()
         self._ids = itertools.count(1)
@@ -107,19 +135,65 @@ class OwnLoop:
         Raises:
             RunOverError: a budget does not allow a step, or the kill switch stops everything.
         """
+        call = self.begin_model_call(model, prompt=prompt)
+        try:
+            yield call
+        except Exception as error:
+            self.end_model_call(call, error=named_error(error))
+            raise
+        self.end_model_call(call)
+
+    def begin_model_call(
+        self, model: str | None = None, *, prompt: Sequence[Message] = ()
+    ) -> ModelCall:
+        """The beginning of `model_call`, for hooks that are told of begin and end apart.
+
+        Raises:
+            RunOverError: as there.
+        """
         if self.session.is_killed:
             detail = "the kill switch stops everything"
             self.session.end(StopReason.KILL_SWITCH, answer=self._answer, detail=detail)
         if (stop := self.session.begin_step()) is not None:
             raise RunOverError(stop)
         self._is_in_step = True
-        call, started_s = ModelCall(), time.perf_counter()
-        try:
-            yield call
-        except Exception as error:
-            self._record(call, model, prompt, started_s, error=named_error(error))
-            raise
-        self._record(call, model, prompt, started_s)
+        return ModelCall(model or self._model.name or None, prompt, self.session.step)
+
+    def end_model_call(self, call: ModelCall, *, error: str | None = None) -> None:
+        """The end of `model_call`: records and books it."""
+        answer, took_ms = call.response or ModelResponse(), call.elapsed_ms
+        usage = answer.usage
+        names = tuple(one for one in (answer.model, call.model) if one)
+        provider = getattr(self._model, "provider", None)
+        cost = self._prices.cost(usage, names, provider)
+        usd = answer.cost_usd if answer.cost_usd is not None or cost is None else cost.usd
+        first_ms = answer.time_to_first_token_ms
+        output = None
+        if call.response is not None and error is None:
+            output = Message("assistant", answer.text, answer.tool_requests)
+            self._answer = answer.text if answer.text is not None else self._answer
+            self.session.spend_model_call(usage, usd)
+        self.session.writer.model_call(
+            prompt=call.prompt,
+            output=output,
+            step=call.step,
+            outcome=Outcome.OK if error is None else Outcome.FAILED,
+            error=error,
+            provider=provider,
+            request_model=call.model,
+            response_model=answer.model,
+            response_id=answer.response_id,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cache_read_tokens=usage.cache_read_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            cost_usd=usd,
+            price_id=cost.price_id if cost is not None and answer.cost_usd is None else None,
+            latency_ms=took_ms if answer.latency_ms is None else answer.latency_ms,
+            time_to_first_token_ms=call.first_token_ms if first_ms is None else first_ms,
+            finish_reason=finish_reason_of(answer.finish_reason),
+        )
 
     def call(self, name: str, /, **arguments: Any) -> str:
         """Makes a tool call; gives the observation.
@@ -146,7 +220,8 @@ class OwnLoop:
     def _observed(self, called: Called) -> str:
         if called.stop is not None and not called.is_ok[0]:
             raise RunOverError(called.stop)
-        return called.messages[0].text or ""
+        text = called.messages[0].text or ""
+        return text if called.is_ok[0] else Refused(text)
 
     def _function(self, declared: Tool) -> Callable[..., Any]:
         if is_async(declared.fn):
@@ -160,49 +235,6 @@ class OwnLoop:
             return self.call(declared.name, **arguments)
 
         return _as(declared, calling)
-
-    def _record(
-        self,
-        call: ModelCall,
-        model: str | None,
-        prompt: Sequence[Message],
-        started_s: float,
-        *,
-        error: str | None = None,
-    ) -> None:
-        took_ms = (time.perf_counter() - started_s) * 1000
-        answer = call.response or ModelResponse()
-        asked, usage = model or self._model.name or None, answer.usage
-        names = tuple(one for one in (answer.model, asked) if one)
-        provider = getattr(self._model, "provider", None)
-        cost = self._prices.cost(usage, names, provider)
-        usd = answer.cost_usd if answer.cost_usd is not None or cost is None else cost.usd
-        output = None
-        if call.response is not None and error is None:
-            output = Message("assistant", answer.text, answer.tool_requests)
-            self._answer = answer.text if answer.text is not None else self._answer
-            self.session.spend_model_call(usage, usd)
-        self.session.writer.model_call(
-            prompt=prompt,
-            output=output,
-            step=self.session.step,
-            outcome=Outcome.OK if error is None else Outcome.FAILED,
-            error=error,
-            provider=provider,
-            request_model=asked,
-            response_model=answer.model,
-            response_id=answer.response_id,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cache_read_tokens=usage.cache_read_tokens,
-            cache_write_tokens=usage.cache_write_tokens,
-            reasoning_tokens=usage.reasoning_tokens,
-            cost_usd=usd,
-            price_id=cost.price_id if cost is not None and answer.cost_usd is None else None,
-            latency_ms=took_ms if answer.latency_ms is None else answer.latency_ms,
-            time_to_first_token_ms=answer.time_to_first_token_ms,
-            finish_reason=finish_reason_of(answer.finish_reason),
-        )
 
 
 @contextmanager
