@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from flightlog.integrations.stops import stop_of, stop_word
 from flightlog.recorder.recorder import Recorder
 from flightlog.runtime.agent import Agent
-from flightlog.runtime.calls import named_error
+from flightlog.runtime.calls import error_text, named_error
 from flightlog.runtime.credentials import Credentials
 from flightlog.runtime.model import ModelResponse
 from flightlog.runtime.policy import Policy
@@ -252,8 +253,8 @@ def own_loop(
     """Runs the body as one bounded, recorded run of an agent.
 
     Once a bound stops the run, the next call of the loop raises `RunOverError`, which ends the
-    block and goes no further; `result` says why. Another exception ends the run as crashed, and
-    goes on.
+    block and goes no further; `result` says why. Another exception ends the run as what it means
+    (a framework's own limit, an error of the provider, else crashed), and goes on.
 
     Args:
         name: of the agent.
@@ -282,13 +283,22 @@ def own_loop(
         except RunOverError:
             pass
         except BaseException as error:
-            reason = StopReason.CANCELLED if isinstance(error, _INTERRUPTS) else StopReason.CRASHED
-            run.result = session.end(reason, answer=run.answer, detail=named_error(error))
+            run.result = session.end(
+                _reason_of(error), answer=run.answer, detail=named_error(error)
+            )
             raise
         run.result = session.end(answer=run.answer)
     finally:
         if owned is not None:
             owned.close()
+
+
+def _reason_of(error: BaseException) -> StopReason:
+    """Why an exception ended a run: frameworks and SDKs tell their own limits so."""
+    if isinstance(error, _INTERRUPTS) or type(error).__name__ == "CancelledError":
+        return StopReason.CANCELLED
+    word = stop_word(type(error).__name__, error_text(error))
+    return stop_of(word, is_error=True) or StopReason.CRASHED
 
 
 def _as(declared: Tool, calling: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,6 +11,7 @@ import pytest
 from langchain.agents import create_agent
 from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
+from langgraph.errors import GraphRecursionError
 
 import flightlog
 from flightlog.analysis.db import Traces
@@ -100,6 +101,20 @@ def test_what_the_policy_does_not_allow_is_an_error_message_for_the_model(tmp_pa
     [refused] = [one for one in told["messages"] if one.type == "tool"]
     assert refused.status == "error"
     assert "is not allowed" in refused.content
+
+
+def test_a_limit_of_langgraph_is_the_stop_reason_that_it_means(tmp_path: Path) -> None:
+    with (
+        pytest.raises(GraphRecursionError),
+        own_loop("desk", [get_order], store=tmp_path) as run,
+    ):
+        agent = create_agent(
+            Model(messages=iter([asks("A1", n) for n in range(9)])), tools=langchain_tools(run)
+        )
+        config: Any = {"callbacks": [langchain_callbacks(run)], "recursion_limit": 4}
+        agent.invoke({"messages": [{"role": "user", "content": "Where?"}]}, config)
+    [found] = rows(tmp_path, "SELECT stop_reason FROM runs")
+    assert found["stop_reason"] == "max_steps"
 
 
 def test_a_model_that_fails_is_a_failed_call(tmp_path: Path) -> None:
