@@ -47,10 +47,12 @@ def get_order(order_id: str) -> str:
     return f"{order_id} is shipped"
 
 
-def invoked(run: OwnLoop, answers: Sequence[AIMessage], *, is_async: bool = False) -> Any:
+def invoked(
+    run: OwnLoop, answers: Sequence[AIMessage], *, is_async: bool = False, **options: Any
+) -> Any:
     agent = create_agent(Model(messages=iter(answers)), tools=langchain_tools(run))
     asked: Any = {"messages": [{"role": "user", "content": "Where is A1?"}]}
-    config: Any = {"callbacks": [langchain_callbacks(run)]}
+    config: Any = {"callbacks": [langchain_callbacks(run)], **options}
     if is_async:
         return asyncio.run(agent.ainvoke(asked, config))
     return agent.invoke(asked, config)
@@ -104,15 +106,12 @@ def test_what_the_policy_does_not_allow_is_an_error_message_for_the_model(tmp_pa
 
 
 def test_a_limit_of_langgraph_is_the_stop_reason_that_it_means(tmp_path: Path) -> None:
+    answers = [asks("A1", number) for number in range(9)]
     with (
         pytest.raises(GraphRecursionError),
         own_loop("desk", [get_order], store=tmp_path) as run,
     ):
-        agent = create_agent(
-            Model(messages=iter([asks("A1", n) for n in range(9)])), tools=langchain_tools(run)
-        )
-        config: Any = {"callbacks": [langchain_callbacks(run)], "recursion_limit": 4}
-        agent.invoke({"messages": [{"role": "user", "content": "Where?"}]}, config)
+        invoked(run, answers, recursion_limit=4)
     [found] = rows(tmp_path, "SELECT stop_reason FROM runs")
     assert found["stop_reason"] == "max_steps"
 
