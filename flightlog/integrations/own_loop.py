@@ -283,6 +283,9 @@ def own_loop(
         except RunOverError:
             pass
         except BaseException as error:
+            if _is_over(error):  # out of a framework's group of tasks
+                run.result = session.end(answer=run.answer)
+                return
             run.result = session.end(
                 _reason_of(error), answer=run.answer, detail=named_error(error)
             )
@@ -291,6 +294,14 @@ def own_loop(
     finally:
         if owned is not None:
             owned.close()
+
+
+def _is_over(error: BaseException) -> bool:
+    """True for a group of nothing but the ends of runs."""
+    if not isinstance(error, BaseExceptionGroup):
+        return False
+    _, others = error.split(RunOverError)
+    return others is None
 
 
 def _reason_of(error: BaseException) -> StopReason:
