@@ -150,8 +150,9 @@ def _session(
     recorder: Any,
 ) -> Session:
     from flightlog.runtime.agent import Agent
+    from flightlog.runtime.model import ForeignModel
     from flightlog.runtime.result import RunContext
-    from flightlog.runtime.session import ForeignModel, Session
+    from flightlog.runtime.session import Session
     from flightlog.runtime.setting_up import Around
     from flightlog.runtime.task import Task
 

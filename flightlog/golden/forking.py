@@ -157,6 +157,13 @@ def forked_once(run: ForkedRun, factory: Factory, number: int, sink: Sink, how: 
     """
     trial = Trial(run.task, number, how.variant, run.tools, (run.recording,), how.overrides.model)
     agent = how.overrides.applied(make_agent(factory, trial), trial)
+    if agent.loop is not None:
+        raise AgentError(
+            "a fork begins with recorded answers of the model, and this agent has a loop of its "
+            "own, which asks its model itself",
+            where=f"agent {agent.name!r}",
+            hint="Replay it from the start: flightlog replay --agent.",
+        )
     context = RunContext(variant=how.variant, trial=number, session_id=how.session_id)
     executor = OverlayExecutor(
         run.cassette, how.overlays, golden=run.task.task_id, misses=how.misses

@@ -42,9 +42,11 @@ class Overrides:
         """The agent with the changes.
 
         Raises:
-            AgentError: the factory ignored the model's name, or no recording holds answers.
+            AgentError: the factory ignored the model's name, no recording holds answers, or the
+                agent's own loop would ignore the change.
             ConfigError: the settings file cannot be used.
         """
+        self._refuse_unheard(agent)
         changes: dict[str, Any] = {}
         if self.client is not None:
             changes["model"] = self.client()
@@ -58,6 +60,24 @@ class Overrides:
             control = Control.in_process()
             changes |= agent_settings(self.config, approver=approver, store=control)
         return replace(agent, **changes) if changes else agent
+
+    def _refuse_unheard(self, agent: Agent) -> None:
+        """A loop of the agent's own asks its model itself, with a prompt of its own."""
+        if agent.loop is None:
+            return
+        where = f"agent {agent.name!r}"
+        if self.client is not None or self.model == RECORDED:
+            raise AgentError(
+                "the agent has a loop of its own, which asks its model itself",
+                where=where,
+                hint="Use trial.model in the factory and give --model NAME, or leave it out.",
+            )
+        if self.system is not None and agent.system is None:
+            raise AgentError(
+                "the agent has a loop of its own and declares no system prompt to be changed",
+                where=where,
+                hint="Give the Agent system=, and have the loop use run.agent.system.",
+            )
 
 
 def _model_of(model: str, agent: Agent, trial: Trial) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from flightlog.replay.misses import MissPolicies, MissPolicy
 from flightlog.replay.serve import StateAwareExecutor
 from flightlog.runtime.agent import Agent
 from flightlog.runtime.budget import Budget
+from flightlog.runtime.model import ForeignModel
 from flightlog.runtime.policy import Policy
 from flightlog.runtime.result import RunContext
-from flightlog.runtime.session import ForeignModel, Session
+from flightlog.runtime.session import Session
 from flightlog.runtime.setting_up import Around
 from flightlog.trace.clock import SystemClock, VirtualClock
 from flightlog.trace.vocab import Effect, Origin

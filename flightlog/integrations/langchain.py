@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from flightlog.errors import MissingExtraError
-from flightlog.integrations.own_loop import OwnLoop, Refused
+from flightlog.runtime.own_loop import OwnLoop, Refused
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import BaseCallbackHandler

@@ -13,9 +13,9 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import convert_to_openai_messages
 
 from flightlog.integrations.messages import answer_of, messages_of
-from flightlog.integrations.own_loop import ModelCall, OwnLoop
 from flightlog.runtime.calls import error_text
 from flightlog.runtime.model import ModelResponse, Usage
+from flightlog.runtime.own_loop import ModelCall, OwnLoop
 
 
 class Handler(BaseCallbackHandler):

@@ -14,9 +14,9 @@ from agents import FunctionTool, Tool
 from agents.models.interface import Model
 
 from flightlog.integrations.messages import answer_of, messages_of
-from flightlog.integrations.own_loop import OwnLoop
 from flightlog.runtime.calls import named_error
 from flightlog.runtime.model import ModelResponse, Usage
+from flightlog.runtime.own_loop import OwnLoop
 from flightlog.trace.messages import Message
 
 

@@ -15,9 +15,9 @@ from pydantic_ai.models import Model
 from pydantic_ai.models.wrapper import WrapperModel
 
 from flightlog.integrations.messages import text_of
-from flightlog.integrations.own_loop import OwnLoop
 from flightlog.runtime.calls import named_error
 from flightlog.runtime.model import ModelResponse, Usage
+from flightlog.runtime.own_loop import OwnLoop
 from flightlog.trace.messages import Message, ToolRequest
 
 

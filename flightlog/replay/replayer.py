@@ -141,7 +141,8 @@ class _How(TypedDict):
 
 
 def _run(agent: Agent, task: Task, how: _How) -> RunResult:
-    if is_async(agent.model.complete) or (agent.user and is_async(agent.user.reply)):
+    asked = (agent.model.complete, agent.loop, agent.user and agent.user.reply)
+    if any(fn and is_async(fn) for fn in asked):
         # A thread of its own, since the caller (a notebook) may be inside an event loop.
         with ThreadPoolExecutor(max_workers=1) as pool:
             return pool.submit(lambda: asyncio.run(run_async(agent, task, **how))).result()

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
 
 from flightlog.errors import AgentError
 from flightlog.runtime.credentials import Credentials
-from flightlog.runtime.model import Model, User
+from flightlog.runtime.model import ForeignModel, Model, User
 from flightlog.runtime.policy import Policy
 from flightlog.runtime.prices import PriceTable
 from flightlog.runtime.prompt_fit import Fit
 from flightlog.runtime.tools import Tool, toolset_message
 from flightlog.trace.messages import Message
+
+if TYPE_CHECKING:
+    from flightlog.runtime.own_loop import OwnLoop
+
+OwnLoopFn: TypeAlias = "Callable[[OwnLoop], str | Awaitable[str | None] | None]"
+"""A loop of an agent's own; gives the answer, or None for the last text of the model."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +29,7 @@ class Agent:
 
     Attributes:
         name: name in traces.
-        model: answers the requests.
+        model: answers the requests; with a `loop`, what is known of the one that the loop asks.
         tools: what the model may ask for.
         system: system prompt.
         policy: None allows exactly the tools of the agent, under the default
@@ -33,10 +40,12 @@ class Agent:
         fit: chooses the messages of the conversation that are sent; None sends all.
             What it leaves out is recorded as truncated.
         credentials: secrets of tenants and tools; given to tools only.
+        loop: decides what is asked and called next, in the place of flightlog's loop: code of
+            yours, or a framework. Sync or async.
     """
 
     name: str
-    model: Model
+    model: Model = field(default_factory=ForeignModel)
     tools: Sequence[Tool] = ()
     system: str | None = None
     policy: Policy | None = None
@@ -45,6 +54,7 @@ class Agent:
     prices: PriceTable | None = None
     fit: Fit | None = None
     credentials: Credentials | None = None
+    loop: OwnLoopFn | None = None
 
     def __post_init__(self) -> None:
         names = [tool.name for tool in self.tools]
@@ -54,6 +64,12 @@ class Agent:
                 f"two tools are named {twice[0]!r}",
                 where=f"agent {self.name!r}",
                 hint="Give each tool its own name.",
+            )
+        if self.loop is not None and (self.user is not None or self.fit is not None):
+            raise AgentError(
+                f"{'user' if self.user is not None else 'fit'}= beside a loop of its own",
+                where=f"agent {self.name!r}",
+                hint="The loop decides who speaks and what is sent: do it there.",
             )
 
     @cached_property

@@ -11,6 +11,8 @@ from flightlog.runtime.agent import Agent
 from flightlog.runtime.async_driver import AsyncDriver
 from flightlog.runtime.calls import ToolExecutor
 from flightlog.runtime.cancel import CancelToken
+from flightlog.runtime.model import ForeignModel
+from flightlog.runtime.own_turns import OwnTurns
 from flightlog.runtime.replaying import answering, inherited
 from flightlog.runtime.result import RunContext, RunResult
 from flightlog.runtime.setting_up import Around, setup_of
@@ -38,8 +40,8 @@ def run(
 ) -> RunResult:
     """Runs an agent on a task until it answers or a bound stops it.
 
-    A failing tool or model never raises here: it is an outcome, and the stop
-    reason says so. While `max_seconds` or a tool's `timeout_s` is set, models
+    A failing tool or model, or a loop of the agent's own, never raises here: it is an outcome,
+    and the stop reason says so. While `max_seconds` or a tool's `timeout_s` is set, models
     and tools run in a worker thread, since only so can a blocked call be cut.
 
     Args:
@@ -60,8 +62,13 @@ def run(
         SystemExit: the process got a SIGTERM that nobody else handles; recorded likewise.
     """
     executor = inherited() if executor is None else executor
+    _refuse_silent(agent)
     _refuse_async(agent, executor)
     around = Around(sink, clock, executor, context, control, cancel)
+    if agent.loop is not None:
+        with answering(executor), terminated_in_order():
+            own = OwnTurns(agent, task, around)
+            return SyncDriver(SystemClock(), cancel).drive(own.play())
     turns = Turns(setup_of(agent, task, around))
     with answering(executor), terminated_in_order(), turns:
         return SyncDriver(SystemClock(), cancel).drive(turns.play())
@@ -89,15 +96,32 @@ async def run_async(
         CancelledError: as it came; the run is recorded as cancelled.
     """
     executor = inherited() if executor is None else executor
+    _refuse_silent(agent)
     around = Around(sink, clock, executor, context, control, cancel)
+    if agent.loop is not None:
+        with answering(executor), terminated_in_order_async():
+            own = OwnTurns(agent, task, around)
+            driver = AsyncDriver(SystemClock(), cancel, writer=own.writer)
+            return await driver.drive(own.play())
     turns = Turns(setup_of(agent, task, around, syncs_later=True))
     with answering(executor), terminated_in_order_async(), turns:
         driver = AsyncDriver(SystemClock(), cancel, writer=turns.writer)
         return await driver.drive(turns.play())
 
 
+def _refuse_silent(agent: Agent) -> None:
+    if agent.loop is None and isinstance(agent.model, ForeignModel):
+        raise AgentError(
+            "the agent has neither a model that answers nor a loop of its own",
+            where=f"agent {agent.name!r}",
+            hint="Give it model=, or loop=.",
+        )
+
+
 def _refuse_async(agent: Agent, executor: ToolExecutor | None) -> None:
     parts: dict[str, Callable[..., Any]] = {f"model {agent.model.name!r}": agent.model.complete}
+    if agent.loop:
+        parts["its loop"] = agent.loop
     if agent.user:
         parts[f"user {agent.user.name!r}"] = agent.user.reply
     if executor is None:

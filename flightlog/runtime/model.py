@@ -101,6 +101,34 @@ class Model(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ForeignModel:
+    """The model of an agent whose loop asks it itself.
+
+    Attributes:
+        name: empty where it is not known.
+        provider: in the words of OpenTelemetry.
+        endpoints: host and port of each server that it is reached at; a replay lets nothing else
+            through.
+    """
+
+    name: str = ""
+    provider: str | None = None
+    endpoints: tuple[tuple[str, int], ...] = ()
+    states_cost: bool = True
+
+    def complete(self, request: ModelRequest) -> ModelResponse:
+        """Is never asked.
+
+        Raises:
+            AgentError: always.
+        """
+        raise AgentError(
+            f"model {self.name!r} is asked by a loop of its agent's own, and there is none",
+            hint="Give the agent loop=, or a model that answers.",
+        )
+
+
 _FRAME_TOKENS: Final = 16
 """More than any chat format known puts around a message."""
 

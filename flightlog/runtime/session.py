@@ -13,7 +13,7 @@ from flightlog.runtime.async_driver import AsyncDriver
 from flightlog.runtime.bounds import Bounds
 from flightlog.runtime.calls import error_observation
 from flightlog.runtime.cancel import RunCancelledError
-from flightlog.runtime.model import ModelRequest, ModelResponse, Usage
+from flightlog.runtime.model import Usage
 from flightlog.runtime.model_turn import act_on
 from flightlog.runtime.replaying import inherited
 from flightlog.runtime.result import RunResult
@@ -28,28 +28,6 @@ from flightlog.trace.vocab import StopReason
 
 OVER: Final = "run_over"
 """Error type of calls that come after the end."""
-
-
-@dataclass(frozen=True, slots=True)
-class ForeignModel:
-    """The model of an agent whose loop asks it itself.
-
-    Attributes:
-        name: empty where it is not known.
-        provider: in the words of OpenTelemetry.
-    """
-
-    name: str = ""
-    provider: str | None = None
-    states_cost: bool = True
-
-    def complete(self, request: ModelRequest) -> ModelResponse:
-        """Is never asked.
-
-        Raises:
-            NotImplementedError: always.
-        """
-        raise NotImplementedError("this model is asked by the agent's own loop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +121,19 @@ class Session:
         )
         return rule is not None
 
+    @property
+    def is_virtual(self) -> bool:
+        """True where time passes only as it is told: in a replay."""
+        return self._setup.clock.is_virtual
+
+    def remaining_ms(self) -> float | None:
+        """Until the deadline, at least 0; None without one."""
+        return self._bounds.ledger.remaining_ms()
+
+    def advance_ms(self, milliseconds: float) -> None:
+        """Tells a virtual clock that the agent's loop took this long."""
+        self._setup.clock.advance_ms(milliseconds)
+
     def begin_step(self) -> Stop | None:
         """Begins a step, as before a model call; gives why there is none any more."""
         with self._lock:
@@ -205,6 +196,11 @@ class Session:
             self._answer = answer
             self._stop = self._stop or Stop(reason, detail=detail)
             return self._finish()
+
+    def end_late(self, *, answer: str | None = None) -> RunResult:
+        """Ends the run at its deadline, unless something has."""
+        detail = self._bounds.ledger.explain(StopReason.MAX_SECONDS)
+        return self.end(StopReason.MAX_SECONDS, answer=answer, detail=detail)
 
     def _begin(
         self, requests: Sequence[ToolRequest], *, begins_step: bool

@@ -16,13 +16,13 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from msgspec import Meta
 
-from flightlog.integrations.stops import stop_of
 from flightlog.runtime.task import Task
 from flightlog.trace.canonical import canonical_args, canonical_json, clean_text, digest_of
 from flightlog.trace.events import Label
 from flightlog.trace.messages import Message, ToolRequest
 from flightlog.trace.run_writer import RunWriter
 from flightlog.trace.sink import Sink
+from flightlog.trace.stop_words import stop_of
 from flightlog.trace.vocab import (
     Actor,
     Origin,

@@ -32,9 +32,9 @@ from flightlog.integrations.otlp.reading import (
 )
 from flightlog.integrations.otlp.spans import Span
 from flightlog.integrations.otlp.turns import judgement_of, model_turn, tool_turn
-from flightlog.integrations.stops import stop_word
 from flightlog.runtime.prices import PriceTable
 from flightlog.trace.canonical import clean_text
+from flightlog.trace.stop_words import stop_word
 
 FORMAT: Final = "otlp"
 NO_ROOT: Final = "top of the trace missing"

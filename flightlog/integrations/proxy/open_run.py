@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from flightlog.integrations.proxy.conversations import Conversation
 from flightlog.integrations.proxy.dialects.dialect import Answered, Asked
-from flightlog.integrations.stops import stop_of
 from flightlog.runtime.model import Usage
 from flightlog.runtime.prices import PriceTable
 from flightlog.trace.canonical import canonical_args
 from flightlog.trace.messages import Message, ToolRequest
 from flightlog.trace.run_writer import RunWriter
+from flightlog.trace.stop_words import stop_of
 from flightlog.trace.vocab import (
     FinishReason,
     Outcome,

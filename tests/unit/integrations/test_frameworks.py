@@ -1,95 +1,28 @@
-"""Real agents of the OpenAI Agents SDK and of pydantic-ai, offline: bounded and recorded."""
+"""Real agents of the frameworks, offline, on their own loops: bounded, recorded and replayed."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
+import json
 from pathlib import Path
 from typing import Any
 
-import agents
 import pytest
-from agents.models.interface import Model
-from openai.types.responses import (
-    ResponseFunctionToolCall,
-    ResponseOutputMessage,
-    ResponseOutputText,
-)
-from pydantic_ai import Agent as PydanticAgent
 from pydantic_ai.exceptions import UsageLimitExceeded
-from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
-from pydantic_ai.models.function import FunctionModel
-from pydantic_ai.usage import RequestUsage, UsageLimits
+from pydantic_ai.usage import UsageLimits
 
 import flightlog
 from flightlog.analysis.db import Traces
-from flightlog.integrations.openai_agents import agents_model, agents_tools
-from flightlog.integrations.own_loop import OwnLoop, own_loop
-from flightlog.integrations.pydantic_agents import pydantic_model, pydantic_tools
-
-Invoke = Callable[..., str]
-ANSWER = "It is shipped."
-
-
-@flightlog.tool(effect="read")
-def get_order(order_id: str) -> str:
-    """Looks an order up."""
-    if order_id == "A0":
-        raise LookupError("no order A0")
-    return f"{order_id} is shipped"
-
-
-class FakeModel(Model):
-    """Asks for these orders, one after the other, then answers."""
-
-    def __init__(self, orders: Sequence[str]) -> None:
-        self.model = "model-a"
-        self._orders = list(orders)
-
-    async def get_response(self, *_: Any, **__: Any) -> Any:
-        usage = agents.Usage(requests=1, input_tokens=100, output_tokens=20, total_tokens=120)
-        item: Any
-        if self._orders:
-            number, order = len(self._orders), self._orders.pop(0)
-            args = f'{{"order_id": "{order}"}}'
-            item = ResponseFunctionToolCall(
-                type="function_call", call_id=f"c{number}", name="get_order", arguments=args
-            )
-        else:
-            text = ResponseOutputText(type="output_text", text=ANSWER, annotations=[])
-            item = ResponseOutputMessage(
-                id="m", type="message", role="assistant", status="completed", content=[text]
-            )
-        return agents.ModelResponse(output=[item], usage=usage, response_id="r1")
-
-    def stream_response(self, *_: Any, **__: Any) -> Any:
-        raise NotImplementedError
-
-
-def openai_agents(run: OwnLoop, orders: Sequence[str], **limits: Any) -> str:
-    model = agents_model(run, FakeModel(orders))
-    agent = agents.Agent("desk", instructions="Be kind.", model=model, tools=agents_tools(run))
-    config = agents.RunConfig(tracing_disabled=True)
-    running = agents.Runner.run(agent, "Where is A1?", run_config=config, max_turns=50, **limits)
-    return str(asyncio.run(running).final_output)
-
-
-def pydantic_ai(run: OwnLoop, orders: Sequence[str], **limits: Any) -> str:
-    left = list(orders)
-
-    def said(_: Any, __: Any) -> ModelResponse:
-        usage = RequestUsage(input_tokens=100, output_tokens=20)
-        if left:
-            part = ToolCallPart("get_order", {"order_id": left.pop(0)}, f"c{len(left)}")
-            return ModelResponse([part], usage=usage)
-        return ModelResponse([TextPart(ANSWER)], usage=usage)
-
-    model = pydantic_model(run, FunctionModel(said, model_name="model-a"))
-    agent = PydanticAgent(model, system_prompt="Be kind.", tools=pydantic_tools(run))
-    return asyncio.run(agent.run("Where is A1?", **limits)).output
-
-
-FRAMEWORKS: dict[str, Invoke] = {"openai-agents": openai_agents, "pydantic-ai": pydantic_ai}
+from flightlog.cli import run as flightlog_cli
+from flightlog.golden.factory import Trial
+from flightlog.integrations.own_loop import own_loop
+from tests.unit.integrations.frameworks import (
+    ANSWER,
+    FRAMEWORKS,
+    desk,
+    get_order,
+    looked_up,
+    pydantic_ai,
+)
 
 
 def rows(store: Path, query: str) -> list[dict[str, Any]]:
@@ -139,3 +72,70 @@ def test_a_limit_of_pydantic_ai_is_the_stop_reason_that_it_means(tmp_path: Path)
     ):
         pydantic_ai(run, ["A1"] * 9, usage_limits=limits)
     assert rows(tmp_path, "SELECT stop_reason FROM runs") == [{"stop_reason": "max_steps"}]
+
+
+@pytest.fixture(params=FRAMEWORKS)
+def pinned(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Path, Path]:
+    """A framework, a store with a run of its agent, and the golden task made of it."""
+    store, goldens = tmp_path / "store", tmp_path / "goldens"
+    with flightlog.Recorder(store) as recorder:
+        task = flightlog.Task("where-a1", "Where is A1?")
+        result = flightlog.run(desk(request.param, ["A0", "A1"]), task, sink=recorder)
+    assert (result.stop_reason, result.answer) == ("ok", ANSWER)
+    given = ["golden", "pin", "last", "--store", str(store), "--goldens", str(goldens)]
+    assert flightlog_cli(given) == 0
+    return request.param, store, goldens
+
+
+def as_recorded(trial: Trial) -> flightlog.Agent:
+    return desk(trial.variant, ["A0", "A1"])
+
+
+def asking_elsewhere(trial: Trial) -> flightlog.Agent:
+    return desk(trial.variant, ["A0", "A7"])
+
+
+def replayed(pinned: tuple[str, Path, Path], factory: str, *more: str) -> tuple[int, list[Any]]:
+    """Exit code, and the trials."""
+    name, store, goldens = pinned
+    out = store.parent / "replay.json"
+    agent = ["--agent", f"tests.unit.integrations.test_frameworks:{factory}", "--variant", name]
+    where = [str(goldens), "--store", str(store), "-o", str(out)]
+    code = flightlog_cli(["replay", *where, *agent, *more])
+    return code, json.loads(out.read_text())["sides"][0]["trials"] if out.exists() else []
+
+
+def test_an_agent_of_a_framework_is_replayed_as_a_candidate(
+    pinned: tuple[str, Path, Path],
+) -> None:
+    looked_up.clear()
+    code, trials = replayed(pinned, "as_recorded", "--trials", "2")
+    assert code == 0, trials
+    assert looked_up == []
+    assert [one["verdict"] for one in trials] == ["passed", "passed"]
+    kept = rows(pinned[1], "SELECT origin, steps, tool_calls, answer FROM runs ORDER BY run_id")
+    assert [one["origin"] for one in kept] == ["live", "replay", "replay"]
+    assert len({(one["steps"], one["tool_calls"], one["answer"]) for one in kept}) == 1
+
+
+def test_a_candidate_of_a_framework_that_calls_otherwise_misses(
+    pinned: tuple[str, Path, Path],
+) -> None:
+    looked_up.clear()
+    code, [trial] = replayed(pinned, "asking_elsewhere")
+    assert code != 0
+    assert looked_up == []
+    assert "A7" in json.dumps(trial)
+
+
+@pytest.mark.parametrize(
+    "change", [("--model", "recorded"), ("--system", "README.md")], ids=["model", "system"]
+)
+def test_what_the_loop_of_a_framework_would_ignore_is_refused(
+    pinned: tuple[str, Path, Path],
+    change: tuple[str, str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, _ = replayed(pinned, "as_recorded", *change)
+    assert code == 64
+    assert "a loop of its own" in " ".join(capsys.readouterr().err.split())

@@ -16,7 +16,8 @@ from langgraph.errors import GraphRecursionError
 import flightlog
 from flightlog.analysis.db import Traces
 from flightlog.integrations.langchain import langchain_callbacks, langchain_tools
-from flightlog.integrations.own_loop import OwnLoop, own_loop
+from flightlog.integrations.own_loop import own_loop
+from flightlog.runtime.own_loop import OwnLoop
 
 USAGE = {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120}
 DETAILS = {"input_token_details": {"cache_read": 40}, "output_token_details": {"reasoning": 5}}

@@ -10,9 +10,9 @@ import pytest
 
 import flightlog
 from flightlog.analysis.db import Traces
-from flightlog.integrations.own_loop import OwnLoop, RunOverError, own_loop
-from flightlog.runtime.model import ModelResponse, Usage
-from flightlog.runtime.session import ForeignModel
+from flightlog.integrations.own_loop import own_loop
+from flightlog.runtime.model import ForeignModel, ModelResponse, Usage
+from flightlog.runtime.own_loop import OwnLoop, RunOverError
 from flightlog.trace.messages import Message, ToolRequest
 
 

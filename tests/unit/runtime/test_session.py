@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from flightlog.errors import AgentError
 from flightlog.runtime.agent import Agent
 from flightlog.runtime.budget import Budget
 from flightlog.runtime.cancel import CancelToken
+from flightlog.runtime.model import ForeignModel
 from flightlog.runtime.policy import Policy
-from flightlog.runtime.session import ForeignModel, Session
+from flightlog.runtime.session import Session
 from flightlog.runtime.setting_up import Around
 from flightlog.runtime.task import Task
 from flightlog.runtime.tools import Tool
@@ -198,5 +200,5 @@ def test_steps_that_are_told_count_against_the_budget() -> None:
 
 
 def test_a_foreign_model_is_never_asked() -> None:
-    with pytest.raises(NotImplementedError):
+    with pytest.raises(AgentError, match="loop of its agent"):
         ForeignModel().complete(None)  # type: ignore[arg-type]
