@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from flightlog.integrations.proxy.dialects.dialect import Asked, Dialect
+from flightlog.integrations.dialects.dialect import Asked, Dialect
 from flightlog.trace.vocab import StopReason
 
 if TYPE_CHECKING:

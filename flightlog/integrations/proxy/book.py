@@ -8,8 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
+from flightlog.integrations.dialects.dialect import Asked, whole_prompt
 from flightlog.integrations.proxy.conversations import Conversation
-from flightlog.integrations.proxy.dialects.dialect import Asked
 from flightlog.integrations.proxy.open_run import Ending, Exchange, OpenRun
 from flightlog.integrations.proxy.who import Who
 from flightlog.recorder.recorder import Recorder
@@ -153,7 +153,7 @@ class Book:
         run.write_tool_calls(asked)
         before = run.threads.get(asked.previous_id or asked.thread_id or "", ())
         step, attempt = run.place_of(said.key, retries)
-        prompt = _whole(before, asked.messages)
+        prompt = whole_prompt(before, asked.messages)
         return Exchange(run, asked, prompt, said, step=step, attempt=attempt, provider=provider)
 
     def _named(self, who: Who) -> OpenRun | None:
@@ -253,15 +253,6 @@ class Book:
     def _end_all(self) -> None:
         for run in list(self._runs.values()):
             self._stop(run, "the proxy ended", {})
-
-
-def _whole(before: tuple[Message, ...], asked: tuple[Message, ...]) -> tuple[Message, ...]:
-    """What a server-side thread holds and what it is sent; a new system prompt is for the old."""
-    system = tuple(one for one in asked if one.role == "system")
-    if not system or not before:
-        return (*before, *asked)
-    said = (one for one in (*before, *asked) if one.role != "system")
-    return (*system, *said)
 
 
 def _task(text: str, who: Who) -> Message:

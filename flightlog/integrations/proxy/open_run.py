@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from flightlog.integrations.dialects.dialect import Answered, Asked
 from flightlog.integrations.proxy.conversations import Conversation
-from flightlog.integrations.proxy.dialects.dialect import Answered, Asked
 from flightlog.runtime.model import Usage
 from flightlog.runtime.prices import PriceTable
 from flightlog.trace.canonical import canonical_args

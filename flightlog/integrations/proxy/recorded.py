@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from flightlog.integrations.dialects.dialect import Answered
 from flightlog.integrations.proxy.conversations import canonical_arguments
-from flightlog.integrations.proxy.dialects.dialect import Answered
 from flightlog.replay.cassette import Recording
 from flightlog.runtime.model import Usage
 from flightlog.trace.events import ModelCall

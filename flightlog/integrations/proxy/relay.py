@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from flightlog.integrations.dialects.dialect import Answered, Dialect, error_of, object_of
+from flightlog.integrations.dialects.sse import EventReader
 from flightlog.integrations.proxy.book import Book
-from flightlog.integrations.proxy.dialects.dialect import Answered, Dialect, error_of
 from flightlog.integrations.proxy.open_run import Ending, Exchange
-from flightlog.integrations.proxy.sse import EventReader
 from flightlog.trace.vocab import Outcome
 
 if TYPE_CHECKING:
@@ -93,7 +92,7 @@ def ending_of(response: httpx2.Response, raw: bytes, dialect: Dialect, timing: T
     """How an exchange with a whole answer ended."""
     status = response.status_code
     packed = response.headers.get("content-encoding", "identity").lower()
-    body = None if packed != "identity" else _object(raw)
+    body = None if packed != "identity" else object_of(raw)
     if status >= 400:
         told = error_of(body) if body is not None else Answered(error=_plain(raw))
         answered = Answered(error=told.error, error_code=told.error_code)
@@ -159,7 +158,7 @@ class Streaming:
 
     def _read(self, piece: bytes) -> None:
         for name, data in self._reader.feed(piece):
-            self._gatherer.feed(name, _object(data.encode("utf-8", "replace")))
+            self._gatherer.feed(name, object_of(data.encode("utf-8", "replace")))
             if self._timing.first_s is None and self._gatherer.is_begun:
                 self._timing.first_s = time.perf_counter()
 
@@ -184,14 +183,6 @@ class Streaming:
             is_cancelled=True,
         )
         self._book.end(self._exchange, ending)
-
-
-def _object(raw: bytes) -> Mapping[str, Any] | None:
-    try:
-        value = json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _plain(raw: bytes) -> str:

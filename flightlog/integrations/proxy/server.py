@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from flightlog.errors import MissingExtraError, UsageError
+from flightlog.integrations.dialects.dialect import Answered, Dialect
+from flightlog.integrations.dialects.known import DIALECTS, dialect_of
 from flightlog.integrations.door import Door
 from flightlog.integrations.proxy.arrivals import (
     RefusedError,
@@ -22,10 +24,6 @@ from flightlog.integrations.proxy.arrivals import (
     end_of,
 )
 from flightlog.integrations.proxy.book import Book
-from flightlog.integrations.proxy.dialects.anthropic import Messages
-from flightlog.integrations.proxy.dialects.chat import Chat
-from flightlog.integrations.proxy.dialects.dialect import Answered, Dialect
-from flightlog.integrations.proxy.dialects.responses import Responses
 from flightlog.integrations.proxy.open_run import Ending, Exchange
 from flightlog.integrations.proxy.recorded import Miss, RecordedAnswers
 from flightlog.integrations.proxy.relay import (
@@ -46,7 +44,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-DIALECTS: Final[tuple[Dialect, ...]] = (Chat(), Responses(), Messages())
 EVENT_STREAM: Final = "text/event-stream"
 HEALTH_PATH: Final = "/healthz"
 _LOOK_S: Final = 1.0
@@ -153,7 +150,7 @@ class _Serving:
         self._open += 1
         try:
             path = request.scope["raw_path"].decode("latin-1").partition("?")[0]
-            dialect = next((d for d in DIALECTS if path.endswith(d.path)), DIALECTS[0])
+            dialect = dialect_of(path) or DIALECTS[0]
             if (refused := self._how.door.refuses(request.headers)) is not None:
                 raise RefusedError(*refused)
             if self._open > self._how.open_requests:
@@ -177,7 +174,7 @@ class _Serving:
             self._open -= 1
 
     async def _answered(self, request: Request, path: str, who: Who) -> Response:
-        dialect = _dialect_of(path) if request.method == "POST" else None
+        dialect = dialect_of(path) if request.method == "POST" else None
         if dialect is None:
             return await self._passed(request, path)
         raw = await body_of(request, self._how.request_bytes)
@@ -305,10 +302,6 @@ class _Serving:
         if not run_id:
             raise RefusedError(404, f"no run {who.run!r} is going on", "not_found_error")
         return JSONResponse({"run_id": run_id})
-
-
-def _dialect_of(path: str) -> Dialect | None:
-    return next((one for one in DIALECTS if path.endswith(one.path)), None)
 
 
 def _cancelled(timing: Timing) -> Ending:

@@ -192,3 +192,21 @@ def error_of(body: Any) -> Answered:
     if text is None:
         text = clean_text(json.dumps(body, default=repr))
     return Answered(error=text[:_ERROR_CHARS], error_code=code)
+
+
+def whole_prompt(before: tuple[Message, ...], asked: tuple[Message, ...]) -> tuple[Message, ...]:
+    """What a server-side thread holds and what it is sent; a new system prompt is for the old."""
+    system = tuple(one for one in asked if one.role == "system")
+    if not system or not before:
+        return (*before, *asked)
+    said = (one for one in (*before, *asked) if one.role != "system")
+    return (*system, *said)
+
+
+def object_of(raw: bytes) -> Mapping[str, Any] | None:
+    """The JSON object of a body; None where it is none."""
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None

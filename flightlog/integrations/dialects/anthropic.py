@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from flightlog.integrations.messages import messages_of, parsed
-from flightlog.integrations.models.wire import object_of
-from flightlog.integrations.proxy.dialects.dialect import (
+from flightlog.integrations.dialects.dialect import (
     MAX_ANSWER_CHARS,
     MAX_PIECES,
     Answered,
@@ -23,7 +21,9 @@ from flightlog.integrations.proxy.dialects.dialect import (
     text_at,
     tools_of,
 )
-from flightlog.integrations.proxy.sse import event
+from flightlog.integrations.dialects.sse import event
+from flightlog.integrations.messages import messages_of, parsed
+from flightlog.integrations.models.wire import object_of
 from flightlog.runtime.model import Usage
 from flightlog.trace.messages import Message
 from flightlog.trace.vocab import FinishReason, finish_reason_of

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from flightlog.integrations.messages import messages_of
-from flightlog.integrations.proxy.dialects.dialect import (
+from flightlog.integrations.dialects.dialect import (
     Answered,
     Asked,
     count_at,
@@ -20,7 +19,8 @@ from flightlog.integrations.proxy.dialects.dialect import (
     text_at,
     tools_of,
 )
-from flightlog.integrations.proxy.sse import event
+from flightlog.integrations.dialects.sse import event
+from flightlog.integrations.messages import messages_of
 from flightlog.runtime.model import Usage
 from flightlog.trace.messages import Message
 from flightlog.trace.vocab import FinishReason, finish_reason_of

@@ -9,8 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from flightlog.integrations.messages import messages_of
-from flightlog.integrations.proxy.dialects.dialect import (
+from flightlog.integrations.dialects.dialect import (
     MAX_ANSWER_CHARS,
     MAX_PIECES,
     Answered,
@@ -23,7 +22,8 @@ from flightlog.integrations.proxy.dialects.dialect import (
     text_at,
     tools_of,
 )
-from flightlog.integrations.proxy.sse import event
+from flightlog.integrations.dialects.sse import event
+from flightlog.integrations.messages import messages_of
 from flightlog.runtime.model import Usage
 from flightlog.trace.canonical import clean_text
 from flightlog.trace.messages import Message, ToolRequest
