@@ -11,7 +11,7 @@ from typing import Any
 
 from flightlog.runtime.agent import Agent
 from flightlog.runtime.calls import named_error
-from flightlog.runtime.model import ModelResponse
+from flightlog.runtime.model import ModelResponse, provider_of
 from flightlog.runtime.prices import PriceTable
 from flightlog.runtime.result import RunResult
 from flightlog.runtime.session import Called, Session
@@ -46,15 +46,23 @@ class ModelCall:
         model: the one that is asked.
         prompt: all messages that it is sent.
         step: of the run.
+        attempt: from 1.
 
     Attributes:
         response: what came; None until `answer` was called.
+        provider: in the words of OpenTelemetry; None is that of the agent's model.
+        previous_response_id: answer whose server-side thread goes on.
     """
 
-    def __init__(self, model: str | None, prompt: Sequence[Message], step: int) -> None:
+    def __init__(
+        self, model: str | None, prompt: Sequence[Message], step: int, attempt: int = 1
+    ) -> None:
         self.model = model
         self.prompt = prompt
         self.step = step
+        self.attempt = attempt
+        self.provider: str | None = None
+        self.previous_response_id: str | None = None
         self.response: ModelResponse | None = None
         self.first_token_ms: float | None = None
         self._started_s = time.perf_counter()
@@ -140,9 +148,11 @@ class OwnLoop:
         self.end_model_call(call)
 
     def begin_model_call(
-        self, model: str | None = None, *, prompt: Sequence[Message] = ()
+        self, model: str | None = None, *, prompt: Sequence[Message] = (), attempt: int = 1
     ) -> ModelCall:
         """The beginning of `model_call`, for hooks that are told of begin and end apart.
+
+        A further attempt of a call that failed is no step of its own.
 
         Raises:
             RunOverError: as there.
@@ -150,19 +160,21 @@ class OwnLoop:
         if self.session.is_killed:
             detail = "the kill switch stops everything"
             self.session.end(StopReason.KILL_SWITCH, answer=self._answer, detail=detail)
-        if (stop := self.session.begin_step()) is not None:
+        if (stop := self.session.begin_model_call(is_new_step=attempt == 1)) is not None:
             raise RunOverError(stop)
         self._is_in_step = True
-        return ModelCall(model or self._model.name or None, prompt, self.session.step)
+        return ModelCall(model or self._model.name or None, prompt, self.session.step, attempt)
 
     def end_model_call(self, call: ModelCall, *, error: str | None = None) -> None:
-        """The end of `model_call`: records and books it."""
+        """The end of `model_call`: records and books it. Once the run is over it does nothing."""
+        if self.session.is_finished:
+            return
         answer, took_ms = call.response or ModelResponse(), call.elapsed_ms
         took_ms = took_ms if answer.latency_ms is None else answer.latency_ms
         self.session.advance_ms(took_ms)
         usage = answer.usage
         names = tuple(one for one in (answer.model, call.model) if one)
-        provider = getattr(self._model, "provider", None)
+        provider = provider_of(self._model) or call.provider
         cost = self._prices.cost(usage, names, provider)
         usd = answer.cost_usd if answer.cost_usd is not None or cost is None else cost.usd
         first_ms = answer.time_to_first_token_ms
@@ -175,6 +187,8 @@ class OwnLoop:
             prompt=call.prompt,
             output=output,
             step=call.step,
+            attempt=call.attempt,
+            previous_response_id=call.previous_response_id,
             outcome=Outcome.OK if error is None else Outcome.FAILED,
             error=error,
             provider=provider,
@@ -192,6 +206,7 @@ class OwnLoop:
             time_to_first_token_ms=call.first_token_ms if first_ms is None else first_ms,
             finish_reason=finish_reason_of(answer.finish_reason),
         )
+        self.session.end_model_call()
 
     def call(self, name: str, /, **arguments: Any) -> str:
         """Makes a tool call; gives the observation.
@@ -206,20 +221,49 @@ class OwnLoop:
         request = self._request(name, arguments)
         return self._observed(await self.session.call_async([request], **self._how))
 
+    def call_all(self, requests: Sequence[ToolRequest]) -> list[str]:
+        """Makes the calls that one answer of a model asks for; gives the observation of each.
+
+        Raises:
+            RunOverError: the run is over.
+        """
+        self._look()
+        return self._all_observed(self.session.call(requests, **self._how))
+
+    async def call_all_async(self, requests: Sequence[ToolRequest]) -> list[str]:
+        """The same for coroutines; the tools may be async."""
+        self._look()
+        return self._all_observed(await self.session.call_async(requests, **self._how))
+
+    def stop(self, reason: StopReason, detail: str | None = None) -> None:
+        """Ends the run, as for a limit of the loop's own.
+
+        Raises:
+            RunOverError: always; it ends the block, or the loop.
+        """
+        self.session.end(reason, answer=self._answer, detail=detail)
+        raise RunOverError(self.session.stop or Stop(reason, detail=detail))
+
     @property
     def _how(self) -> dict[str, Any]:
         return {"begins_step": not self._is_in_step}
 
     def _request(self, name: str, arguments: Mapping[str, Any]) -> ToolRequest:
-        if (stop := self.session.stop) is not None:
-            raise RunOverError(stop)
+        self._look()
         return ToolRequest(f"call-{next(self._ids)}", name, json.dumps(arguments, default=str))
 
+    def _look(self) -> None:
+        if (stop := self.session.stop) is not None:
+            raise RunOverError(stop)
+
     def _observed(self, called: Called) -> str:
-        if called.stop is not None and not called.is_ok[0]:
+        return self._all_observed(called)[0]
+
+    def _all_observed(self, called: Called) -> list[str]:
+        if called.stop is not None and not all(called.is_ok):
             raise RunOverError(called.stop)
-        text = called.messages[0].text or ""
-        return text if called.is_ok[0] else Refused(text)
+        told = zip(called.messages, called.is_ok, strict=True)
+        return [one.text or "" if is_ok else Refused(one.text or "") for one, is_ok in told]
 
     def _function(self, declared: Tool) -> Callable[..., Any]:
         if is_async(declared.fn):

@@ -12,8 +12,10 @@ from flightlog.runtime.agent import Agent
 from flightlog.runtime.asks import Ask, Asked, Request
 from flightlog.runtime.calls import clause, error_text, named_error
 from flightlog.runtime.cancel import RunCancelledError
+from flightlog.runtime.model_turn import OVERFLOW_WORDS
 from flightlog.runtime.own_loop import OwnLoop, RunOverError
 from flightlog.runtime.result import RunResult
+from flightlog.runtime.retry import attribute_of
 from flightlog.runtime.session import Session
 from flightlog.runtime.setting_up import Around
 from flightlog.runtime.task import Task
@@ -97,6 +99,8 @@ def reason_of(error: BaseException) -> StopReason:
     """Why an exception ended a run: frameworks and SDKs tell their own limits so."""
     if isinstance(error, _INTERRUPTS):
         return StopReason.CANCELLED
+    if str(attribute_of(error, "code")) in OVERFLOW_WORDS:
+        return StopReason.CONTEXT_OVERFLOW
     word = stop_word(type(error).__name__, error_text(error))
     return stop_of(word, is_error=True) or StopReason.CRASHED
 

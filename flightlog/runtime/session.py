@@ -134,6 +134,29 @@ class Session:
         """Tells a virtual clock that the agent's loop took this long."""
         self._setup.clock.advance_ms(milliseconds)
 
+    def begin_model_call(self, *, is_new_step: bool = True) -> Stop | None:
+        """Begins a model call of the agent's loop, or says why there is none any more.
+
+        The run ends only after `end_model_call`, whatever ends it meanwhile.
+
+        Args:
+            is_new_step: False for a further attempt of the same call.
+        """
+        with self._lock:
+            stop = self.begin_step() if is_new_step or self.step == 0 else self._stop
+            if stop is None:
+                self._under_way += 1
+            return stop
+
+    def end_model_call(self) -> None:
+        """Ends what `begin_model_call` began; its event has been written."""
+        self._done()
+
+    @property
+    def is_finished(self) -> bool:
+        """True once the end of the run is recorded: nothing is written behind it."""
+        return self._result is not None
+
     def begin_step(self) -> Stop | None:
         """Begins a step, as before a model call; gives why there is none any more."""
         with self._lock:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import agents
+import anthropic
+import httpx2
+import openai
 from agents.models.interface import Model
 from langchain.agents import create_agent
 from langchain_core.language_models import GenericFakeChatModel
@@ -22,11 +26,20 @@ from pydantic_ai.models.function import FunctionModel
 from pydantic_ai.usage import RequestUsage
 
 import flightlog
+from flightlog.integrations.anthropic_tools import anthropic_tools, until_done
 from flightlog.integrations.langchain import langchain_callbacks, langchain_tools
 from flightlog.integrations.openai_agents import agents_model, agents_tools
+from flightlog.integrations.openai_tools import (
+    chat_results,
+    chat_tools,
+    responses_results,
+    responses_tools,
+)
 from flightlog.integrations.pydantic_agents import pydantic_model, pydantic_tools
+from flightlog.integrations.wire import recorded_client
 from flightlog.runtime.model import ForeignModel
 from flightlog.runtime.own_loop import OwnLoop
+from tests.unit.integrations.model_server import BODIES, Answer
 
 Invoke = Callable[..., str]
 ANSWER = "It is shipped."
@@ -122,8 +135,82 @@ def langchain(run: OwnLoop, orders: Sequence[str], **limits: Any) -> str:
     return cast("str", agent.invoke(asked, config)["messages"][-1].content)
 
 
+def scripted_client(kind: Any, http: Any, orders: Sequence[str]) -> Any:
+    """A client of the provider's SDK that is answered without a network."""
+    asked = [
+        Answer(calls=[(f"c{place}", "get_order", json.dumps({"order_id": order}))])
+        for place, order in enumerate(orders)
+    ]
+    answers = [*asked, Answer(ANSWER)]
+
+    def answered(request: httpx2.Request) -> httpx2.Response:
+        body = json.loads(request.content) | {"ident": str(len(answers))}
+        form = request.url.path.rpartition("/")[2]
+        return httpx2.Response(200, json=BODIES[form](answers.pop(0), body))
+
+    return kind(api_key="k", http_client=http(transport=httpx2.MockTransport(answered)))
+
+
+def anthropic_runner(run: OwnLoop, orders: Sequence[str], **limits: Any) -> str:
+    with scripted_client(anthropic.Anthropic, httpx2.Client, orders) as made:
+        client = recorded_client(run, made)
+        runner = client.beta.messages.tool_runner(
+            model="model-a",
+            max_tokens=500,
+            system="Be kind.",
+            tools=anthropic_tools(run),
+            messages=[{"role": "user", "content": run.prompt}],
+            **limits,
+        )
+        return str(until_done(run, runner).content[0].text)
+
+
+def openai_chat(run: OwnLoop, orders: Sequence[str], **limits: Any) -> str:
+    with scripted_client(openai.OpenAI, httpx2.Client, orders) as made:
+        client = recorded_client(run, made)
+        messages: list[Any] = [
+            {"role": "system", "content": "Be kind."},
+            {"role": "user", "content": run.prompt},
+        ]
+        while True:
+            answer = client.chat.completions.create(
+                model="model-a", messages=messages, tools=chat_tools(run), **limits
+            )
+            message = answer.choices[0].message
+            if not message.tool_calls:
+                return message.content or ""
+            messages += [message.to_dict(), *chat_results(run, message)]
+
+
+def openai_responses(run: OwnLoop, orders: Sequence[str], **limits: Any) -> str:
+    with scripted_client(openai.OpenAI, httpx2.Client, orders) as made:
+        client = recorded_client(run, made)
+        given: Any = [
+            {"role": "system", "content": "Be kind."},
+            {"role": "user", "content": run.prompt},
+        ]
+        previous = None
+        while True:
+            answer = client.responses.create(
+                model="model-a",
+                input=given,
+                tools=responses_tools(run),  # type: ignore[arg-type]
+                previous_response_id=previous,
+                **limits,
+            )
+            previous, given = answer.id, responses_results(run, answer)
+            if not given:
+                return answer.output_text
+
+
+INPUT_TOKENS = {"anthropic": 107, "openai": 107, "openai-responses": 107}
+"""Of each answer of the fake models; 100 elsewhere."""
+
 FRAMEWORKS: dict[str, Invoke] = {
+    "anthropic": anthropic_runner,
     "langchain": langchain,
+    "openai": openai_chat,
+    "openai-responses": openai_responses,
     "openai-agents": openai_agents,
     "pydantic-ai": pydantic_ai,
 }

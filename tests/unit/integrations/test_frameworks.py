@@ -18,6 +18,7 @@ from flightlog.integrations.own_loop import own_loop
 from tests.unit.integrations.frameworks import (
     ANSWER,
     FRAMEWORKS,
+    INPUT_TOKENS,
     desk,
     get_order,
     looked_up,
@@ -36,7 +37,8 @@ def test_an_agent_of_a_framework_is_a_run(name: str, tmp_path: Path) -> None:
         assert FRAMEWORKS[name](run, ["A0", "A1"]) == ANSWER
     [found] = rows(tmp_path, "SELECT * FROM runs")
     assert (found["stop_reason"], found["steps"], found["tool_calls"]) == ("ok", 3, 2)
-    assert (found["input_tokens"], found["answer"]) == (300, ANSWER)
+    wanted = 3 * INPUT_TOKENS.get(name, 100)
+    assert (found["input_tokens"], found["answer"]) == (wanted, ANSWER)
     calls = rows(tmp_path, "SELECT * FROM model_calls ORDER BY seq")
     assert [one["prompt_messages"] for one in calls] == [2, 4, 6]
     assert {one["request_model"] for one in calls} == {"model-a"}
