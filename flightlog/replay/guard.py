@@ -16,6 +16,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import PurePath
 from typing import Any, Final, NamedTuple
 
 from flightlog.errors import NetworkRefusedError
@@ -49,16 +50,23 @@ def endpoints_of(model: object) -> tuple[Endpoint, ...]:
     return tuple(Endpoint(host, port) for host, port in getattr(model, "endpoints", ()))
 
 
+def programs_of(model: object) -> tuple[str, ...]:
+    """The programs that a model says it is reached by; none for one that says nothing."""
+    return tuple(str(name) for name in getattr(model, "programs", ()))
+
+
 class NetworkGuard:
     """What a guarded stretch of time let through, and what it refused.
 
     Attributes:
         allowed: what may be reached.
+        programs: names of the programs that may be started.
         refused: what was tried, such as `connect api.example:443`, in order.
         refusals: how often; also those beyond the first 1,000.
     """
 
-    def __init__(self, allowed: Sequence[Endpoint]) -> None:
+    def __init__(self, allowed: Sequence[Endpoint], programs: Sequence[str] = ()) -> None:
+        self.programs = frozenset(programs)
         self.allowed = tuple(Endpoint(_plain(host), port) for host, port in allowed)
         self.refused: list[str] = []
         self.refusals = 0
@@ -101,7 +109,9 @@ class NetworkGuard:
 
 
 @contextmanager
-def no_network(allowed: Sequence[Endpoint] = ()) -> Iterator[NetworkGuard]:
+def no_network(
+    allowed: Sequence[Endpoint] = (), programs: Sequence[str] = ()
+) -> Iterator[NetworkGuard]:
     """Refuses connections and the start of programs, in this whole process, until it ends.
 
     Where several are open at once, what one of them allows is allowed, and a refusal counts
@@ -109,8 +119,9 @@ def no_network(allowed: Sequence[Endpoint] = ()) -> Iterator[NetworkGuard]:
 
     Args:
         allowed: hosts (and ports) of the candidate's model.
+        programs: names of the programs that it is reached by.
     """
-    guard = NetworkGuard(allowed)
+    guard = NetworkGuard(allowed, programs)
     _install()
     with _lock:
         _guards.append(guard)
@@ -139,6 +150,8 @@ def _hook(event: str, args: tuple[Any, ...]) -> None:
     if not _guards or event not in _WATCHED or getattr(_resolving, "is_ours", False):
         return
     guards = tuple(_guards)
+    if event in _STARTS and any(_name_of(event, args) in one.programs for one in guards):
+        return
     what, host, port = _described(event, args)
     if not what or (host and any(guard.allows(host, port) for guard in guards)):
         return
@@ -178,6 +191,10 @@ def _program(event: str, args: tuple[Any, ...]) -> str:
         return ""
     path = _text(args[0]) if args else ""
     return path if path not in ("", "None") else _text(words[0] if is_list and words else words)
+
+
+def _name_of(event: str, args: tuple[Any, ...]) -> str:
+    return PurePath(_program(event, args)).name
 
 
 def _text(value: object) -> str:

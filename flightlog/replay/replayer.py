@@ -12,7 +12,7 @@ from flightlog.control.control import Control
 from flightlog.replay.approving import without_people
 from flightlog.replay.cassette import Recording
 from flightlog.replay.divergence import Divergence, first_divergence
-from flightlog.replay.guard import Endpoint, endpoints_of, no_network
+from flightlog.replay.guard import Endpoint, endpoints_of, no_network, programs_of
 from flightlog.replay.serve import StateAwareExecutor
 from flightlog.runtime.agent import Agent
 from flightlog.runtime.cancel import CancelToken
@@ -124,7 +124,8 @@ def replay(
         "control": around.control or Control.in_process(),
         "cancel": around.cancel,
     }
-    with no_network(allowed) as guard:
+    programs = (*programs_of(agent.model), *programs_of(agent.user))
+    with no_network(allowed, programs) as guard:
         result = _run(agent, task, how)
     candidate = Recording(tuple(made.events), made.messages)
     divergence = first_divergence(executor.cassette, candidate)

@@ -67,13 +67,21 @@ class Ledger:
     def begin_step(self) -> StopReason | None:
         """Starts a step, or says which budget does not allow one."""
         with self._lock:
-            limit = self.budget.max_steps
-            if limit is not None and self.step >= limit:
-                return StopReason.MAX_STEPS
-            if reason := self._used_up():
-                return reason
-            self.step += 1
-            return None
+            reason = self._step_refusal()
+            if reason is None:
+                self.step += 1
+            return reason
+
+    def next_step_refusal(self) -> StopReason | None:
+        """Which budget does not allow a further step; begins none."""
+        with self._lock:
+            return self._step_refusal()
+
+    def _step_refusal(self) -> StopReason | None:
+        limit = self.budget.max_steps
+        if limit is not None and self.step >= limit:
+            return StopReason.MAX_STEPS
+        return self._used_up()
 
     def reserve_tool_call(
         self, tool: str = "", cost_usd: float | None = None, own: ToolBudget | None = None

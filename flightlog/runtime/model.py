@@ -110,11 +110,14 @@ class ForeignModel:
         provider: in the words of OpenTelemetry.
         endpoints: host and port of each server that it is reached at; a replay lets nothing else
             through.
+        programs: names of the programs that it is reached by, such as `claude`; a replay lets
+            no other start. What such a program reaches is not looked at.
     """
 
     name: str = ""
     provider: str | None = None
     endpoints: tuple[tuple[str, int], ...] = ()
+    programs: tuple[str, ...] = ()
     states_cost: bool = True
 
     def complete(self, request: ModelRequest) -> ModelResponse:

@@ -52,6 +52,7 @@ class ModelCall:
         response: what came; None until `answer` was called.
         provider: in the words of OpenTelemetry; None is that of the agent's model.
         previous_response_id: answer whose server-side thread goes on.
+        started_s: when it went out, by `time.perf_counter`.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class ModelCall:
         self.previous_response_id: str | None = None
         self.response: ModelResponse | None = None
         self.first_token_ms: float | None = None
-        self._started_s = time.perf_counter()
+        self.started_s = time.perf_counter()
 
     def answer(self, response: ModelResponse) -> None:
         """Tells what the model answered."""
@@ -79,7 +80,7 @@ class ModelCall:
     @property
     def elapsed_ms(self) -> float:
         """Since it began."""
-        return (time.perf_counter() - self._started_s) * 1000
+        return (time.perf_counter() - self.started_s) * 1000
 
 
 class OwnLoop:

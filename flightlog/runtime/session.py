@@ -13,6 +13,7 @@ from flightlog.runtime.async_driver import AsyncDriver
 from flightlog.runtime.bounds import Bounds
 from flightlog.runtime.calls import error_observation
 from flightlog.runtime.cancel import RunCancelledError
+from flightlog.runtime.foreign_calls import ForeignCall, ForeignCalls, ForeignEnd
 from flightlog.runtime.model import Usage
 from flightlog.runtime.model_turn import act_on
 from flightlog.runtime.replaying import inherited
@@ -85,6 +86,7 @@ class Session:
         self._answer: str | None = None
         self._result: RunResult | None = None
         self._next_ix = 0
+        self._foreign = ForeignCalls(self._bounds)
         cancel = self._setup.cancel
         self._forget = cancel.subscribe(self._bounds.over.cancel) if cancel else None
         self._bounds.start()
@@ -151,6 +153,43 @@ class Session:
     def end_model_call(self) -> None:
         """Ends what `begin_model_call` began; its event has been written."""
         self._done()
+
+    def begin_foreign(self, name: str, ident: str | None, args: Any) -> ForeignCall | str:
+        """Admits a call of a tool that somebody else makes; gives why not.
+
+        Allowlist, kill switch and budgets hold; nothing else of the gateway does. What is
+        admitted ends by `end_foreign`.
+        """
+        with self._lock:
+            if self._stop is not None:
+                return f"the run is over: {self._stop.detail or self._stop.reason}"
+            if self.step == 0:
+                self.begin_step()
+            call = ForeignCall(name, ident, args, self.step, self._next_ix)
+            self._next_ix += 1
+            refused = self._foreign.refuse(call)
+            if refused is None:
+                self._under_way += 1
+                return call
+            why, stop = refused
+            if stop is not None:
+                self._over(stop)
+            return why
+
+    def end_foreign(self, call: ForeignCall, end: ForeignEnd) -> None:
+        """Records what came of a call that was admitted."""
+        with self._lock:
+            if not self.is_finished:
+                self._foreign.end(call, end)
+        self._done()
+
+    def next_step_stop(self) -> Stop | None:
+        """Why there is no further step; None while there is one. Begins none."""
+        with self._lock:
+            ledger = self._bounds.ledger
+            if self._stop is None and (reason := ledger.next_step_refusal()):
+                self._over(Stop(reason, detail=ledger.explain(reason)))
+            return self._stop
 
     @property
     def is_finished(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from pydantic_ai.usage import RequestUsage
 
 import flightlog
 from flightlog.integrations.anthropic_tools import anthropic_tools, until_done
+from flightlog.integrations.claude_agent import claude_query
 from flightlog.integrations.langchain import langchain_callbacks, langchain_tools
 from flightlog.integrations.openai_agents import agents_model, agents_tools
 from flightlog.integrations.openai_tools import (
@@ -39,7 +41,7 @@ from flightlog.integrations.pydantic_agents import pydantic_model, pydantic_tool
 from flightlog.integrations.wire import recorded_client
 from flightlog.runtime.model import ForeignModel
 from flightlog.runtime.own_loop import OwnLoop
-from tests.unit.integrations.model_server import BODIES, Answer
+from tests.unit.integrations.model_server import BODIES, Answer, Server, serving
 
 Invoke = Callable[..., str]
 ANSWER = "It is shipped."
@@ -203,11 +205,42 @@ def openai_responses(run: OwnLoop, orders: Sequence[str], **limits: Any) -> str:
                 return answer.output_text
 
 
-INPUT_TOKENS = {"anthropic": 107, "openai": 107, "openai-responses": 107}
+async def _claude(run: OwnLoop, server: Server, **options: Any) -> str:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+        env = {"ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": "k", "HOME": home}
+        env["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] = "1"
+        messages = claude_query(
+            run,
+            run.prompt,
+            model="model-a",
+            system_prompt="Be kind.",
+            setting_sources=[],
+            env=env,
+            cwd=home,
+            **options,
+        )
+        answer = ""
+        async for message in messages:
+            answer = getattr(message, "result", None) or answer
+        return answer
+
+
+def claude_agent(run: OwnLoop, orders: Sequence[str], **options: Any) -> str:
+    tool = "mcp__flightlog__get_order"
+    asked = [
+        Answer(calls=[(f"toolu_{place}", tool, json.dumps({"order_id": order}))])
+        for place, order in enumerate(orders)
+    ]
+    with serving(*asked, Answer(ANSWER)) as server:
+        return asyncio.run(_claude(run, server, **options))
+
+
+INPUT_TOKENS = {"anthropic": 107, "claude-agent": 107, "openai": 107, "openai-responses": 107}
 """Of each answer of the fake models; 100 elsewhere."""
 
 FRAMEWORKS: dict[str, Invoke] = {
     "anthropic": anthropic_runner,
+    "claude-agent": claude_agent,
     "langchain": langchain,
     "openai": openai_chat,
     "openai-responses": openai_responses,
@@ -222,4 +255,5 @@ def desk(name: str, orders: Sequence[str], **given: Any) -> flightlog.Agent:
     def loop(run: OwnLoop) -> str:
         return FRAMEWORKS[name](run, orders)
 
-    return flightlog.Agent("desk", ForeignModel("model-a"), [get_order], loop=loop, **given)
+    model = ForeignModel("model-a", programs=("claude",) if name == "claude-agent" else ())
+    return flightlog.Agent("desk", model, [get_order], loop=loop, **given)

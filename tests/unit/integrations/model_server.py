@@ -66,7 +66,7 @@ def serving(*answers: Answer) -> Iterator[Server]:
                 self._send(json.dumps({"error": {"message": "no", "type": "t"}}), answer.status)
                 return
             state.paths.append(self.path)
-            form = self.path.rpartition("/")[2]
+            form = self.path.partition("?")[0].rpartition("/")[2]
             ident = f"{len(state.bodies)}"
             if body.get("stream"):
                 events = EVENTS[form](answer, body | {"ident": ident})
