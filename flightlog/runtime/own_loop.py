@@ -95,6 +95,7 @@ class OwnLoop:
             give the observation, a text for the model: also what was refused or failed.
         result: how the run ended; None until the block is over.
         agent: with its tools as declared, and its system prompt.
+        catch_up: called before each call; for hooks that are told of an end late.
         task: what it is asked to do.
     """
 
@@ -111,6 +112,8 @@ class OwnLoop:
         self._ids = itertools.count(1)
         self._is_in_step = False
         self._answer: str | None = None
+        self._answered_in = 0
+        self.catch_up: Callable[[], None] | None = None
 
     @property
     def run_id(self) -> str:
@@ -158,6 +161,8 @@ class OwnLoop:
         Raises:
             RunOverError: as there.
         """
+        if self.catch_up is not None:
+            self.catch_up()
         if self.session.is_killed:
             detail = "the kill switch stops everything"
             self.session.end(StopReason.KILL_SWITCH, answer=self._answer, detail=detail)
@@ -182,7 +187,8 @@ class OwnLoop:
         output = None
         if call.response is not None and error is None:
             output = Message("assistant", answer.text, answer.tool_requests)
-            self._answer = answer.text if answer.text is not None else self._answer
+            if answer.text is not None and call.step >= self._answered_in:
+                self._answer, self._answered_in = answer.text, call.step
             self.session.spend_model_call(usage, usd)
         self.session.writer.model_call(
             prompt=call.prompt,
@@ -254,6 +260,8 @@ class OwnLoop:
         return ToolRequest(f"call-{next(self._ids)}", name, json.dumps(arguments, default=str))
 
     def _look(self) -> None:
+        if self.catch_up is not None:
+            self.catch_up()
         if (stop := self.session.stop) is not None:
             raise RunOverError(stop)
 

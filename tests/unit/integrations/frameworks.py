@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+
+os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # else it asks the network when imported
+
 import asyncio
 import json
 import tempfile
@@ -11,6 +15,7 @@ from typing import Any, cast
 import agents
 import anthropic
 import httpx2
+import litellm
 import openai
 from agents.models.interface import Model
 from langchain.agents import create_agent
@@ -30,6 +35,7 @@ import flightlog
 from flightlog.integrations.anthropic_tools import anthropic_tools, until_done
 from flightlog.integrations.claude_agent import claude_query
 from flightlog.integrations.langchain import langchain_callbacks, langchain_tools
+from flightlog.integrations.litellm_calls import litellm_calls
 from flightlog.integrations.openai_agents import agents_model, agents_tools
 from flightlog.integrations.openai_tools import (
     chat_results,
@@ -205,6 +211,28 @@ def openai_responses(run: OwnLoop, orders: Sequence[str], **limits: Any) -> str:
                 return answer.output_text
 
 
+def litellm_loop(run: OwnLoop, orders: Sequence[str], **limits: Any) -> str:
+    left = list(orders)
+    messages: list[Any] = [
+        {"role": "system", "content": "Be kind."},
+        {"role": "user", "content": run.prompt},
+    ]
+    with litellm_calls(run):
+        while True:
+            asked: dict[str, Any] = {"mock_response": ANSWER}
+            if left:
+                function = {"name": "get_order", "arguments": json.dumps({"order_id": left.pop(0)})}
+                call = {"id": f"c{len(left)}", "type": "function", "function": function}
+                asked = {"mock_tool_calls": [call]}
+            answer = litellm.completion(
+                model="openai/model-a", messages=messages, tools=chat_tools(run), **asked, **limits
+            )
+            message = answer.choices[0].message
+            if not message.tool_calls:
+                return str(message.content)
+            messages += [message.model_dump(), *chat_results(run, message)]
+
+
 async def _claude(run: OwnLoop, server: Server, **options: Any) -> str:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         env = {"ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": "k", "HOME": home}
@@ -235,13 +263,20 @@ def claude_agent(run: OwnLoop, orders: Sequence[str], **options: Any) -> str:
         return asyncio.run(_claude(run, server, **options))
 
 
-INPUT_TOKENS = {"anthropic": 107, "claude-agent": 107, "openai": 107, "openai-responses": 107}
+INPUT_TOKENS = {
+    "anthropic": 107,
+    "claude-agent": 107,
+    "litellm": 10,
+    "openai": 107,
+    "openai-responses": 107,
+}
 """Of each answer of the fake models; 100 elsewhere."""
 
 FRAMEWORKS: dict[str, Invoke] = {
     "anthropic": anthropic_runner,
     "claude-agent": claude_agent,
     "langchain": langchain,
+    "litellm": litellm_loop,
     "openai": openai_chat,
     "openai-responses": openai_responses,
     "openai-agents": openai_agents,
