@@ -12,8 +12,10 @@ import time
 from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
+import anyio
 from claude_agent_sdk import (
     ClaudeAgentOptions,
+    ClaudeSDKClient,
     HookMatcher,
     McpSdkServerConfig,
     ResultError,
@@ -23,7 +25,6 @@ from claude_agent_sdk import (
     SystemMessage,
     UserMessage,
     create_sdk_mcp_server,
-    query,
 )
 
 from flightlog.integrations.dialects.anthropic import Messages
@@ -40,6 +41,8 @@ SERVER: Final = "flightlog"
 """Name of the MCP server that serves the tools of a run."""
 PROGRAM: Final = "claude"
 """Program that the SDK starts, for `ForeignModel.programs`."""
+INTERRUPT_S: Final = 2.0
+"""How long the program may take to hear that it is to stop, before it is ended."""
 _OURS: Final = f"mcp__{SERVER}__"
 
 
@@ -77,8 +80,10 @@ def claude_options(run: OwnLoop, **options: Any) -> ClaudeAgentOptions:
     )
 
 
-def claude_query(run: OwnLoop, prompt: str, **options: Any) -> AsyncIterator[Any]:
-    """`query` of the SDK as a run: its messages, with `claude_options` and `claude_messages`.
+async def claude_query(run: OwnLoop, prompt: str, **options: Any) -> AsyncIterator[Any]:
+    """What `query` of the SDK gives, as a run: with `claude_options` and `claude_messages`.
+
+    Whatever ends it, the program that the SDK started is ended too.
 
     Args:
         run: that is told.
@@ -91,8 +96,18 @@ def claude_query(run: OwnLoop, prompt: str, **options: Any) -> AsyncIterator[Any
     made = claude_options(run, **options)
     system = made.system_prompt if isinstance(made.system_prompt, str) else None
     asked = [Message("system", system)] if system else []
-    messages = query(prompt=prompt, options=made)
-    return claude_messages(run, messages, prompt=[*asked, Message("user", prompt)])
+    async with ClaudeSDKClient(made) as client:
+        await client.query(prompt)
+        told = claude_messages(
+            run, client.receive_response(), prompt=[*asked, Message("user", prompt)]
+        )
+        try:
+            async for message in told:
+                yield message
+        except BaseException:  # else it goes on until its end is waited for
+            with anyio.move_on_after(INTERRUPT_S, shield=True):
+                await client.interrupt()
+            raise
 
 
 async def claude_messages(
@@ -121,9 +136,9 @@ async def claude_messages(
             yield message
             if isinstance(message, UserMessage):
                 told.results(message)
-            if (stop := run.session.stop) is not None:
-                raise RunOverError(stop)
-            if isinstance(message, ResultMessage):
+            if isinstance(message, ResultMessage):  # also of a run that the hooks have ended
+                if (stop := run.session.stop) is not None:
+                    raise RunOverError(stop)
                 told.result(message)
     except ResultError as error:
         told.close(str(error))

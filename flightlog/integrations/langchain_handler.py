@@ -70,6 +70,7 @@ class Handler(BaseCallbackHandler):
     def _begin(self, run_id: Any, prompt: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         given = kwargs.get("metadata") or {}
         call = self._run.begin_model_call(given.get("ls_model_name"), prompt=prompt)
+        call.provider = given.get("ls_provider")
         with self._lock:
             self._calls[run_id] = call
 

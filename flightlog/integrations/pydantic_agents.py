@@ -60,6 +60,7 @@ class _Recorded(WrapperModel):
         except Exception as error:
             self._run.end_model_call(call, error=named_error(error))
             raise
+        call.provider = answer.provider_name
         call.answer(_response(answer))
         self._run.end_model_call(call)
         return answer
@@ -71,7 +72,9 @@ class _Recorded(WrapperModel):
         try:
             async with self.wrapped.request_stream(messages, *args, **kwargs) as stream:
                 yield stream
-                call.answer(_response(stream.get()))
+                whole = stream.get()
+                call.provider = whole.provider_name
+                call.answer(_response(whole))
         except Exception as error:
             self._run.end_model_call(call, error=named_error(error))
             raise

@@ -26,6 +26,7 @@ from openai.types.responses import (
     ResponseOutputMessage,
     ResponseOutputText,
 )
+from openai.types.responses.response_usage import InputTokensDetails, OutputTokensDetails
 from pydantic_ai import Agent as PydanticAgent
 from pydantic_ai.messages import ModelResponse, TextPart, ToolCallPart
 from pydantic_ai.models.function import FunctionModel
@@ -72,7 +73,14 @@ class FakeModel(Model):
         self._orders = list(orders)
 
     async def get_response(self, *_: Any, **__: Any) -> Any:
-        usage = agents.Usage(requests=1, input_tokens=100, output_tokens=20, total_tokens=120)
+        usage = agents.Usage(
+            requests=1,
+            input_tokens=100,
+            output_tokens=20,
+            total_tokens=120,
+            input_tokens_details=InputTokensDetails(cached_tokens=40, cache_write_tokens=7),
+            output_tokens_details=OutputTokensDetails(reasoning_tokens=5),
+        )
         item: Any
         if self._orders:
             number, order = len(self._orders), self._orders.pop(0)
@@ -99,17 +107,29 @@ def openai_agents(run: OwnLoop, orders: Sequence[str], **limits: Any) -> str:
     return str(asyncio.run(running).final_output)
 
 
-def pydantic_ai(run: OwnLoop, orders: Sequence[str], **limits: Any) -> str:
+def function_model(orders: Sequence[str]) -> FunctionModel:
+    """pydantic-ai's own fake model: it asks for these orders, then answers."""
     left = list(orders)
 
     def said(_: Any, __: Any) -> ModelResponse:
-        usage = RequestUsage(input_tokens=100, output_tokens=20)
+        usage = RequestUsage(
+            input_tokens=100,
+            output_tokens=20,
+            cache_read_tokens=40,
+            cache_write_tokens=7,
+            details={"reasoning_tokens": 5},
+        )
+        told: Any = {"provider_name": "openai", "provider_response_id": "r1"}
         if left:
             part = ToolCallPart("get_order", {"order_id": left.pop(0)}, f"c{len(left)}")
-            return ModelResponse([part], usage=usage)
-        return ModelResponse([TextPart(ANSWER)], usage=usage)
+            return ModelResponse([part], usage=usage, finish_reason="tool_call", **told)
+        return ModelResponse([TextPart(ANSWER)], usage=usage, finish_reason="stop", **told)
 
-    model = pydantic_model(run, FunctionModel(said, model_name="model-a"))
+    return FunctionModel(said, model_name="model-a")
+
+
+def pydantic_ai(run: OwnLoop, orders: Sequence[str], **limits: Any) -> str:
+    model = pydantic_model(run, function_model(orders))
     agent = PydanticAgent(model, system_prompt="Be kind.", tools=pydantic_tools(run))
     return asyncio.run(agent.run(run.prompt, **limits)).output
 
@@ -123,21 +143,36 @@ class ChainModel(GenericFakeChatModel):
         return self
 
     def _get_ls_params(self, stop: Any = None, **kwargs: Any) -> Any:
-        return super()._get_ls_params(stop, **kwargs) | {"ls_model_name": self.model_name}
+        return super()._get_ls_params(stop, **kwargs) | {
+            "ls_model_name": self.model_name,
+            "ls_provider": "openai",
+        }
 
 
-def langchain(run: OwnLoop, orders: Sequence[str], **limits: Any) -> str:
+def chain_model(orders: Sequence[str]) -> ChainModel:
+    """It asks for these orders, then answers."""
     usage: Any = {"input_tokens": 100, "output_tokens": 20, "total_tokens": 120}
-    answers = [
+    usage["input_token_details"] = {"cache_read": 40, "cache_creation": 7}
+    usage["output_token_details"] = {"reasoning": 5}
+    told = {"model_name": "model-a-1", "model_provider": "openai"}
+    asked = [
         AIMessage(
             content="",
             tool_calls=[{"name": "get_order", "args": {"order_id": order}, "id": f"c{place}"}],
             usage_metadata=usage,
+            response_metadata=told | {"finish_reason": "tool_calls"},
         )
         for place, order in enumerate(orders)
     ]
-    model = ChainModel(messages=iter([*answers, AIMessage(ANSWER, usage_metadata=usage)]))
-    agent = create_agent(model, tools=langchain_tools(run), system_prompt="Be kind.")
+    last = AIMessage(
+        ANSWER, usage_metadata=usage, response_metadata=told | {"finish_reason": "stop"}
+    )
+    return ChainModel(messages=iter([*asked, last]))
+
+
+def langchain(run: OwnLoop, orders: Sequence[str], **limits: Any) -> str:
+    tools = langchain_tools(run)
+    agent = create_agent(chain_model(orders), tools=tools, system_prompt="Be kind.")
     asked: Any = {"messages": [{"role": "user", "content": run.prompt}]}
     config: Any = {"callbacks": [langchain_callbacks(run)], **limits}
     return cast("str", agent.invoke(asked, config)["messages"][-1].content)

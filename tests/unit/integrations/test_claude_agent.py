@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from flightlog.integrations.own_loop import own_loop
 from flightlog.runtime.own_loop import OwnLoop
 from tests.unit.integrations.frameworks import ANSWER, get_order
 from tests.unit.integrations.model_server import Answer, Server, serving
+from tests.unit.integrations.running import eventually
 
 LOOK = ("toolu_1", "mcp__flightlog__get_order", '{"order_id": "A1"}')
 
@@ -39,6 +41,13 @@ def ask(run: OwnLoop, server: Server, **options: Any) -> list[str]:
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
         (Path(home) / "note.txt").write_text("A1 left on Monday.\n")
         return asyncio.run(_asked(run, server, home, **options))
+
+
+def children() -> list[str]:
+    """Programs that this process started and that have not ended."""
+    mine = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    named = [Path(f"/proc/{pid}/comm") for pid in mine]
+    return [one.parent.name for one in named if one.exists() and "claude" in one.read_text()]
 
 
 def read(home_file: str = "note.txt") -> Answer:
@@ -106,6 +115,7 @@ def test_a_budget_ends_the_program_before_it_asks_again(
     assert run.result is not None
     assert run.result.stop_reason == bound
     assert run.result.usage.tool_calls == 2
+    assert eventually(lambda: not children())
 
 
 def test_max_turns_of_the_sdk_is_max_steps(tmp_path: Path) -> None:
