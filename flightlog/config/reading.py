@@ -97,6 +97,8 @@ def parse_yaml(text: str, *, where: str) -> tuple[Any, Lines]:
         mark: Any = getattr(error, "problem_mark", None)
         place = where if mark is None else f"{where}:{mark.line + 1}"
         problem = getattr(error, "problem", None) or str(error).split("\n", 1)[0]
+        if "maximum nesting depth" in problem:  # PyYAML looks itself, since 6.0.4
+            raise _too_deep(place) from error
         problem, hint = _explained(problem, text, mark)
         raise ConfigError(f"not YAML: {problem}", where=place, hint=hint) from error
 
