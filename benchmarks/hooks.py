@@ -20,7 +20,6 @@ from typing import Any
 import agents
 import anthropic
 import httpx2
-import litellm
 import openai
 from anthropic.lib.tools import beta_tool
 from langchain.agents import create_agent
@@ -50,6 +49,7 @@ def get_order(order_id: str) -> str:
     return f"{order_id} is shipped"
 
 
+litellm = fakes.litellm  # which was imported so that it asks no network
 TOOL = tool(get_order, effect="read")
 
 
