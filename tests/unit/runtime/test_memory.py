@@ -135,6 +135,7 @@ def released() -> Iterator[None]:
 @pytest.fixture
 def without_collector() -> Iterator[None]:
     gc.collect()
+    gc.freeze()  # what earlier tests have imported is not looked at again
     gc.disable()
     yield
     gc.enable()
@@ -238,6 +239,7 @@ def grown_by(play: Callable[[], object]) -> float:
             play()
         join_workers()
         gc.collect()
+        gc.freeze()
         before, _ = tracemalloc.get_traced_memory()
         for _ in range(MANY):
             play()
