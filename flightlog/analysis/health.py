@@ -39,6 +39,7 @@ KINDS: Final = (
     "gap",
     "removal",
     "unsealed",
+    "uncollected",
     "run_without_end",
     "quarantine",
     "kill_switch",
@@ -112,8 +113,12 @@ def examine(
     """
     now_s = time.time() if now_s is None else now_s
     look = _Look(Path(path), since, min_free_bytes, now_s)
-    found = list(look.findings())
-    return sorted(found, key=lambda finding: KINDS.index(finding.kind))
+    return in_order(look.findings())
+
+
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings in the order of `KINDS`."""
+    return sorted(findings, key=lambda finding: KINDS.index(finding.kind))
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ _TITLES: Final = {
     "gap": "Gaps",
     "removal": "Removals that are not finished",
     "unsealed": "Not sealed",
+    "uncollected": "Not recorded yet",
     "run_without_end": "Runs without an end",
     "quarantine": "Quarantine",
     "kill_switch": "Kill switch",
@@ -72,11 +73,13 @@ def doctor(
     """
     if ctx.invoked_subcommand is not None:
         return
-    from flightlog.analysis.health import examine
+    from flightlog.analysis.health import examine, in_order
+    from flightlog.integrations.otlp.left import left_behind
 
     now_s = time.time()
     since = None if since_s is None else datetime.fromtimestamp(max(0.0, now_s - since_s), UTC)
     findings = examine(store, since=since, min_free_bytes=min_free, now_s=now_s)
+    findings = in_order([*findings, *left_behind(store)])
     if as_json:
         shown = {"store": str(store), "healthy": not findings, "findings": _plain(findings)}
         click.echo(json.dumps(shown, indent=2, default=_json_text))

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from flightlog.errors import FlightlogError
-from flightlog.integrations.otlp.inbox import FOLDER, Inbox, held
+from flightlog.integrations.otlp.inbox import FOLDER, INBOX_FILE, Inbox, held
 from flightlog.integrations.otlp.intake import Intake, Limits
 from flightlog.integrations.otlp.recording import Recorded, Recording
 from flightlog.integrations.otlp.sealing import Sealing
@@ -25,7 +25,6 @@ from flightlog.recorder.recorder import Recorder
 from flightlog.redact.policy import Redaction
 from flightlog.runtime.prices import PriceTable
 
-INBOX_FILE: Final = "spans.sqlite"
 _LOOK_S: Final = 0.2
 _LOT_TRACES: Final = 100
 _LONGEST_WAIT_S: Final = 5.0

@@ -25,6 +25,8 @@ from flightlog.integrations.otlp.sealing import Sealing
 from flightlog.integrations.otlp.spans import Span
 
 FOLDER: Final = "inbox"
+INBOX_FILE: Final = "spans.sqlite"
+LOCK_FILE: Final = "lock"
 MAX_TRACE_SPANS: Final = 20_000
 """A trace with more spans is recorded in parts, so that memory stays flat."""
 _BUSY_S: Final = 30.0
@@ -46,7 +48,8 @@ CREATE TABLE IF NOT EXISTS batches (
     batch INTEGER PRIMARY KEY, trace_id TEXT NOT NULL
 ) STRICT;
 """
-_VERSION: Final = 1
+VERSION: Final = 1
+"""Of the file; a newer one is not touched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +116,17 @@ class Inbox:
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             found = self._db.execute("PRAGMA user_version").fetchone()[0]
-            if found > _VERSION:
+            if found > VERSION:
                 raise StoreError(
-                    f"a newer flightlog wrote the inbox (version {found}, known {_VERSION})",
+                    f"a newer flightlog wrote the inbox (version {found}, known {VERSION})",
                     where=str(path),
                     hint="Collect with that version, or newer.",
                 )
-            if found != _VERSION:
+            if found != VERSION:
                 self._db.executescript(_SCHEMA)
-                self._db.execute(f"PRAGMA user_version = {_VERSION}")
+                self._db.execute(f"PRAGMA user_version = {VERSION}")
         except sqlite3.DatabaseError as error:
-            raise _unusable(path, error) from error
+            raise unusable(path, error) from error
         path.chmod(0o600)
 
     def close(self) -> None:
@@ -295,7 +298,7 @@ class Inbox:
                 raise
             self._db.execute("COMMIT")
         except sqlite3.DatabaseError as error:
-            raise _unusable(self.path, error) from error
+            raise unusable(self.path, error) from error
 
 
 @contextmanager
@@ -306,7 +309,7 @@ def held(folder: Path) -> Iterator[None]:
         StoreError: another process has it.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -321,7 +324,8 @@ def held(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _unusable(path: Path, error: sqlite3.DatabaseError) -> StoreError:
+def unusable(path: Path, error: sqlite3.DatabaseError) -> StoreError:
+    """What to say of an inbox that SQLite cannot use; damage where it is that."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return DamagedError(

@@ -28,6 +28,11 @@ good = candidate([GET], [REFUND])
 lazy = candidate([GET])
 curious = candidate([GET], [("get_order", {"order_id": "B2"})], [REFUND])
 """
+# Plugins of other packages take most of the time that a pytest needs to start.
+OTHERS = [
+    f"-pno:{name}" for name in ("cacheprovider", "langsmith_plugin", "hypothesispytest", "anyio")
+]
+PYTEST = [sys.executable, "-m", "pytest", *OTHERS]
 GOLDENS = ("--flightlog-goldens", "goldens")
 
 
@@ -49,7 +54,7 @@ def project(folder: Path) -> Path:
 
 def run(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "error", *options],
+        [*PYTEST, "-W", "error", *options],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}"},
         check=False,
@@ -291,7 +296,7 @@ def test_interrupted_run_leaves_a_store_that_the_next_one_goes_on_with(project: 
         "    if trial.number == 2:\n        open('waiting', 'w').close()\n"
         "        time.sleep(60)\n    return good(trial)\n"
     )
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *GOLDENS]
+    command = [*PYTEST, *GOLDENS]
     command += ["--flightlog-agent", "slow:make", "--flightlog-trials", "3"]
     env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{project}"}
     pipe = subprocess.PIPE
